@@ -1,0 +1,1 @@
+"""Links: framed JSON messages over Unix sockets, WebSockets, or within one process."""

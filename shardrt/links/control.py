@@ -1,0 +1,142 @@
+"""What a supervisor and its children say to each other, over a socket pair.
+
+The end of this link is the end of the other side: a child whose control link closes ends itself
+at once, and a supervisor that loses a child's link treats the child as dead.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+
+class _Control(msgspec.Struct, frozen=True, array_like=True):
+    pass
+
+
+# -- supervisor → child -----------------------------------------------------------------------
+
+
+class Configure(_Control, frozen=True, tag="configure"):
+    """First message: everything a child must know. No environment, no arguments."""
+
+    role: str
+    """``shard`` or ``gateway``."""
+    index: int
+    settings: dict[str, Any]
+    """`config.Settings` as JSON."""
+    app: str
+    """``module:attribute``; not imported by gateways."""
+    host_id: str
+    incarnation: str
+    partitions: int
+    socket: str
+    """Path of the Unix socket that this child listens on (shards)."""
+    import_paths: list[str] = []
+    """Prepended to ``sys.path``."""
+
+
+class Assign(_Control, frozen=True, tag="assign"):
+    """Host this partition, claimed under this epoch."""
+
+    partition: int
+    epoch: int
+
+
+class Revoke(_Control, frozen=True, tag="revoke"):
+    """Drain, checkpoint and stop this partition; answer `Released`."""
+
+    partition: int
+    epoch: int
+
+
+class Lease(_Control, frozen=True, tag="lease"):
+    """The lease was renewed: valid until this monotonic time (s), unless it is renewed again.
+
+    ``clock_offset`` (µs): database time is at least ``monotonic_us + clock_offset``.
+    """
+
+    until_s: float
+    clock_offset: int
+
+
+class Routes(_Control, frozen=True, tag="routes"):
+    """Who serves what: for each partition a Unix socket path, a host's URL, or None."""
+
+    version: int
+    targets: list[str | None]
+
+
+class Stop(_Control, frozen=True, tag="stop"):
+    """Drain everything within this many seconds, then exit with 0."""
+
+    grace_s: float
+
+
+# -- child → supervisor -----------------------------------------------------------------------
+
+
+class Ready(_Control, frozen=True, tag="ready"):
+    """Up, listening, app imported."""
+
+    pid: int
+    port: int = 0
+    """TCP port of a gateway."""
+
+
+class Beat(_Control, frozen=True, tag="beat"):
+    """Sent by the child's event loop twice a second: proof that the loop turns.
+
+    `progress` maps partition → [applied, durable, checkpointed] LSNs.
+    """
+
+    progress: dict[int, tuple[int, int, int]] = {}
+    counters: dict[str, float] = {}
+    running: list[str] = []
+    """What user code is running right now (for the blame if the loop blocks)."""
+
+
+class Opened(_Control, frozen=True, tag="opened"):
+    """The partition serves."""
+
+    partition: int
+    epoch: int
+
+
+class Released(_Control, frozen=True, tag="released"):
+    """The partition was drained and checkpointed; its memory is gone."""
+
+    partition: int
+    epoch: int
+
+
+class Lost(_Control, frozen=True, tag="lost"):
+    """The partition was discarded: fenced, or broken (then `broken` names why)."""
+
+    partition: int
+    epoch: int
+    broken: str = ""
+
+
+class Fatal(_Control, frozen=True, tag="fatal"):
+    """This child cannot work at all (app not importable, port in use): do not restart it."""
+
+    message: str
+
+
+class Query(_Control, frozen=True, tag="query"):
+    """A gateway asks for the host's view of the cluster; answered by `ClusterView`."""
+
+    seq: int
+
+
+class ClusterView(_Control, frozen=True, tag="cluster"):
+    """Answer to `Query`: JSON-able facts about hosts, shards and partitions."""
+
+    seq: int
+    view: dict[str, Any]
+
+
+ToChild: TypeAlias = Configure | Assign | Revoke | Lease | Routes | Stop | ClusterView
+FromChild: TypeAlias = Ready | Beat | Opened | Released | Lost | Fatal | Query
