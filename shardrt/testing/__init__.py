@@ -1,0 +1,1 @@
+"""What tests of durable applications need: a database server of their own, and more."""
