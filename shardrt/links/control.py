@@ -51,6 +51,13 @@ class Revoke(_Control, frozen=True, tag="revoke"):
     epoch: int
 
 
+class Discard(_Control, frozen=True, tag="discard"):
+    """Drop this partition at once, without writing: somebody else may own it. No answer."""
+
+    partition: int
+    epoch: int
+
+
 class Lease(_Control, frozen=True, tag="lease"):
     """The lease was renewed: valid until this monotonic time (s), unless it is renewed again.
 
@@ -138,5 +145,5 @@ class ClusterView(_Control, frozen=True, tag="cluster"):
     view: dict[str, Any]
 
 
-ToChild: TypeAlias = Configure | Assign | Revoke | Lease | Routes | Stop | ClusterView
+ToChild: TypeAlias = Configure | Assign | Revoke | Discard | Lease | Routes | Stop | ClusterView
 FromChild: TypeAlias = Ready | Beat | Opened | Released | Lost | Fatal | Query
