@@ -1,0 +1,174 @@
+"""Journal entries: what happened to a partition, so that applying them rebuilds it.
+
+Entries are written once decided and never interpreted with a clock, a random number or user
+code: all of that is in their fields. A record of the journal is the list of entries between
+two commits (`core.codec`). Names are in the past tense; `at` is hub time in µs.
+
+Appending a field with a default is compatible; everything else needs a new format version.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from shardrt.core.history import NULL, Action, Arrival, EventRaised, Failure
+from shardrt.core.messages import Message
+from shardrt.core.requests import Origin
+from shardrt.core.work import Outcome
+
+
+class _Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    pass
+
+
+class Taken(_Entry, tag="Taken"):
+    """A new owner recovered the partition under `epoch`."""
+
+    at: int
+    epoch: int
+
+
+class Created(_Entry, tag="Created"):
+    """A client started an instance; one of that id that had ended is replaced."""
+
+    at: int
+    instance_id: str
+    execution_id: str
+    name: str
+    input: Raw = NULL
+    version: str | None = None
+    tags: dict[str, str] | None = None
+    start_at: int | None = None
+    created_by: tuple[str, int] | None = None
+
+
+class Arrived(_Entry, tag="Arrived"):
+    """The outcome of an activity."""
+
+    instance_id: str
+    event: Arrival
+
+
+class Retried(_Entry, tag="Retried"):
+    """An attempt of an activity failed, and another one starts at `retry_at`."""
+
+    at: int
+    instance_id: str
+    task_id: int
+    failure: Failure
+    retry_at: int
+
+
+class Fired(_Entry, tag="Fired"):
+    """Timers are due: the code's own, delayed starts, and next attempts."""
+
+    at: int
+    instance_id: str
+    task_ids: tuple[int, ...]
+
+
+class Raised(_Entry, tag="Raised"):
+    """A client raised an external event."""
+
+    instance_id: str
+    event: EventRaised
+    origin: Origin | None = None
+
+
+class Stepped(_Entry, tag="Stepped"):
+    """The code took a turn at `at`, saw the oldest `consumed` arrivals, and asked for things."""
+
+    at: int
+    instance_id: str
+    consumed: int
+    actions: tuple[Action, ...] = ()
+    outcome: Outcome | None = None
+    custom_status: Raw | None = None
+
+
+class Received(_Entry, tag="Received"):
+    """A message of another partition was accepted."""
+
+    at: int
+    source: int
+    seq: int
+    message: Message
+    retry_at: int | None = None
+    """For a failed child: when it is started again."""
+
+
+class Acknowledged(_Entry, tag="Acknowledged"):
+    """Another partition has committed our messages up to `last`."""
+
+    destination: int
+    last: int
+
+
+class Terminated(_Entry, tag="Terminated"):
+    """A client ended an instance."""
+
+    at: int
+    instance_id: str
+    reason: str = ""
+    recursive: bool = True
+    origin: Origin | None = None
+
+
+class Suspended(_Entry, tag="Suspended"):
+    """A client paused an instance."""
+
+    at: int
+    instance_id: str
+    reason: str = ""
+    origin: Origin | None = None
+
+
+class Resumed(_Entry, tag="Resumed"):
+    """A client let an instance go on."""
+
+    at: int
+    instance_id: str
+    reason: str = ""
+    origin: Origin | None = None
+
+
+class Deleted(_Entry, tag="Deleted"):
+    """A finished instance was purged."""
+
+    at: int
+    instance_id: str
+    origin: Origin | None = None
+
+
+class Forgot(_Entry, tag="Forgot"):
+    """Sessions of clients not heard of for long were dropped."""
+
+    clients: tuple[str, ...]
+
+
+Entry: TypeAlias = (
+    Taken
+    | Created
+    | Arrived
+    | Retried
+    | Fired
+    | Raised
+    | Stepped
+    | Received
+    | Acknowledged
+    | Terminated
+    | Suspended
+    | Resumed
+    | Deleted
+    | Forgot
+)
+
+
+def instance_of(entry: Entry) -> str | None:
+    """Return the instance that must be in memory before the entry is applied, if any."""
+    if isinstance(entry, Received):
+        return entry.message.instance_id
+    return getattr(entry, "instance_id", None)

@@ -1,0 +1,276 @@
+"""History: the facts of one execution, and the only input of a replay.
+
+Events are values. What the code asked for (`Action`) is recorded as it was asked, and what
+came back (`Arrival`) as it came, so one list of events is both the audit trail and the
+script from which an orchestrator is rebuilt. `OrchestratorStarted` separates the turns:
+everything that arrived between two of them was seen by the code at once.
+
+Payloads are JSON text, kept as `msgspec.Raw` and never looked into here. All times are
+integers: microseconds since 1970 UTC. Event names are Durable Task's.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+NULL = Raw(b"null")
+"""The payload that stands for None."""
+
+
+class Status(StrEnum):
+    """Where an instance stands."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    TERMINATED = "Terminated"
+    CANCELED = "Canceled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can follow any more."""
+        return self in FINAL
+
+
+FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.TERMINATED, Status.CANCELED})
+
+
+class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of small values that travel inside events."""
+
+
+class Failure(Value, kw_only=True, array_like=False, omit_defaults=True):
+    """An exception as data."""
+
+    type: str
+    """Class name of the exception, without its module."""
+    message: str = ""
+    details: str = ""
+    """Traceback as text."""
+    non_retryable: bool = False
+    cause: Failure | None = None
+
+
+class Retry(Value, kw_only=True, array_like=False, omit_defaults=True):
+    """A retry policy as data; times in microseconds. See `core.retry` for the arithmetic."""
+
+    max_attempts: int
+    first_interval: int
+    backoff: float = 2.0
+    max_interval: int | None = None
+    timeout: int | None = None
+    """No further attempt starts later than this after the first one."""
+    jitter: float = 0.0
+    """Each delay is multiplied by a random number from [1 - jitter, 1 + jitter]."""
+    non_retryable: tuple[str, ...] = ()
+
+
+class Parent(Value):
+    """Who waits for a sub-orchestration."""
+
+    instance_id: str
+    execution_id: str
+    task_id: int
+    name: str = ""
+
+
+class _Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    pass
+
+
+# -- the frame of an execution ------------------------------------------------------------
+
+
+class ExecutionStarted(_Event, tag="ExecutionStarted"):
+    """First event of every execution."""
+
+    at: int
+    name: str
+    input: Raw
+    version: str | None = None
+    parent: Parent | None = None
+    tags: dict[str, str] | None = None
+
+
+class OrchestratorStarted(_Event, tag="OrchestratorStarted"):
+    """A turn of the orchestrator; `at` is its `current_utc_datetime`, never less than before."""
+
+    at: int
+
+
+class ExecutionCompleted(_Event, tag="ExecutionCompleted"):
+    """The body returned or raised."""
+
+    at: int
+    status: Status
+    result: Raw = NULL
+    failure: Failure | None = None
+
+
+class ContinueAsNew(_Event, tag="ContinueAsNew"):
+    """The body asked for a fresh execution with this input."""
+
+    at: int
+    input: Raw
+
+
+class ExecutionTerminated(_Event, tag="ExecutionTerminated"):
+    """Ended from outside; the code does not see it."""
+
+    at: int
+    reason: str = ""
+
+
+class ExecutionSuspended(_Event, tag="ExecutionSuspended"):
+    """Paused from outside; the code does not see it."""
+
+    at: int
+    reason: str = ""
+
+
+class ExecutionResumed(_Event, tag="ExecutionResumed"):
+    """Goes on after a suspension; the code does not see it."""
+
+    at: int
+    reason: str = ""
+
+
+# -- actions: what the code asked for in a turn ----------------------------------------------
+
+
+class TaskScheduled(_Event, tag="TaskScheduled"):
+    """Run an activity."""
+
+    task_id: int
+    name: str
+    input: Raw
+    retry: Retry | None = None
+    timeout: int | None = None
+    """Microseconds for one attempt."""
+    speculative: bool = False
+
+
+class TaskCanceled(_Event, tag="TaskCanceled"):
+    """Nobody waits for this activity or child any more."""
+
+    task_id: int
+
+
+class TimerCreated(_Event, tag="TimerCreated"):
+    """Wake me at `fire_at`."""
+
+    task_id: int
+    fire_at: int
+
+
+class TimerCanceled(_Event, tag="TimerCanceled"):
+    """Nobody waits for this timer any more."""
+
+    task_id: int
+
+
+class SubOrchestrationInstanceCreated(_Event, tag="SubOrchestrationInstanceCreated"):
+    """Start a child and tell me how it ends."""
+
+    task_id: int
+    instance_id: str
+    name: str
+    input: Raw
+    version: str | None = None
+    retry: Retry | None = None
+
+
+class EventSent(_Event, tag="EventSent"):
+    """Raise an external event on another instance."""
+
+    task_id: int
+    instance_id: str
+    name: str
+    data: Raw
+
+
+# -- arrivals: what came from outside, in the order of the inbox -------------------------------
+
+
+class TaskCompleted(_Event, tag="TaskCompleted"):
+    """An activity returned."""
+
+    task_id: int
+    at: int
+    result: Raw
+
+
+class TaskFailed(_Event, tag="TaskFailed"):
+    """An activity failed for good."""
+
+    task_id: int
+    at: int
+    failure: Failure
+
+
+class TimerFired(_Event, tag="TimerFired"):
+    """A timer is due."""
+
+    task_id: int
+    at: int
+
+
+class SubOrchestrationInstanceCompleted(_Event, tag="SubOrchestrationInstanceCompleted"):
+    """A child returned."""
+
+    task_id: int
+    at: int
+    result: Raw
+
+
+class SubOrchestrationInstanceFailed(_Event, tag="SubOrchestrationInstanceFailed"):
+    """A child failed or was terminated."""
+
+    task_id: int
+    at: int
+    failure: Failure
+
+
+class EventRaised(_Event, tag="EventRaised"):
+    """An external event; names compare without case."""
+
+    at: int
+    name: str
+    data: Raw
+
+
+Action: TypeAlias = (
+    TaskScheduled
+    | TaskCanceled
+    | TimerCreated
+    | TimerCanceled
+    | SubOrchestrationInstanceCreated
+    | EventSent
+)
+
+Arrival: TypeAlias = (
+    TaskCompleted
+    | TaskFailed
+    | TimerFired
+    | SubOrchestrationInstanceCompleted
+    | SubOrchestrationInstanceFailed
+    | EventRaised
+)
+
+HistoryEvent: TypeAlias = (
+    ExecutionStarted
+    | OrchestratorStarted
+    | ExecutionCompleted
+    | ContinueAsNew
+    | ExecutionTerminated
+    | ExecutionSuspended
+    | ExecutionResumed
+    | Action
+    | Arrival
+)

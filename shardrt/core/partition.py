@@ -1,0 +1,500 @@
+"""A partition: inputs in, journal entries and effects out.
+
+Each input is decided against the state, becomes at most a few entries, and those are applied
+at once, so that memory runs ahead of the store. `seal` takes what has gathered since the last
+seal as one journal record, together with the effects that may be released once that record is
+durable. If a record is refused, the whole object is thrown away: nothing of it has been seen.
+
+Whatever an input needs to know of the time, or of chance, comes with it. An input that concerns
+an instance must find it in memory if it exists at all; loading it first is the host's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from shardrt.core import entries as e, history as h, messages as m, requests as r
+from shardrt.core.effects import Confirm, Effect, Reply, RunActivity, Send
+from shardrt.core.ids import derived_id
+from shardrt.core.retry import retry_at
+from shardrt.core.state import START_TIMER, Instance, PartitionState
+from shardrt.core.timers import WHOLE, Item
+from shardrt.core.transitions import Transitions
+from shardrt.core.work import Parked, Step, WorkItem
+
+INBOX_EVENTS_MAX = 100_000
+"""More undelivered arrivals than this and clients' events are refused."""
+
+
+class Sealed(NamedTuple):
+    """What is to be committed as one record, and what may happen after that."""
+
+    entries: list[e.Entry]
+    effects: list[Effect]
+
+
+class Out(NamedTuple):
+    """A turn that somebody is running at the moment."""
+
+    execution_id: str
+    turn: int
+    at: int
+    consumed: int
+
+
+class Partition(Transitions):
+    """One partition under one epoch."""
+
+    def __init__(self, state: PartitionState) -> None:
+        super().__init__(state)
+        self.entries: list[e.Entry] = []
+        self.out: dict[str, Out] = {}
+        """Work items handed out. An instance has at most one."""
+        self.stale = 0
+        """Outcomes and steps dropped because what they belong to has moved on."""
+
+    def _write(self, entry: e.Entry) -> None:
+        self.apply(entry)
+        self.entries.append(entry)
+
+    # -- recovery ----------------------------------------------------------------------------
+
+    def admit(self, instance: Instance) -> None:
+        """Put an instance that was loaded from the store into memory."""
+        assert instance.instance_id not in self.instances
+        self.instances[instance.instance_id] = instance
+        self._index(instance)
+
+    def evict(self, instance_id: str) -> None:
+        """Forget an instance whose newest state is in the store."""
+        instance = self.instances[instance_id]
+        assert instance_id not in self.dirty, f"{instance_id} is evicted but dirty"
+        due = instance.next_due
+        if due is not None:
+            self.timers.add(due, instance_id, WHOLE)
+        del self.instances[instance_id]
+
+    def _index(self, instance: Instance) -> None:
+        for task_id, due in instance.timers.items():
+            self.timers.add(due, instance.instance_id, task_id)
+        for task_id, call in [*instance.pending.items(), *instance.children.items()]:
+            if call.retry_at is not None:
+                self.timers.add(call.retry_at, instance.instance_id, task_id)
+
+    def replay(self, entries: Iterable[e.Entry]) -> None:
+        """Apply what the journal holds; what it led to then is not done again."""
+        for entry in entries:
+            self.apply(entry)
+        self.effects.clear()
+        self.speculative.clear()
+        self.sends.clear()
+        self.confirms.clear()
+        self.abandoned.clear()
+
+    def take(self, epoch: int, now: int) -> None:
+        """Begin to own the partition; everything unfinished is put under way again.
+
+        The effects come out with the next `seal`: activities without outcome run again, and
+        unacknowledged messages are sent again.
+        """
+        self._write(e.Taken(now, epoch))
+        self.ready.clear()
+        for instance in self.instances.values():
+            if instance.is_final:
+                continue
+            for task_id, pending in instance.pending.items():
+                if pending.retry_at is None:
+                    self._run(instance, task_id, pending)
+            if instance.parked or instance.has_news:
+                self._wake(instance)
+        for destination, lane in self.state.lanes.items():
+            if lane.messages:
+                self.sends[destination] = None
+
+    # -- clients' requests ---------------------------------------------------------------------
+
+    def request(
+        self, instance_id: str, request: r.Request, origin: r.Origin, now: int, to: object
+    ) -> None:
+        """Take a client's request. `to` comes back with the answer."""
+        _REQUESTS[type(request)](self, instance_id, request, origin, now, to)
+
+    def _reply(self, to: object, result: r.Result | r.Refusal | None) -> None:
+        self.effects.append(Reply(to, result))
+
+    def _refuse(self, to: object, code: str, message: str) -> None:
+        self._reply(to, r.Refusal(code, message))
+
+    def is_applied(self, origin: r.Origin) -> bool:
+        """Whether this very request was applied before."""
+        session = self.state.sessions.get(origin.client)
+        return session is not None and (
+            origin.seq in session.applied or origin.seq < session.low
+        )
+
+    def _start(
+        self, instance_id: str, start: r.Start, origin: r.Origin, now: int, to: object
+    ) -> None:
+        execution_id = derived_id(origin.client, origin.seq, instance_id)
+        if self.is_applied(origin):
+            self._reply(to, r.Started(instance_id, execution_id))
+            return
+        old = self.instances.get(instance_id)
+        if old is not None:
+            if old.created_by == (origin.client, origin.seq):
+                self._reply(to, r.Started(instance_id, old.execution_id))
+                return
+            if start.on_conflict == "return":
+                self._reply(to, r.Started(instance_id, old.execution_id, created=False))
+                return
+            if start.on_conflict != "restart" or not old.is_final:
+                state = "has ended" if old.is_final else "is open"
+                self._refuse(
+                    to, "InstanceExists", f"instance {instance_id!r} exists already and {state}"
+                )
+                return
+        self._create(instance_id, start, execution_id, origin, now)
+        self._reply(to, r.Started(instance_id, execution_id))
+
+    def _create(
+        self, instance_id: str, start: r.Start, execution_id: str, origin: r.Origin, now: int
+    ) -> None:
+        created = e.Created(
+            now,
+            instance_id,
+            execution_id,
+            start.name,
+            start.input.copy(),
+            start.version,
+            start.tags,
+            start.start_at,
+            (origin.client, origin.seq),
+        )
+        self._write(created)
+
+    def _open(
+        self, instance_id: str, origin: r.Origin, to: object, *, final: bool = False
+    ) -> Instance | None:
+        """Return the instance a request is about, or answer why the request is not applied."""
+        if self.is_applied(origin):
+            self._reply(to, r.Done())
+            return None
+        instance = self.instances.get(instance_id)
+        if instance is None:
+            self._refuse(to, "InstanceNotFound", f"there is no instance {instance_id!r}")
+        elif instance.is_final and not final:
+            message = f"instance {instance_id!r} has ended: {instance.status}"
+            self._refuse(to, "InstanceFinished", message)
+        elif final and not instance.is_final:
+            message = f"instance {instance_id!r} has not ended: {instance.status}"
+            self._refuse(to, "InstanceNotFinished", message)
+        else:
+            return instance
+        return None
+
+    def _raise(
+        self, instance_id: str, request: r.Raise, origin: r.Origin, now: int, to: object
+    ) -> None:
+        instance = self._open(instance_id, origin, to)
+        if instance is None:
+            return
+        if len(instance.inbox) >= INBOX_EVENTS_MAX:
+            message = f"instance {instance_id!r} has {len(instance.inbox)} undelivered events"
+            self._reply(to, r.Refusal("Overloaded", message, 1.0))
+            return
+        event = h.EventRaised(now, request.name, request.data.copy())
+        self._write(e.Raised(instance_id, event, origin))
+        self._reply(to, r.Done())
+
+    def _terminate_request(
+        self, instance_id: str, request: r.Terminate, origin: r.Origin, now: int, to: object
+    ) -> None:
+        if self._open(instance_id, origin, to) is not None:
+            self._write(
+                e.Terminated(now, instance_id, request.reason, request.recursive, origin)
+            )
+            self._reply(to, r.Done())
+
+    def _suspend(
+        self, instance_id: str, request: r.Suspend, origin: r.Origin, now: int, to: object
+    ) -> None:
+        instance = self._open(instance_id, origin, to)
+        if instance is not None:
+            if not instance.suspended:
+                self._write(e.Suspended(now, instance_id, request.reason, origin))
+            self._reply(to, r.Done())
+
+    def _resume(
+        self, instance_id: str, request: r.Resume, origin: r.Origin, now: int, to: object
+    ) -> None:
+        instance = self._open(instance_id, origin, to)
+        if instance is not None:
+            if instance.suspended:
+                self._write(e.Resumed(now, instance_id, request.reason, origin))
+            self._reply(to, r.Done())
+
+    def _restart(
+        self, instance_id: str, request: r.Restart, origin: r.Origin, now: int, to: object
+    ) -> None:
+        del request
+        old = self.instances.get(instance_id)
+        if old is not None and old.created_by == (origin.client, origin.seq):
+            self._reply(to, r.Started(instance_id, old.execution_id))
+            return
+        instance = self._open(instance_id, origin, to, final=True)
+        if instance is not None:
+            start = r.Start(instance.name, instance.input, instance.version, instance.tags)
+            execution_id = derived_id(origin.client, origin.seq, instance_id)
+            self._create(instance_id, start, execution_id, origin, now)
+            self._reply(to, r.Started(instance_id, execution_id))
+
+    def _purge(
+        self, instance_id: str, request: r.Purge, origin: r.Origin, now: int, to: object
+    ) -> None:
+        del request
+        if self.is_applied(origin):
+            self._reply(to, r.Purged(1))
+        elif instance_id not in self.instances:
+            self._reply(to, r.Purged(0))
+        elif self._open(instance_id, origin, to, final=True) is not None:
+            self._write(e.Deleted(now, instance_id, origin))
+            self._reply(to, r.Purged(1))
+
+    def _rewind(
+        self, instance_id: str, request: r.Rewind, origin: r.Origin, now: int, to: object
+    ) -> None:
+        del request, now
+        if self._open(instance_id, origin, to, final=True) is not None:
+            self._refuse(to, "InputInvalid", "rewind is not supported by this release")
+
+    def _get(
+        self, instance_id: str, request: r.Get, origin: r.Origin, now: int, to: object
+    ) -> None:
+        del request, origin, now
+        instance = self.instances.get(instance_id)
+        self._reply(to, None if instance is None else self.snapshot(instance))
+
+    def _wait(
+        self, instance_id: str, request: r.Wait, origin: r.Origin, now: int, to: object
+    ) -> None:
+        del request, origin, now
+        instance = self.instances.get(instance_id)
+        if instance is None:
+            self._refuse(to, "InstanceNotFound", f"there is no instance {instance_id!r}")
+        elif instance.is_final:
+            self._reply(to, self.snapshot(instance))
+        else:
+            self.waiters.setdefault(instance_id, []).append(to)
+
+    # -- activities ----------------------------------------------------------------------------
+
+    def activity_ended(
+        self, run: RunActivity, outcome: h.Raw | h.Failure, now: int, draw: float
+    ) -> None:
+        """Take the outcome of an attempt; one that nobody waits for any more is dropped.
+
+        `draw` from [0, 1) picks the jitter if there is another attempt.
+        """
+        instance = self.instances.get(run.instance_id)
+        pending = None
+        if instance is not None and instance.execution_id == run.execution_id:
+            pending = instance.pending.get(run.task_id)
+        if pending is None or pending.attempt != run.attempt or pending.retry_at is not None:
+            self.stale += 1
+            return
+        event: h.Arrival
+        if isinstance(outcome, h.Failure):
+            due = retry_at(
+                pending.retry,
+                outcome,
+                attempt=pending.attempt,
+                first_at=pending.first_at,
+                now=now,
+                draw=draw,
+            )
+            if due is not None:
+                self._write(e.Retried(now, run.instance_id, run.task_id, outcome, due))
+                return
+            event = h.TaskFailed(run.task_id, now, outcome)
+        else:
+            event = h.TaskCompleted(run.task_id, now, outcome)
+        self._write(e.Arrived(run.instance_id, event))
+
+    # -- timers --------------------------------------------------------------------------------
+
+    def fire(self, now: int, limit: int) -> list[str]:
+        """Fire timers due by `now`, at most about `limit`; return instances to load first.
+
+        An item of an instance that is not in memory is taken out: `admit` indexes it again.
+        """
+        due: dict[str, list[int]] = {}
+        absent: dict[str, None] = {}
+        for _ in range(limit):
+            item = self.timers.pop(now)
+            if item is None:
+                break
+            _, instance_id, task_id = item
+            if self._is_confirmed(item):
+                if instance_id in self.instances:
+                    due.setdefault(instance_id, []).append(task_id)
+                else:
+                    absent[instance_id] = None
+        for instance_id, task_ids in due.items():
+            self._write(e.Fired(now, instance_id, tuple(dict.fromkeys(task_ids))))
+        return list(absent)
+
+    def _is_confirmed(self, item: Item) -> bool:
+        due, instance_id, task_id = item
+        instance = self.instances.get(instance_id)
+        if instance is None:
+            return task_id == WHOLE and instance_id not in self.deleted
+        if instance.timers.get(task_id) == due:
+            return True
+        call = instance.pending.get(task_id) or instance.children.get(task_id)
+        return call is not None and call.retry_at == due
+
+    def compact_timers(self) -> None:
+        """Drop the index of cancelled timers, if they have piled up."""
+        self.timers.compact(self._is_confirmed)
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def receive(
+        self, source: int, first: int, messages: Sequence[m.Message], now: int, draw: float
+    ) -> int | None:
+        """Take messages of a stream; return the sequence number to resend from, if one misses.
+
+        What was applied before is confirmed again, so that the sender can forget it.
+        """
+        last = self.state.received.get(source, 0)
+        if first > last + 1:
+            return last + 1
+        for message in messages[last + 1 - first :]:
+            last += 1
+            again = self._retry_child(message, now, draw)
+            self._write(e.Received(now, source, last, message, again))
+        self.confirms[source] = last
+        return None
+
+    def _retry_child(self, message: m.Message, now: int, draw: float) -> int | None:
+        if not isinstance(message, m.ChildEnded) or message.status is h.Status.COMPLETED:
+            return None
+        found = self.child_of(message)
+        if found is None or message.failure is None:
+            return None
+        _, child = found
+        return retry_at(
+            child.retry,
+            message.failure,
+            attempt=child.attempt,
+            first_at=child.first_at,
+            now=now,
+            draw=draw,
+        )
+
+    def acknowledged(self, destination: int, last: int) -> None:
+        """Another partition has committed our messages up to `last`.
+
+        NB: this entry may wait for the next record; if it is lost, the messages are sent again.
+        """
+        lane = self.state.lanes.get(destination)
+        if lane is not None and lane.acknowledged < last <= lane.last:
+            self._write(e.Acknowledged(destination, last))
+
+    def forget_sessions(self, before: int) -> None:
+        """Drop sessions of clients not heard of since `before`."""
+        old = [name for name, session in self.state.sessions.items() if session.used_at < before]
+        if old:
+            self._write(e.Forgot(tuple(old)))
+
+    # -- turns of the code ---------------------------------------------------------------------
+
+    def next_work(self, now: int) -> WorkItem | None:
+        """Hand out the next turn to run, oldest news first. It must come back by `step`."""
+        while self.ready:
+            instance_id = next(iter(self.ready))
+            del self.ready[instance_id]
+            instance = self.instances[instance_id]
+            if instance_id in self.out or not instance.has_news:
+                continue
+            at = now if now > instance.turned_at else instance.turned_at
+            arrivals = tuple(instance.inbox)
+            self.out[instance_id] = Out(instance.execution_id, instance.turn, at, len(arrivals))
+            started = h.ExecutionStarted(
+                instance.created_at,
+                instance.name,
+                instance.input,
+                instance.version,
+                instance.parent,
+                instance.tags,
+            )
+            return WorkItem(
+                instance_id, instance.execution_id, instance.turn, at, started, arrivals
+            )
+        return None
+
+    def step(self, step: Step) -> bool:
+        """Take a turn back; return False if it does not count any more.
+
+        It is discarded as a whole, outputs included, if the instance was ended, replaced or
+        purged meanwhile.
+        """
+        out = self.out.pop(step.instance_id, None)
+        if out is None or (out.execution_id, out.turn) != (step.execution_id, step.turn):
+            self.stale += 1
+            return False
+        instance = self.instances.get(step.instance_id)
+        if instance is None or instance.is_final or instance.execution_id != step.execution_id:
+            self.stale += 1
+            if instance is not None:
+                self._wake(instance)
+            return False
+        if isinstance(step.outcome, Parked):
+            if step.outcome.reason != instance.parked:
+                self._write(e.Stepped(out.at, step.instance_id, 0, outcome=step.outcome))
+            return True
+        self._write(
+            e.Stepped(
+                out.at,
+                step.instance_id,
+                out.consumed,
+                step.actions,
+                step.outcome,
+                step.custom_status,
+            )
+        )
+        return True
+
+    # -- commits -------------------------------------------------------------------------------
+
+    @property
+    def has_record(self) -> bool:
+        """Whether there is anything to commit that somebody waits for."""
+        return bool(self.entries)
+
+    def seal(self) -> Sealed:
+        """Take what is to be committed next, and the effects to release after that."""
+        effects = self.effects
+        effects += [Confirm(source, last) for source, last in self.confirms.items()]
+        effects += [Send(destination) for destination in self.sends]
+        sealed = Sealed(self.entries, effects)
+        self.entries, self.effects = [], []
+        self.confirms, self.sends = {}, {}
+        return sealed
+
+
+_REQUESTS: dict[type, Any] = {
+    r.Start: Partition._start,
+    r.Raise: Partition._raise,
+    r.Terminate: Partition._terminate_request,
+    r.Suspend: Partition._suspend,
+    r.Resume: Partition._resume,
+    r.Rewind: Partition._rewind,
+    r.Restart: Partition._restart,
+    r.Purge: Partition._purge,
+    r.Get: Partition._get,
+    r.Wait: Partition._wait,
+}
+
+

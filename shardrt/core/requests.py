@@ -1,0 +1,162 @@
+"""What clients ask of an instance, and what they are answered.
+
+A request is applied by the owner of the instance's partition and answered once the record that
+contains it is durable. `Origin` makes a retry safe: an owner that has applied
+(client, seq) already answers without applying it again. A client promises never to ask again
+about any seq below `low`, which is how old entries are forgotten.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from shardrt.core.history import NULL, Failure, Status
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Identity of a request: the client's session, its number there, the lowest still open."""
+
+    client: str
+    seq: int
+    low: int
+
+
+class _Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    pass
+
+
+class Start(_Request, tag="start"):
+    """Create an instance. Answer: `Started`."""
+
+    name: str
+    input: Raw = NULL
+    version: str | None = None
+    tags: dict[str, str] | None = None
+    start_at: int | None = None
+    on_conflict: str = "fail"
+    """``fail``, ``return`` (the one that is there), or ``restart`` (if it has ended)."""
+    fresh: bool = False
+    """The id was made for this very request and was never sent before, so no look-up of an
+    existing instance is needed. A retry must clear it."""
+
+
+class Raise(_Request, tag="raise"):
+    """Deliver an external event. Answer: `Done`."""
+
+    name: str
+    data: Raw = NULL
+
+
+class Terminate(_Request, tag="terminate"):
+    """End it from outside, children too if recursive. Answer: `Done`."""
+
+    reason: str = ""
+    recursive: bool = True
+
+
+class Suspend(_Request, tag="suspend"):
+    """Pause it; arrivals gather meanwhile. Answer: `Done`."""
+
+    reason: str = ""
+
+
+class Resume(_Request, tag="resume"):
+    """Let it go on. Answer: `Done`."""
+
+    reason: str = ""
+
+
+class Rewind(_Request, tag="rewind"):
+    """Run again what failed. Answer: `Done`."""
+
+    reason: str = ""
+
+
+class Restart(_Request, tag="restart"):
+    """Start a finished instance anew with its name and input. Answer: `Started`."""
+
+
+class Purge(_Request, tag="purge"):
+    """Delete a finished instance and its history. Answer: `Purged`."""
+
+
+class Get(_Request, tag="get"):
+    """Answer: `Snapshot`, or null if there is no such instance."""
+
+
+class GetHistory(_Request, tag="history"):
+    """Answer: JSON array of history events, or null."""
+
+
+class Wait(_Request, tag="wait"):
+    """Answer when the instance has ended: `Snapshot`."""
+
+
+Request: TypeAlias = (
+    Start
+    | Raise
+    | Terminate
+    | Suspend
+    | Resume
+    | Rewind
+    | Restart
+    | Purge
+    | Get
+    | GetHistory
+    | Wait
+)
+
+
+class Started(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The instance is durable. `created` is False if it was there before."""
+
+    instance_id: str
+    execution_id: str
+    created: bool = True
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """It is durable."""
+
+
+class Purged(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How many instances were deleted."""
+
+    count: int
+
+
+class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The committed state of an instance, as users see it. Times in µs since 1970 UTC."""
+
+    instance_id: str
+    execution_id: str
+    name: str
+    status: Status
+    created_at: int
+    updated_at: int
+    partition: int
+    version: str | None = None
+    completed_at: int | None = None
+    input: Raw = NULL
+    output: Raw = NULL
+    custom_status: Raw = NULL
+    failure: Failure | None = None
+    reason: str = ""
+    """Why it was terminated or suspended, or why it is parked."""
+    parent_instance_id: str | None = None
+    tags: dict[str, str] | None = None
+
+
+Result: TypeAlias = Started | Done | Purged | Snapshot | Raw
+"""Raw is JSON, already encoded (history)."""
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An error as an answer; `code` is an `errors.ShardrtError.code`."""
+
+    code: str
+    message: str
+    retry_after_s: float | None = None

@@ -1,0 +1,29 @@
+"""When a failed attempt is followed by another one."""
+
+from __future__ import annotations
+
+from shardrt.core.history import Failure, Retry
+
+
+def retry_at(
+    policy: Retry | None, failure: Failure, *, attempt: int, first_at: int, now: int, draw: float
+) -> int | None:
+    """Return when the next attempt starts (µs), or None if this failure is final.
+
+    The delay after attempt n is ``first_interval * backoff ** (n - 1)``, at most
+    `max_interval`, times a factor from [1 - jitter, 1 + jitter] picked by `draw` in [0, 1).
+    It is final if the attempts are used up, the failure's type is listed as not retryable
+    or it says so itself, or the next attempt would start later than `timeout` after the first.
+    """
+    if policy is None or attempt >= policy.max_attempts or failure.non_retryable:
+        return None
+    if failure.type in policy.non_retryable:
+        return None
+    longest = policy.max_interval if policy.max_interval is not None else 2**62
+    # The exponent is bounded: a float overflows near 2**1024, long after any sane limit.
+    delay = policy.first_interval * policy.backoff ** min(attempt - 1, 500)
+    delay = min(delay, longest) * (1 + policy.jitter * (2 * draw - 1))
+    due = now + max(0, int(delay))
+    if policy.timeout is not None and due > first_at + policy.timeout:
+        return None
+    return due

@@ -1,0 +1,166 @@
+"""What a partition remembers. Everything here is rebuilt from its journal.
+
+`PartitionState` is plain data: encode it, decode it, apply the same entry to both, and they
+are equal again (invariant I3; the tests do so after every entry). What can be derived from it
+(ready queue, timer heap, dirty set) lives in `core.partition` instead.
+
+Instances may be absent from memory: the host loads them before it lets an entry touch them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw
+
+from shardrt.core.history import NULL, Arrival, Failure, HistoryEvent, Parent, Retry, Status
+from shardrt.core.messages import Message
+
+START_TIMER = -1
+"""Key in `Instance.timers` of a delayed start; the code's own task ids are never negative."""
+
+
+class Pending(msgspec.Struct, omit_defaults=True):
+    """An activity that has no recorded outcome yet."""
+
+    name: str
+    input: Raw
+    first_at: int
+    attempt: int = 1
+    retry: Retry | None = None
+    timeout: int | None = None
+    retry_at: int | None = None
+    """Waiting for its next attempt until then; None while an attempt may be running."""
+    speculative: bool = False
+
+
+class Child(msgspec.Struct, omit_defaults=True):
+    """A sub-orchestration that has not ended yet, as its parent knows it."""
+
+    instance_id: str
+    first_at: int = 0
+    attempt: int = 1
+    retry: Retry | None = None
+    retry_at: int | None = None
+    name: str = ""
+    """Name, version and input are kept only for a child that may be started again."""
+    version: str | None = None
+    input: Raw = NULL
+
+
+class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """One instance and its current execution."""
+
+    instance_id: str
+    execution_id: str
+    name: str
+    created_at: int
+    updated_at: int
+    version: str | None = None
+    status: Status = Status.PENDING
+    input: Raw = NULL
+    output: Raw = NULL
+    failure: Failure | None = None
+    custom_status: Raw = NULL
+    reason: str = ""
+    """Why it was terminated or suspended."""
+    parked: str = ""
+    """Why its code cannot be run at present; empty if it can."""
+    completed_at: int | None = None
+    parent: Parent | None = None
+    attempt: int = 1
+    """Which attempt of its parent's call it is."""
+    tags: dict[str, str] | None = None
+    created_by: tuple[str, int] | None = None
+    """(client, seq) of the request that created it: a repeated start is recognised by it."""
+    suspended: bool = False
+    turn: int = 0
+    """Turns of the code so far. Invariant: as many `OrchestratorStarted` in its history."""
+    turned_at: int = 0
+    """Time of the last turn; the next is never earlier."""
+    timers: dict[int, int] = {}
+    """Task id → when it fires."""
+    pending: dict[int, Pending] = {}
+    children: dict[int, Child] = {}
+    inbox: list[Arrival] = []
+    """Arrived, not yet seen by the code."""
+    history_length: int = 0
+    """All events of this execution, stored or not."""
+    tail: list[HistoryEvent] = []
+    """The newest events, those no checkpoint holds yet."""
+    stale_history: bool = False
+    """The store may hold history of an earlier execution."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended."""
+        return self.completed_at is not None
+
+    @property
+    def next_due(self) -> int | None:
+        """When its earliest timer of any kind is due."""
+        due = list(self.timers.values())
+        due += [p.retry_at for p in self.pending.values() if p.retry_at is not None]
+        due += [c.retry_at for c in self.children.values() if c.retry_at is not None]
+        return min(due, default=None)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether its code should take a turn."""
+        if self.completed_at is not None or self.suspended or START_TIMER in self.timers:
+            return False
+        return bool(self.inbox) or self.turn == 0
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it needs its owner's attention without anything arriving or falling due."""
+        if self.completed_at is not None:
+            return False
+        return self.has_news or bool(self.parked) or bool(self.pending)
+
+
+class Lane(msgspec.Struct, omit_defaults=True):
+    """Messages owed to one other partition, oldest first.
+
+    Invariant: ``messages`` are exactly the sequence numbers ``acknowledged + 1 … last``.
+    """
+
+    acknowledged: int = 0
+    messages: list[Message] = []
+
+    @property
+    def last(self) -> int:
+        """The newest sequence number assigned."""
+        return self.acknowledged + len(self.messages)
+
+
+class Session(msgspec.Struct):
+    """The requests of one client that were applied and may still be repeated."""
+
+    used_at: int
+    low: int
+    applied: set[int]
+
+
+class PartitionState(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """All of it."""
+
+    partition: int
+    partitions: int
+    epoch: int = 0
+    instances: dict[str, Instance] = {}
+    lanes: dict[int, Lane] = {}
+    """The outbox: destination → what it is owed."""
+    received: dict[int, int] = {}
+    """The dedup vector: source → last sequence number applied."""
+    sessions: dict[str, Session] = {}
+
+
+class Head(msgspec.Struct, omit_defaults=True):
+    """The part of the state that a checkpoint stores with the partition; instances have rows."""
+
+    partition: int
+    partitions: int
+    epoch: int = 0
+    lanes: dict[int, Lane] = {}
+    received: dict[int, int] = {}
+    sessions: dict[str, Session] = {}

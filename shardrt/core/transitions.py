@@ -1,0 +1,552 @@
+"""How an entry changes a partition. Recovery runs exactly this, and drops the effects.
+
+Every handler is a pure function of the state and the entry: no clock, no chance, no code of
+users. An entry that does not fit the state is a bug or a damaged journal, so handlers assert
+rather than cope: the partition stops and others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from shardrt.core import entries as e, history as h, messages as m
+from shardrt.core.effects import CancelActivity, Effect, Reply, RunActivity
+from shardrt.core.ids import derived_id, partition_of
+from shardrt.core.requests import Origin, Snapshot
+from shardrt.core.state import START_TIMER, Child, Instance, Lane, PartitionState, Pending, Session
+from shardrt.core.timers import Timers
+from shardrt.core.work import Completed, Continued, Failed, Parked
+
+_FINAL_OUTCOME = (h.Status.COMPLETED, h.Status.FAILED)
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+class Transitions:
+    """A partition's state, what is derived from it, and the handlers that change both."""
+
+    def __init__(self, state: PartitionState) -> None:
+        self.state = state
+        self.instances = state.instances
+        self.timers = Timers()
+        self.ready: dict[str, None] = {}
+        """Instances with news whose code has not been called yet, in order."""
+        self.dirty: dict[str, None] = {}
+        """Changed since the last checkpoint was captured."""
+        self.deleted: dict[str, None] = {}
+        """Purged since the last checkpoint was captured."""
+        self.abandoned: list[str] = []
+        """Instances whose resident code is obsolete: ended or replaced from outside."""
+        self.effects: list[Effect] = []
+        self.speculative: list[RunActivity] = []
+        """May start before they are durable."""
+        self.sends: dict[int, None] = {}
+        self.confirms: dict[int, int] = {}
+        self.waiters: dict[str, list[object]] = {}
+        """Who asked to be told when an instance ends. Not durable: clients ask again."""
+
+    def apply(self, entry: e.Entry) -> None:
+        """Change the state as the entry says."""
+        _ENTRIES[type(entry)](self, entry)
+
+    # -- instances ---------------------------------------------------------------------------
+
+    def _created(self, entry: e.Created) -> None:
+        instance = Instance(
+            instance_id=entry.instance_id,
+            execution_id=entry.execution_id,
+            name=entry.name,
+            version=entry.version,
+            input=entry.input,
+            tags=entry.tags,
+            created_at=entry.at,
+            updated_at=entry.at,
+            created_by=entry.created_by,
+        )
+        if entry.start_at is not None and entry.start_at > entry.at:
+            instance.timers[START_TIMER] = entry.start_at
+            self.timers.add(entry.start_at, entry.instance_id, START_TIMER)
+        self._install(instance, entry.at)
+
+    def _install(self, instance: Instance, at: int) -> None:
+        """Put a new instance in, over one of that id that had ended or that has restarted."""
+        old = self.instances.get(instance.instance_id)
+        if old is not None:
+            assert old.is_final, f"{old.instance_id} is replaced but has not ended"
+            instance.stale_history = True
+            self.abandoned.append(old.instance_id)
+        elif instance.instance_id in self.deleted:
+            instance.stale_history = True
+            del self.deleted[instance.instance_id]
+        self.instances[instance.instance_id] = instance
+        self._begin(instance, at)
+
+    def _begin(self, instance: Instance, at: int) -> None:
+        started = h.ExecutionStarted(
+            at, instance.name, instance.input, instance.version, instance.parent, instance.tags
+        )
+        instance.tail = [started]
+        instance.history_length = 1
+        self._touch(instance, at)
+        self._wake(instance)
+
+    def _touch(self, instance: Instance, at: int) -> None:
+        instance.updated_at = max(instance.updated_at, at)
+        self.dirty[instance.instance_id] = None
+
+    def _wake(self, instance: Instance) -> None:
+        if instance.has_news:
+            self.ready[instance.instance_id] = None
+
+    def _record(self, instance: Instance, *events: h.HistoryEvent) -> None:
+        instance.tail += events
+        instance.history_length += len(events)
+
+    def _deleted(self, entry: e.Deleted) -> None:
+        instance = self.instances.pop(entry.instance_id)
+        assert instance.is_final, f"{entry.instance_id} is purged but has not ended"
+        self._settle(entry.origin, entry.at)
+        if instance.created_by is not None:
+            # A late repetition of the start must not bring it back.
+            client, seq = instance.created_by
+            self._settle(Origin(client, seq, 0), entry.at)
+        self.dirty.pop(entry.instance_id, None)
+        self.deleted[entry.instance_id] = None
+
+    # -- arrivals ----------------------------------------------------------------------------
+
+    def _arrived(self, entry: e.Arrived) -> None:
+        event = entry.event
+        assert isinstance(event, (h.TaskCompleted, h.TaskFailed))
+        instance = self.instances[entry.instance_id]
+        del instance.pending[event.task_id]
+        instance.inbox.append(event)
+        self._touch(instance, event.at)
+        self._wake(instance)
+
+    def _retried(self, entry: e.Retried) -> None:
+        instance = self.instances[entry.instance_id]
+        pending = instance.pending[entry.task_id]
+        pending.attempt += 1
+        pending.retry_at = entry.retry_at
+        self.timers.add(entry.retry_at, entry.instance_id, entry.task_id)
+        self._touch(instance, entry.at)
+
+    def _fired(self, entry: e.Fired) -> None:
+        instance = self.instances[entry.instance_id]
+        for task_id in entry.task_ids:
+            if task_id in instance.timers:
+                del instance.timers[task_id]
+                if task_id != START_TIMER:
+                    instance.inbox.append(h.TimerFired(task_id, entry.at))
+            elif task_id in instance.pending:
+                pending = instance.pending[task_id]
+                pending.retry_at = None
+                self._run(instance, task_id, pending)
+            else:
+                child = instance.children[task_id]
+                child.retry_at = None
+                self._start_child(instance, task_id, child)
+        self._touch(instance, entry.at)
+        self._wake(instance)
+
+    def _raised(self, entry: e.Raised) -> None:
+        instance = self.instances[entry.instance_id]
+        instance.inbox.append(entry.event)
+        self._settle(entry.origin, entry.event.at)
+        self._touch(instance, entry.event.at)
+        self._wake(instance)
+
+    def _settle(self, origin: Origin | None, at: int) -> None:
+        """Remember that a request was applied, and forget those its client has settled."""
+        if origin is None:
+            return
+        session = self.state.sessions.get(origin.client)
+        if session is None:
+            session = self.state.sessions[origin.client] = Session(at, origin.low, set())
+        session.used_at = max(at, session.used_at)
+        session.applied.add(origin.seq)
+        if origin.low > session.low:
+            session.low = origin.low
+            session.applied = {seq for seq in session.applied if seq >= origin.low}
+
+    # -- a turn of the code ------------------------------------------------------------------
+
+    def _stepped(self, entry: e.Stepped) -> None:
+        instance = self.instances[entry.instance_id]
+        self._touch(instance, entry.at)
+        if isinstance(entry.outcome, Parked):
+            instance.parked = entry.outcome.reason
+            return
+        seen = instance.inbox[: entry.consumed]
+        del instance.inbox[: entry.consumed]
+        self._record(instance, h.OrchestratorStarted(entry.at), *seen, *entry.actions)
+        instance.parked = ""
+        instance.turn += 1
+        instance.turned_at = entry.at
+        if not instance.suspended:
+            instance.status = h.Status.RUNNING
+        if entry.custom_status is not None:
+            instance.custom_status = entry.custom_status
+        for action in entry.actions:
+            _ACTIONS[type(action)](self, instance, action, entry.at)
+        if entry.outcome is None:
+            self._wake(instance)
+        else:
+            self._conclude(instance, entry.outcome, entry.at)
+
+    def _conclude(
+        self, instance: Instance, outcome: Completed | Failed | Continued, at: int
+    ) -> None:
+        match outcome:
+            case Completed(result):
+                self._finish(instance, at, h.Status.COMPLETED, output=result)
+            case Failed(failure):
+                self._finish(instance, at, h.Status.FAILED, failure=failure)
+            case Continued():
+                self._continue_as_new(instance, outcome, at)
+
+    def _finish(
+        self,
+        instance: Instance,
+        at: int,
+        status: h.Status,
+        *,
+        output: h.Raw = h.NULL,
+        failure: h.Failure | None = None,
+    ) -> None:
+        """End an instance. Activities and children still under way end unheard."""
+        instance.status = status
+        instance.output = output
+        instance.failure = failure
+        instance.completed_at = at
+        instance.suspended = False
+        instance.parked = ""
+        self._clear(instance)
+        instance.inbox = []
+        if status in _FINAL_OUTCOME:
+            self._record(instance, h.ExecutionCompleted(at, status, output, failure))
+        self._tell_parent(instance)
+        for to in self.waiters.pop(instance.instance_id, ()):
+            self.effects.append(Reply(to, self.snapshot(instance)))
+
+    def _clear(self, instance: Instance) -> None:
+        instance.timers = {}
+        instance.pending = {}
+        instance.children = {}
+        self.ready.pop(instance.instance_id, None)
+
+    def _tell_parent(self, instance: Instance) -> None:
+        parent = instance.parent
+        if parent is None:
+            return
+        failure = instance.failure
+        if instance.status in {h.Status.TERMINATED, h.Status.CANCELED}:
+            failure = h.Failure(
+                type="OrchestrationTerminated", message=instance.reason, non_retryable=True
+            )
+        self._post(
+            m.ChildEnded(
+                parent.instance_id,
+                parent.execution_id,
+                parent.task_id,
+                instance.attempt,
+                instance.status,
+                instance.output,
+                failure,
+            )
+        )
+
+    def _continue_as_new(self, instance: Instance, outcome: Continued, at: int) -> None:
+        """Begin the next execution; carried events come before those that arrived meanwhile."""
+        newer = [event for event in instance.inbox if isinstance(event, h.EventRaised)]
+        self._clear(instance)
+        instance.execution_id = derived_id(instance.execution_id, "next")
+        instance.input = outcome.input
+        instance.turn = 0
+        instance.inbox = [*outcome.carried, *newer]
+        instance.stale_history = True
+        self._begin(instance, at)
+
+    # -- actions -----------------------------------------------------------------------------
+
+    def _schedule(self, instance: Instance, action: h.TaskScheduled, at: int) -> None:
+        pending = Pending(
+            name=action.name,
+            input=action.input,
+            first_at=at,
+            retry=action.retry,
+            timeout=action.timeout,
+            speculative=action.speculative,
+        )
+        instance.pending[action.task_id] = pending
+        self._run(instance, action.task_id, pending)
+
+    def _run(self, instance: Instance, task_id: int, pending: Pending) -> None:
+        effect = RunActivity(
+            instance.instance_id,
+            instance.execution_id,
+            task_id,
+            pending.attempt,
+            pending.name,
+            pending.input,
+            pending.timeout,
+        )
+        if pending.speculative:
+            self.speculative.append(effect)
+        else:
+            self.effects.append(effect)
+
+    def _cancel(self, instance: Instance, action: h.TaskCanceled, at: int) -> None:
+        del at
+        if instance.pending.pop(action.task_id, None) is not None:
+            self._cancel_activity(instance, action.task_id)
+        elif (child := instance.children.pop(action.task_id, None)) is not None:
+            self._terminate_child(instance, child, "canceled by its parent")
+
+    def _cancel_activity(self, instance: Instance, task_id: int) -> None:
+        self.effects.append(CancelActivity(instance.instance_id, instance.execution_id, task_id))
+
+    def _create_timer(self, instance: Instance, action: h.TimerCreated, at: int) -> None:
+        del at
+        instance.timers[action.task_id] = action.fire_at
+        self.timers.add(action.fire_at, instance.instance_id, action.task_id)
+
+    def _cancel_timer(self, instance: Instance, action: h.TimerCanceled, at: int) -> None:
+        del at
+        instance.timers.pop(action.task_id, None)
+
+    def _create_child(
+        self, instance: Instance, action: h.SubOrchestrationInstanceCreated, at: int
+    ) -> None:
+        child = Child(instance_id=action.instance_id, first_at=at, retry=action.retry)
+        child.name, child.version, child.input = action.name, action.version, action.input
+        instance.children[action.task_id] = child
+        self._start_child(instance, action.task_id, child)
+        if action.retry is None:
+            child.name, child.version, child.input = "", None, h.NULL
+
+    def _start_child(self, instance: Instance, task_id: int, child: Child) -> None:
+        parent = h.Parent(instance.instance_id, instance.execution_id, task_id, instance.name)
+        self._post(
+            m.StartChild(
+                child.instance_id, child.name, child.input, parent, child.version, child.attempt
+            )
+        )
+
+    def _terminate_child(self, instance: Instance, child: Child, reason: str) -> None:
+        self._post(m.TerminateChild(child.instance_id, instance.execution_id, reason))
+
+    def _send_event(self, instance: Instance, action: h.EventSent, at: int) -> None:
+        del instance, at
+        self._post(m.DeliverEvent(action.instance_id, action.name, action.data))
+
+    # -- the life of an instance, from outside -------------------------------------------------
+
+    def _terminated(self, entry: e.Terminated) -> None:
+        self._settle(entry.origin, entry.at)
+        instance = self.instances[entry.instance_id]
+        self._terminate(instance, entry.at, entry.reason, recursive=entry.recursive)
+
+    def _terminate(self, instance: Instance, at: int, reason: str, *, recursive: bool) -> None:
+        for task_id in instance.pending:
+            self._cancel_activity(instance, task_id)
+        if recursive:
+            for child in instance.children.values():
+                self._terminate_child(instance, child, reason)
+        instance.reason = reason
+        self._record(instance, h.ExecutionTerminated(at, reason))
+        self.abandoned.append(instance.instance_id)
+        self._touch(instance, at)
+        self._finish(instance, at, h.Status.TERMINATED)
+
+    def _suspended(self, entry: e.Suspended) -> None:
+        self._settle(entry.origin, entry.at)
+        instance = self.instances[entry.instance_id]
+        instance.suspended = True
+        instance.status = h.Status.SUSPENDED
+        instance.reason = entry.reason
+        self.ready.pop(instance.instance_id, None)
+        self._record(instance, h.ExecutionSuspended(entry.at, entry.reason))
+        self._touch(instance, entry.at)
+
+    def _resumed(self, entry: e.Resumed) -> None:
+        self._settle(entry.origin, entry.at)
+        instance = self.instances[entry.instance_id]
+        instance.suspended = False
+        instance.status = h.Status.RUNNING if instance.turn else h.Status.PENDING
+        instance.reason = ""
+        self._record(instance, h.ExecutionResumed(entry.at, entry.reason))
+        self._touch(instance, entry.at)
+        self._wake(instance)
+
+    # -- messages ----------------------------------------------------------------------------
+
+    def _post(self, message: m.Message) -> None:
+        destination = partition_of(message.instance_id, self.state.partitions)
+        lane = self.state.lanes.get(destination)
+        if lane is None:
+            lane = self.state.lanes[destination] = Lane()
+        lane.messages.append(message)
+        self.sends[destination] = None
+
+    def _received(self, entry: e.Received) -> None:
+        last = self.state.received.get(entry.source, 0)
+        assert entry.seq == last + 1, f"stream from {entry.source} jumps {last} → {entry.seq}"
+        self.state.received[entry.source] = entry.seq
+        self.confirms[entry.source] = entry.seq
+        match entry.message:
+            case m.StartChild():
+                self._child_start(entry.message, entry.at)
+            case m.ChildEnded():
+                self._child_ended(entry.message, entry.at, entry.retry_at)
+            case m.DeliverEvent(instance_id, name, data):
+                instance = self.instances.get(instance_id)
+                if instance is not None and not instance.is_final:
+                    instance.inbox.append(h.EventRaised(entry.at, name, data))
+                    self._touch(instance, entry.at)
+                    self._wake(instance)
+            case m.TerminateChild(instance_id, parent_execution_id, reason):
+                instance = self.instances.get(instance_id)
+                if instance is not None and not instance.is_final:
+                    parent = instance.parent
+                    if parent is not None and parent.execution_id == parent_execution_id:
+                        self._terminate(instance, entry.at, reason, recursive=True)
+
+    def _child_start(self, message: m.StartChild, at: int) -> None:
+        parent = message.parent
+        old = self.instances.get(message.instance_id)
+        if old is not None and not old.is_final:
+            failure = h.Failure(
+                type="InstanceExists", message=f"instance {message.instance_id!r} is running"
+            )
+            self._post(
+                m.ChildEnded(
+                    parent.instance_id,
+                    parent.execution_id,
+                    parent.task_id,
+                    message.attempt,
+                    h.Status.FAILED,
+                    failure=failure,
+                )
+            )
+            return
+        execution_id = derived_id(
+            parent.execution_id, parent.task_id, message.attempt, message.instance_id
+        )
+        instance = Instance(
+            instance_id=message.instance_id,
+            execution_id=execution_id,
+            name=message.name,
+            version=message.version,
+            input=message.input,
+            parent=parent,
+            attempt=message.attempt,
+            created_at=at,
+            updated_at=at,
+        )
+        self._install(instance, at)
+
+    def _child_ended(self, message: m.ChildEnded, at: int, retry_at: int | None) -> None:
+        found = self.child_of(message)
+        if found is None:
+            return
+        instance, child = found
+        self._touch(instance, at)
+        if retry_at is not None:
+            child.attempt += 1
+            child.retry_at = retry_at
+            self.timers.add(retry_at, instance.instance_id, message.task_id)
+            return
+        del instance.children[message.task_id]
+        if message.status is h.Status.COMPLETED:
+            instance.inbox.append(
+                h.SubOrchestrationInstanceCompleted(message.task_id, at, message.result)
+            )
+        else:
+            failure = message.failure or h.Failure(type="SubOrchestrationFailed")
+            instance.inbox.append(
+                h.SubOrchestrationInstanceFailed(message.task_id, at, failure)
+            )
+        self._wake(instance)
+
+    def child_of(self, message: m.ChildEnded) -> tuple[Instance, Child] | None:
+        """Return the parent and its child, if that execution still waits for that attempt."""
+        instance = self.instances.get(message.instance_id)
+        if instance is None or instance.execution_id != message.execution_id:
+            return None
+        child = instance.children.get(message.task_id)
+        if child is None or child.attempt != message.attempt or child.retry_at is not None:
+            return None
+        return instance, child
+
+    def _acknowledged(self, entry: e.Acknowledged) -> None:
+        lane = self.state.lanes[entry.destination]
+        del lane.messages[: entry.last - lane.acknowledged]
+        lane.acknowledged = entry.last
+
+    # -- the partition itself ------------------------------------------------------------------
+
+    def _taken(self, entry: e.Taken) -> None:
+        self.state.epoch = entry.epoch
+
+    def _forgot(self, entry: e.Forgot) -> None:
+        for client in entry.clients:
+            del self.state.sessions[client]
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def snapshot(self, instance: Instance) -> Snapshot:
+        """Return an instance as users see it."""
+        return snapshot_of(instance, self.state.partition)
+
+
+def snapshot_of(instance: Instance, partition: int) -> Snapshot:
+    """Return an instance as users see it."""
+    parent = instance.parent
+    return Snapshot(
+        instance_id=instance.instance_id,
+        execution_id=instance.execution_id,
+        name=instance.name,
+        status=instance.status,
+        created_at=instance.created_at,
+        updated_at=instance.updated_at,
+        partition=partition,
+        version=instance.version,
+        completed_at=instance.completed_at,
+        input=instance.input,
+        output=instance.output,
+        custom_status=instance.custom_status,
+        failure=instance.failure,
+        reason=instance.parked or instance.reason,
+        parent_instance_id=parent.instance_id if parent is not None else None,
+        tags=instance.tags,
+    )
+
+
+_ENTRIES: dict[type, Callable[[Transitions, Any], None]] = {
+    e.Taken: Transitions._taken,
+    e.Created: Transitions._created,
+    e.Arrived: Transitions._arrived,
+    e.Retried: Transitions._retried,
+    e.Fired: Transitions._fired,
+    e.Raised: Transitions._raised,
+    e.Stepped: Transitions._stepped,
+    e.Received: Transitions._received,
+    e.Acknowledged: Transitions._acknowledged,
+    e.Terminated: Transitions._terminated,
+    e.Suspended: Transitions._suspended,
+    e.Resumed: Transitions._resumed,
+    e.Deleted: Transitions._deleted,
+    e.Forgot: Transitions._forgot,
+}
+
+_ACTIONS: dict[type, Callable[[Transitions, Instance, Any, int], None]] = {
+    h.TaskScheduled: Transitions._schedule,
+    h.TaskCanceled: Transitions._cancel,
+    h.TimerCreated: Transitions._create_timer,
+    h.TimerCanceled: Transitions._cancel_timer,
+    h.SubOrchestrationInstanceCreated: Transitions._create_child,
+    h.EventSent: Transitions._send_event,
+}

@@ -1,0 +1,1 @@
+"""One shard at work: partitions, group commits, checkpoints, activities."""

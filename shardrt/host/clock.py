@@ -1,0 +1,65 @@
+"""Clocks. The only module that reads one.
+
+Three times, three names: `now` is hub time (database time, as well as this process knows it),
+in µs since 1970 UTC, stamped on events and compared with timers; `monotonic_s` measures
+durations and leases; the database's own `now()` alone decides who owns what.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Time as everything above the store sees it."""
+
+    def now(self) -> int:
+        """Return hub time, µs since 1970 UTC. Never ahead of the database, never backwards."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Return seconds from an arbitrary start, shared by all processes of a machine."""
+        ...
+
+
+class HubClock:
+    """A clock that follows the database.
+
+    Between corrections it runs on the monotonic clock, so that steps of the wall clock do not
+    reach timers. Corrections come with each lease renewal, as lower bounds: the database's
+    time was read before the answer arrived, so this clock can lag by a round trip, and a
+    timer fires late rather than early.
+    """
+
+    def __init__(self, offset: int | None = None) -> None:
+        wall = time.time_ns() // 1000
+        self._offset = wall - self._monotonic_us() if offset is None else offset
+        self._latest = 0
+
+    @staticmethod
+    def _monotonic_us() -> int:
+        return time.monotonic_ns() // 1000
+
+    def now(self) -> int:
+        """Return hub time in µs; never less than before."""
+        now = self._monotonic_us() + self._offset
+        if now > self._latest:
+            self._latest = now
+        return self._latest
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    @property
+    def offset(self) -> int:
+        """Hub time minus monotonic time, µs."""
+        return self._offset
+
+    def correct(self, offset: int) -> None:
+        """Adopt an offset measured elsewhere on this machine."""
+        self._offset = offset
+
+    def observe(self, database_now: int) -> None:
+        """Adopt the database's time, just received."""
+        self._offset = database_now - self._monotonic_us()

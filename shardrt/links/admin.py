@@ -1,0 +1,42 @@
+"""Questions about the hub rather than one instance; any shard can answer them from the store."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from shardrt.core.requests import Snapshot
+from shardrt.store.base import Filter
+
+
+class _Question(msgspec.Struct, frozen=True, array_like=True):
+    pass
+
+
+class ListInstances(_Question, tag="list"):
+    """One page of snapshots, from the read model (at most a checkpoint interval behind)."""
+
+    where: Filter
+    limit: int = 100
+    token: str | None = None
+
+
+class CountInstances(_Question, tag="count"):
+    """How many instances per status; answer is a JSON object."""
+
+    where: Filter
+
+
+class Cluster(_Question, tag="cluster"):
+    """Hosts, shards, partitions, lags; answered by the gateway through its supervisor."""
+
+
+Question: TypeAlias = ListInstances | CountInstances | Cluster
+
+
+class SnapshotPage(msgspec.Struct, frozen=True):
+    """Answer to `ListInstances`."""
+
+    instances: tuple[Snapshot, ...]
+    token: str | None = None

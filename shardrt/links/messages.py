@@ -1,0 +1,124 @@
+"""What travels on links. Every frame is a JSON array of these messages.
+
+Three conversations:
+
+- *client ⇄ gateway* (WebSocket): `Hello` → `Welcome`, then `Call` → `Answer`, pipelined.
+- *gateway ⇄ shard, shard ⇄ shard* (Unix socket; later WebSocket between hosts): `Forward` →
+  `Answer`, and `Deliver` / `Acknowledge` / `Resend` between partitions, which have no answer.
+- *supervisor ⇄ child*: see `links.control`.
+
+Payloads stay encoded all the way: who forwards a message splices the sender's bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from shardrt.core.messages import Message
+from shardrt.core.requests import Origin, Refusal, Request
+
+PROTOCOL = 1
+"""Raised when a peer of the previous release could misunderstand this one."""
+
+
+class _Link(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    pass
+
+
+class Hello(_Link, tag="hello"):
+    """First message of a client. The token travels in the HTTP header, not here."""
+
+    client: str
+    """Random id of the client's session; `Origin.client` of all its calls."""
+    protocol: int = PROTOCOL
+    version: str = ""
+
+
+class Welcome(_Link, tag="welcome"):
+    """Answer to `Hello`."""
+
+    protocol: int
+    version: str
+    partitions: int
+    host_id: str
+    payload_bytes_max: int
+
+
+class Call(_Link, tag="call"):
+    """A request of a client about one instance. `seq` counts up within the session."""
+
+    seq: int
+    low: int
+    instance_id: str
+    request: Raw
+    """A `core.requests.Request`."""
+
+
+class Ask(_Link, tag="ask"):
+    """A question about the hub or host rather than one instance (`links.admin`)."""
+
+    seq: int
+    question: Raw
+
+
+class Answer(_Link, tag="answer"):
+    """The answer to a `Call`, `Ask` or `Forward`, matched by `seq`."""
+
+    seq: int
+    result: Raw | None = None
+    refusal: Refusal | None = None
+
+
+class Forward(_Link, tag="forward"):
+    """A client's call on its way to the owner. `seq` belongs to this link."""
+
+    seq: int
+    partition: int
+    origin: Origin
+    instance_id: str
+    request: Request
+
+
+class ForwardRaw(_Link, tag="forward"):
+    """`Forward` as who passes it on sees it."""
+
+    seq: int
+    partition: int
+    origin: Origin
+    instance_id: str
+    request: Raw
+
+
+class Deliver(_Link, tag="deliver"):
+    """Messages of one stream, `first` being the sequence number of the first."""
+
+    source: int
+    destination: int
+    first: int
+    messages: tuple[Message, ...]
+
+
+class Acknowledge(_Link, tag="ack"):
+    """The destination has committed everything of this stream up to `last`."""
+
+    source: int
+    destination: int
+    last: int
+
+
+class Resend(_Link, tag="resend"):
+    """The destination misses messages: send again from `first` on."""
+
+    source: int
+    destination: int
+    first: int
+
+
+PartitionTraffic: TypeAlias = Deliver | Acknowledge | Resend
+FromClient: TypeAlias = Hello | Call | Ask
+ToClient: TypeAlias = Welcome | Answer
+ToShard: TypeAlias = Forward | Ask | Deliver | Acknowledge | Resend
+FromShard: TypeAlias = Answer

@@ -1,0 +1,1 @@
+"""Where a hub is kept: one protocol (`base`) and its implementations."""
