@@ -158,7 +158,11 @@ class PostgresServer:
             shutil.rmtree(self._home, ignore_errors=True)
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except PostgresUnavailable:
+            self.close()
+            raise
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
