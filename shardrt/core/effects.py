@@ -42,9 +42,10 @@ class CancelActivity(_Effect):
 
 
 class Send(_Effect):
-    """The outbox has news for this partition."""
+    """The outbox holds messages for this partition up to `last` that may leave now."""
 
     destination: int
+    last: int
 
 
 class Confirm(_Effect):

@@ -477,7 +477,8 @@ class Partition(Transitions):
         """Take what is to be committed next, and the effects to release after that."""
         effects = self.effects
         effects += [Confirm(source, last) for source, last in self.confirms.items()]
-        effects += [Send(destination) for destination in self.sends]
+        lanes = self.state.lanes
+        effects += [Send(destination, lanes[destination].last) for destination in self.sends]
         sealed = Sealed(self.entries, effects)
         self.entries, self.effects = [], []
         self.confirms, self.sends = {}, {}
