@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from shardrt.errors import ConfigInvalid
-from shardrt.store.base import Store
+
+if TYPE_CHECKING:
+    from shardrt.store.base import Store
 
 
 def make_store(url: str, *, connections: int = 2, unsafe: bool = False) -> Store:

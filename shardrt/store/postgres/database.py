@@ -1,0 +1,219 @@
+"""Connections to one PostgreSQL database, and statements by name.
+
+One connection is kept for commits (see `lane`); a small pool serves everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Self
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from shardrt.errors import CommitUnknown, ConfigInvalid, StoreError, StoreUnavailable
+from shardrt.store.named_queries import load_queries
+from shardrt.store.postgres.arrays import register_arrays
+from shardrt.store.postgres.failures import connect_failed, refused
+from shardrt.store.postgres.lane import ANSWER_S_MAX, Lane
+from shardrt.store.postgres.url import PostgresUrl, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    Row = tuple[Any, ...]
+    Connection = psycopg.AsyncConnection[Row]
+
+PACKAGE = "shardrt.store.postgres"
+
+POOL_S_WAIT = 5.0
+"""How long a call waits for a connection. Within it, a restarting server comes back."""
+
+COMMIT_STATEMENTS = ("append", "position", "renew")
+
+# The pool logs each failed attempt, and with more of the server's text than we would.
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+
+class Database:
+    """A database with a schema, by URL."""
+
+    def __init__(self, url: str, connections: int) -> None:
+        if connections < 2:
+            raise ConfigInvalid(f"store connections must be at least 2, not {connections}")
+        self.url: PostgresUrl = parse_url(url)
+        queries = load_queries(PACKAGE, f'"{self.url.schema}"')
+        prepare = queries["prepare"]
+        for name in COMMIT_STATEMENTS:
+            prepare = prepare.replace(f"{{{name}}}", queries[name])
+        self._prepare = prepare.encode()
+        self._queries = {name: query.encode() for name, query in queries.items()}
+        self.lane = Lane(self.url, self._connect_lane)
+        self._connections = connections
+        self._pool: AsyncConnectionPool[Connection] | None = None
+        self._connect_error: psycopg.Error | None = None
+        self.queries_run = 0
+
+    async def probe(self) -> dict[str, str]:
+        """Connect once, so that what is wrong with the URL shows at once and in full.
+
+        Returns the settings that decide whether committed data survives a crash.
+        """
+        try:
+            connection = await psycopg.AsyncConnection.connect(self.url.conninfo)
+            try:
+                cursor = await connection.execute(self._queries["settings"])
+                return dict(await cursor.fetchall())
+            finally:
+                await connection.close()
+        except psycopg.Error as error:
+            raise connect_failed(error, self.url) from None
+
+    async def start(self) -> None:
+        """Make the pool ready; it connects when needed."""
+        self._pool = self._make_pool()
+        await self._pool.open()
+
+    async def close(self) -> None:
+        self.lane.close()
+        pool, self._pool = self._pool, None
+        if pool:
+            await pool.close()
+
+    async def fetch(self, name: str, /, **params: object) -> list[Row]:
+        """Run a reading statement of `queries.sql`. Raises `StoreUnavailable`."""
+        return await self._run(name, params, write=False)
+
+    async def fetch_unprepared(self, name: str, /, **params: object) -> list[Row]:
+        """Do the same for a statement whose best plan depends on its parameters."""
+        return await self._run(name, params, write=False, prepare=False)
+
+    async def write(self, name: str, /, **params: object) -> list[Row]:
+        """Run a writing statement in its own transaction. Also raises `CommitUnknown`."""
+        return await self._run(name, params, write=True)
+
+    async def _run(
+        self,
+        name: str,
+        params: Mapping[str, object],
+        *,
+        write: bool,
+        prepare: bool | None = None,
+    ) -> list[Row]:
+        async with Use(self, write=write) as connection:
+            self.queries_run += 1
+            async with asyncio.timeout(ANSWER_S_MAX):
+                cursor = connection.cursor(binary=True)
+                await cursor.execute(self._queries[name], params, prepare=prepare)
+                return await cursor.fetchall() if cursor.description else []
+
+    def query(self, name: str) -> bytes:
+        """Return the text of a statement."""
+        return self._queries[name]
+
+    async def take(self) -> Connection:
+        """Take a connection out of the pool; `give` it back."""
+        if self._pool is None:
+            raise StoreUnavailable(f"{self.url.masked}: the store is not open")
+        try:
+            return await self._pool.getconn()
+        except PoolClosed:
+            raise StoreUnavailable(f"{self.url.masked}: the store is closed") from None
+        except PoolTimeout as error:
+            raise connect_failed(self._connect_error or error, self.url) from None
+
+    async def give(self, connection: Connection) -> None:
+        if self._pool is None:
+            await connection.close()
+        else:
+            await self._pool.putconn(connection)
+
+    def _make_pool(self) -> AsyncConnectionPool[Connection]:
+        database = self
+
+        class Remembering(psycopg.AsyncConnection[Any]):
+            """Keeps the reason why connecting failed, which the pool would hide."""
+
+            @classmethod
+            async def connect(cls, *args: Any, **kwargs: Any) -> Self:
+                try:
+                    connection = await super().connect(*args, **kwargs)
+                except psycopg.Error as error:
+                    database._connect_error = error
+                    raise
+                database._connect_error = None
+                return connection
+
+        return AsyncConnectionPool(
+            self.url.conninfo,
+            connection_class=Remembering,
+            kwargs={"autocommit": True, "prepare_threshold": 2},
+            configure=self._configure,
+            min_size=0,
+            max_size=self._connections - 1,
+            timeout=POOL_S_WAIT,
+            reconnect_timeout=POOL_S_WAIT,
+            num_workers=1,
+            name=f"shardrt-{self.url.schema}",
+            open=False,
+        )
+
+    async def _configure(self, connection: Connection) -> None:
+        register_arrays(connection)
+        await self._set_session(connection)
+
+    async def _set_session(self, connection: Connection) -> int:
+        cursor = await connection.execute(self._queries["session"])
+        rows: Sequence[Row] = await cursor.fetchall()
+        return int(rows[0][1])
+
+    async def _connect_lane(self) -> tuple[Connection, int]:
+        connection = await psycopg.AsyncConnection.connect(self.url.conninfo, autocommit=True)
+        try:
+            birth = await self._set_session(connection)
+            await connection.execute(self._prepare)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection, birth
+
+
+class Use:
+    """``async with Use(database) as connection``: borrow one, and translate its errors."""
+
+    def __init__(self, database: Database, *, write: bool) -> None:
+        self._database = database
+        self._write = write
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._database.take()
+        return self._connection
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        broken = connection.closed
+        if isinstance(error, TimeoutError) or (
+            connection.pgconn.transaction_status != TransactionStatus.IDLE
+        ):
+            await connection.close()
+        await self._database.give(connection)
+        failure = self._translate(error, broken=broken)
+        if failure:
+            raise failure from None
+
+    def _translate(self, error: BaseException | None, *, broken: bool) -> StoreError | None:
+        url = self._database.url
+        match error:
+            case TimeoutError():
+                line = f"{url.masked}: no answer within {ANSWER_S_MAX:.0f} s"
+            case psycopg.Error() if broken:
+                line = str(connect_failed(error, url))
+            case psycopg.Error():
+                return refused(error, url)
+            case _:
+                return None
+        return CommitUnknown(line) if self._write else StoreUnavailable(line)

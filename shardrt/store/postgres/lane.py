@@ -1,0 +1,215 @@
+"""The commit connection: prepared statements, one at a time, at the least CPU per call.
+
+Group commits follow each other back to back, so this path goes around psycopg's cursors and
+straight to libpq (`psycopg.pq`): a call is one `send_query_prepared`, one future and one
+callback of a reader that stays registered. That also notices a dying server while idle, which
+turns what would be an unknown outcome later into a plain reconnect now.
+
+Law: an answer is handed out only when the server has reported itself idle again, i.e. after
+the commit; a connection that breaks before that makes the outcome unknown. A cancelled caller
+leaves its statement running; the next one waits until it is decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format, TransactionStatus
+
+from shardrt.errors import CommitUnknown, StoreError, StoreUnavailable
+from shardrt.store.postgres.failures import connect_failed, refused_with
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from psycopg.pq.abc import PGconn, PGresult
+
+    from shardrt.store.postgres.url import PostgresUrl
+
+    Connection = psycopg.AsyncConnection[tuple[object, ...]]
+    Connect = Callable[[], Awaitable[tuple[Connection, int]]]
+
+logger = logging.getLogger(__name__)
+
+ANSWER_S_MAX = 40.0
+"""Longer than the server's own statement timeout: then it, or the way to it, is frozen."""
+
+BACKOFF_S_MIN = 0.05
+BACKOFF_S_MAX = 2.0
+
+_BINARY = [Format.BINARY] * 8
+_SUCCESS = frozenset({ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK})
+
+
+class Lane:
+    """One connection, connected when needed, that runs the statements prepared on it."""
+
+    birth = 0
+    """Database time at which the current connection was opened; grows with each."""
+
+    def __init__(self, url: PostgresUrl, connect: Connect) -> None:
+        self._url = url
+        self._connect = connect
+        self._turn = asyncio.Lock()
+        self._connection: Connection | None = None
+        self._pgconn: PGconn | None = None
+        self._socket = -1
+        # The statement in flight: its caller, what has arrived so far, and when to give up.
+        self._waiter: asyncio.Future[PGresult] | None = None
+        self._results: list[PGresult] = []
+        self._deadline = 0.0
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._backoff_s = 0.0
+        self._closed = False
+
+    async def run(
+        self,
+        statement: bytes,
+        arguments: Callable[[], Sequence[bytes | None]],
+    ) -> PGresult:
+        """Run a prepared statement; `arguments` is called once there is a connection.
+
+        Raises `StoreUnavailable` if it had no effect, `CommitUnknown` if that is open.
+        """
+        await self._turn.acquire()
+        try:
+            if self._pgconn is None:
+                await self._open()
+            waiter = self._send(statement, arguments())
+        except BaseException:
+            self._turn.release()
+            raise
+        # From here on `_settle` gives the turn back, also if we are cancelled.
+        return await waiter
+
+    def close(self) -> None:
+        """Close the connection; a call in flight gets `CommitUnknown`."""
+        self._closed = True
+        self._lose("closed")
+
+    def _is_closed(self) -> bool:
+        return self._closed
+
+    async def _open(self) -> None:
+        if self._is_closed():
+            raise StoreUnavailable(f"{self._url.masked}: the store is closed")
+        if self._backoff_s:
+            await asyncio.sleep(self._backoff_s)
+        try:
+            connection, birth = await self._connect()
+        except psycopg.Error as error:
+            self._backoff_s = min(BACKOFF_S_MAX, max(BACKOFF_S_MIN, self._backoff_s * 2))
+            raise connect_failed(error, self._url) from None
+        if self._is_closed():  # meanwhile
+            await connection.close()
+            raise StoreUnavailable(f"{self._url.masked}: the store is closed")
+        self._backoff_s = 0.0
+        self.birth = max(self.birth + 1, birth)
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self._socket = connection.pgconn.socket
+        asyncio.get_running_loop().add_reader(self._socket, self._readable)
+
+    def _send(
+        self, statement: bytes, arguments: Sequence[bytes | None]
+    ) -> asyncio.Future[PGresult]:
+        pgconn = self._pgconn
+        assert pgconn is not None
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.time() + ANSWER_S_MAX
+        waiter = self._waiter = loop.create_future()
+        try:
+            formats = _BINARY[: len(arguments)]
+            pgconn.send_query_prepared(statement, arguments, formats, Format.BINARY)
+            if pgconn.flush():
+                loop.add_writer(self._socket, self._writable)
+        except psycopg.Error as error:
+            self._lose(str(error))
+        if self._watchdog is None:
+            self._watchdog = loop.call_later(ANSWER_S_MAX, self._watch)
+        return waiter
+
+    def _writable(self) -> None:
+        pgconn = self._pgconn
+        assert pgconn is not None
+        try:
+            if not pgconn.flush():
+                asyncio.get_running_loop().remove_writer(self._socket)
+        except psycopg.Error as error:
+            self._lose(str(error))
+
+    def _readable(self) -> None:
+        pgconn = self._pgconn
+        assert pgconn is not None
+        try:
+            pgconn.consume_input()
+            while not pgconn.is_busy():
+                result = pgconn.get_result()
+                if result is None:
+                    break
+                self._results.append(result)
+            else:
+                return
+        except psycopg.Error as error:
+            self._lose(str(error))
+            return
+        # No result and not busy: the server is idle, or gone.
+        if pgconn.status != ConnStatus.OK:
+            self._lose("the server closed the connection")
+        elif self._waiter and pgconn.transaction_status == TransactionStatus.IDLE:
+            self._answer()
+
+    def _answer(self) -> None:
+        results, self._results = self._results, []
+        failure = next((r for r in results if r.status not in _SUCCESS), None)
+        if failure is None:
+            self._settle(results[-1])
+            return
+        sqlstate = (failure.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+        message = failure.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"unknown error"
+        self._settle(refused_with(sqlstate, message.decode(errors="replace"), self._url))
+
+    def _settle(self, outcome: PGresult | StoreError) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is None:
+            return
+        self._turn.release()
+        if waiter.done():  # cancelled
+            return
+        if isinstance(outcome, StoreError):
+            waiter.set_exception(outcome)
+        else:
+            waiter.set_result(outcome)
+
+    def _lose(self, reason: str) -> None:
+        """Drop the connection; whoever waits for it cannot know the outcome."""
+        pgconn, self._pgconn = self._pgconn, None
+        if pgconn is None:
+            return
+        loop = asyncio.get_running_loop()
+        # By number: libpq may have closed the socket already.
+        loop.remove_reader(self._socket)
+        loop.remove_writer(self._socket)
+        pgconn.finish()
+        self._connection = None
+        self._results = []
+        if self._watchdog:
+            self._watchdog.cancel()
+            self._watchdog = None
+        line = self._url.redact((reason.strip() or "connection lost").splitlines()[0])
+        if not self._closed:
+            logger.warning("lost the commit connection to %s: %s", self._url.masked, line)
+        self._settle(CommitUnknown(f"{self._url.masked}: {line}"))
+
+    def _watch(self) -> None:
+        self._watchdog = None
+        if self._waiter is None:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._deadline:
+            self._lose(f"no answer within {ANSWER_S_MAX:.0f} s")
+        else:
+            self._watchdog = loop.call_at(self._deadline, self._watch)

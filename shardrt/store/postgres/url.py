@@ -1,0 +1,93 @@
+"""Store URLs of PostgreSQL: our parameters, libpq's, and what must never be shown."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from shardrt.errors import ConfigInvalid
+
+SCHEMA_DEFAULT = "shardrt"
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_SECRET_KEYS = {"password", "sslpassword"}
+_MASK = "***"
+
+# A dead peer is noticed within about ten seconds instead of libpq's hours.
+_DEFAULTS = {
+    "application_name": "shardrt",
+    "connect_timeout": "5",
+    "keepalives": "1",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+
+
+class PostgresUrl(NamedTuple):
+    """A store URL taken apart."""
+
+    conninfo: str
+    """What libpq connects with. Holds the password: never show or log it."""
+    schema: str
+    masked: str
+    secrets: tuple[str, ...]
+
+    def redact(self, text: str) -> str:
+        """Return the text without the secrets, should it contain them."""
+        for secret in self.secrets:
+            text = text.replace(secret, _MASK)
+        return text
+
+
+def parse_url(url: str) -> PostgresUrl:
+    """Take a store URL apart. Raises `ConfigInvalid`, which shows nothing of the URL."""
+    try:
+        parts = urlsplit(url)
+        query = parse_qsl(parts.query, keep_blank_values=True)
+        schema = dict(query).get("schema", SCHEMA_DEFAULT)
+        ours = [(key, value) for key, value in query if key != "schema"]
+        bare = parts._replace(query=urlencode(ours, quote_via=quote)).geturl()
+        given = conninfo_to_dict(bare)
+    except (ValueError, ProgrammingError):
+        # The text of these may show the password, and so would the chained exception.
+        raise ConfigInvalid(
+            "store.url: not a valid PostgreSQL URL; in user and password, characters like @ / # ? "
+            "must be percent-encoded"
+        ) from None
+    if not _IDENTIFIER.fullmatch(schema):
+        raise ConfigInvalid(f"store.url: schema {schema!r} is not a plain identifier")
+    secrets = {str(given[key]) for key in _SECRET_KEYS if given.get(key)}
+    secrets |= {quote(secret, safe="") for secret in secrets} | _password_as_written(parts.netloc)
+    defaults = {key: value for key, value in _DEFAULTS.items() if key not in given}
+    return PostgresUrl(
+        conninfo=make_conninfo(bare, **defaults),
+        schema=schema,
+        masked=_masked(url),
+        secrets=tuple(sorted(filter(None, secrets), key=len, reverse=True)),
+    )
+
+
+def _password_as_written(netloc: str) -> set[str]:
+    user_info, at, _host = netloc.rpartition("@")
+    _user, colon, password = user_info.partition(":")
+    return {password, unquote(password)} if at and colon else set()
+
+
+def _masked(url: str) -> str:
+    parts = urlsplit(url)
+    user_info, at, host = parts.netloc.rpartition("@")
+    user, colon, _password = user_info.partition(":")
+    netloc = f"{user}{colon}{_MASK if colon else ''}{at}{host}"
+    query = [
+        (key, _MASK if key in _SECRET_KEYS else value)
+        for key, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    return parts._replace(
+        netloc=netloc, query=urlencode(query, safe="*/", quote_via=quote)
+    ).geturl()
