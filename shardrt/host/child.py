@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import gc
 import logging
 import os
@@ -94,6 +95,8 @@ def run_child(serve: Callable[[Parent, control.Configure], Coroutine[Any, Any, N
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     die_with(parent_pid)
+    # Tells where it hangs, however busy the interpreter is; the watchdog asks before it kills.
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         code = runner.run(_live(fd, serve))
     _exit(code)

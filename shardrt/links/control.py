@@ -35,6 +35,9 @@ class Configure(_Control, frozen=True, tag="configure"):
     """Path of the Unix socket that this child listens on (shards)."""
     import_paths: list[str] = []
     """Prepended to ``sys.path``."""
+    listen_fd: int = -1
+    """Gateways: the listening TCP socket, inherited. The supervisor binds it, so that clients
+    wait rather than being refused while a gateway restarts, and gateways can share it."""
 
 
 class Assign(_Control, frozen=True, tag="assign"):

@@ -1,0 +1,69 @@
+"""From ``module:attribute`` to an `App`, with one clear line for whatever goes wrong."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shardrt.errors import ConfigInvalid
+from shardrt.orchestration.app import App
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def import_app(reference: str) -> App:
+    """Import what is to be served.
+
+    Args:
+        reference: ``module:attribute``; the attribute may be dotted.
+
+    Raises:
+        ConfigInvalid: it cannot be imported, or is not an `App`.
+    """
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise ConfigInvalid(f"host.app: {reference!r} is not of the form module:attribute")
+    module = _import(module_name, reference)
+    found: object = module
+    for name in attribute.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise ConfigInvalid(
+                f"host.app: module {module_name!r} has no attribute {attribute!r}{_hint(module)}"
+            ) from None
+    if not isinstance(found, App):
+        raise ConfigInvalid(
+            f"host.app: {reference!r} is a {type(found).__name__}, not a shardrt.App{_hint(module)}"
+        )
+    return found
+
+
+def _import(module_name: str, reference: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+            raise ConfigInvalid(
+                f"host.app: no module {error.name!r} for {reference!r}; is it in the directory "
+                f"that you start in ({Path.cwd()}), or installed?"
+            ) from None
+        raise ConfigInvalid(_failed(module_name, error)) from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
+        raise ConfigInvalid(_failed(module_name, error)) from None
+
+
+def _failed(module_name: str, error: BaseException) -> str:
+    """Return the last line of the traceback, and the place in the user's code."""
+    what = traceback.format_exception_only(error)[-1].strip()
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
+    return f"host.app: importing {module_name!r} failed: {what}{where}"
+
+
+def _hint(module: ModuleType) -> str:
+    apps = sorted(name for name, value in vars(module).items() if isinstance(value, App))
+    return f"; did you mean {module.__name__}:{apps[0]}?" if apps else ""
