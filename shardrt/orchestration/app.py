@@ -1,0 +1,273 @@
+"""`App`: the activities and orchestrators of a program, by name.
+
+The decorators register a function and give it back as it is, so that it can still be called
+and tested like any function.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, overload
+
+from shardrt.errors import (
+    ActivityNotRegistered,
+    ConfigInvalid,
+    OrchestratorNotRegistered,
+)
+from shardrt.orchestration.activity import ActivityContext
+from shardrt.orchestration.binding import Binding, names_of_caller
+from shardrt.orchestration.context import OrchestrationContext
+from shardrt.orchestration.definitions import ActivityDefinition, Mode, OrchestratorDefinition
+from shardrt.orchestration.retry import Duration, RetryPolicy, microseconds
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+AnyCoroutineFunction = TypeVar(
+    "AnyCoroutineFunction", bound=Callable[..., Coroutine[Any, Any, Any]]
+)
+
+
+class ActivityOptions(TypedDict, total=False):
+    """Arguments of `@app.activity`; see there."""
+
+    name: str | None
+    retry: RetryPolicy | None
+    timeout: Duration | None
+    executor: Mode | None
+    max_concurrency: int | None
+    speculative: bool
+
+
+class OrchestratorOptions(TypedDict, total=False):
+    """Arguments of `@app.orchestrator`; see there."""
+
+    name: str | None
+    version: str | None
+
+
+class App:
+    """A collection of activities and orchestrators, to be served by a runtime."""
+
+    def __init__(self) -> None:
+        self._activities: dict[str, ActivityDefinition] = {}
+        self._orchestrators: dict[str, dict[str | None, OrchestratorDefinition]] = {}
+        self._by_function: dict[object, ActivityDefinition | OrchestratorDefinition] = {}
+
+    # -- registering ---------------------------------------------------------------------------
+
+    @overload
+    def activity(self, fn: AnyFunction, /) -> AnyFunction: ...
+    @overload
+    def activity(
+        self,
+        **options: Unpack[ActivityOptions],
+    ) -> Callable[[AnyFunction], AnyFunction]: ...
+    def activity(
+        self, fn: Callable[..., Any] | None = None, /, **options: Unpack[ActivityOptions]
+    ) -> Any:
+        """Register an activity; bare or with arguments.
+
+        Args:
+            fn: the function, when used bare.
+            **options: `name` (default: the function's), `retry` and `timeout` (seconds or
+                timedelta, for one attempt; both are defaults that a call can override),
+                `executor` ("async" for `async def`, else "thread", or "process"),
+                `max_concurrency` (per shard), `speculative` (may start before its cause is
+                durable: for pure or idempotent work).
+
+        Raises:
+            ConfigInvalid: the name is taken, or the function or an option cannot be used.
+        """
+        names = names_of_caller(1)
+
+        def register(fn: AnyFunction) -> AnyFunction:
+            self._add_activity(_activity(fn, names, **options))
+            return fn
+
+        return register if fn is None else register(fn)
+
+    @overload
+    def orchestrator(self, fn: AnyCoroutineFunction, /) -> AnyCoroutineFunction: ...
+    @overload
+    def orchestrator(
+        self, **options: Unpack[OrchestratorOptions]
+    ) -> Callable[[AnyCoroutineFunction], AnyCoroutineFunction]: ...
+    def orchestrator(
+        self, fn: Callable[..., Any] | None = None, /, **options: Unpack[OrchestratorOptions]
+    ) -> Any:
+        """Register an orchestrator, which must be `async def`; bare or with arguments.
+
+        Args:
+            fn: the function, when used bare.
+            **options: `name` (default: the function's) and `version`. Several versions of
+                one name can be registered side by side.
+
+        Raises:
+            ConfigInvalid: the name and version are taken, or the function cannot be used.
+        """
+        names = names_of_caller(1)
+
+        def register(fn: AnyCoroutineFunction) -> AnyCoroutineFunction:
+            self._add_orchestrator(_orchestrator(fn, names, **options))
+            return fn
+
+        return register if fn is None else register(fn)
+
+    def include(self, other: App) -> None:
+        """Register everything that `other` has registered so far.
+
+        Raises:
+            ConfigInvalid: a name is taken; then nothing of `other` is registered.
+        """
+        taken = [
+            f"activity {name!r} is registered twice"
+            for name, definition in other._activities.items()
+            if self._activities.get(name, definition).fn is not definition.fn
+        ]
+        for name, versions in other._orchestrators.items():
+            mine = self._orchestrators.get(name, {})
+            taken += [
+                f"{_title(name, version)} is registered twice"
+                for version, definition in versions.items()
+                if mine.get(version, definition).fn is not definition.fn
+            ]
+        if taken:
+            raise ConfigInvalid(taken)
+        for name, versions in other._orchestrators.items():
+            self._orchestrators.setdefault(name, {}).update(versions)
+        self._activities.update(other._activities)
+        self._by_function.update(other._by_function)
+
+    def _add_activity(self, definition: ActivityDefinition) -> None:
+        if definition.name in self._activities:
+            raise ConfigInvalid(f"activity {definition.name!r} is registered twice")
+        self._activities[definition.name] = definition
+        self._by_function[definition.fn] = definition
+
+    def _add_orchestrator(self, definition: OrchestratorDefinition) -> None:
+        versions = self._orchestrators.setdefault(definition.name, {})
+        if definition.version in versions:
+            title = _title(definition.name, definition.version)
+            raise ConfigInvalid(f"{title} is registered twice")
+        versions[definition.version] = definition
+        self._by_function[definition.fn] = definition
+
+    # -- looking up ----------------------------------------------------------------------------
+
+    @property
+    def activities(self) -> list[ActivityDefinition]:
+        """All of them, in order of registration."""
+        return list(self._activities.values())
+
+    @property
+    def orchestrators(self) -> list[OrchestratorDefinition]:
+        """All versions of all of them, in order of registration."""
+        return [each for versions in self._orchestrators.values() for each in versions.values()]
+
+    def find_activity(self, fn: Callable[..., Any] | str) -> ActivityDefinition:
+        """Return the activity of that name or function.
+
+        Raises:
+            ActivityNotRegistered: there is none.
+        """
+        found = self._activities.get(fn) if isinstance(fn, str) else self._by_function.get(fn)
+        if not isinstance(found, ActivityDefinition):
+            raise ActivityNotRegistered(f"{_called(fn)} is not registered as an activity")
+        return found
+
+    def find_orchestrator(
+        self, fn: Callable[..., Any] | str, version: str | None = None
+    ) -> OrchestratorDefinition:
+        """Return the orchestrator of that function, or of that name and version.
+
+        Without a version it is the one registered without, or else the latest registered.
+
+        Raises:
+            OrchestratorNotRegistered: there is none.
+        """
+        if not isinstance(fn, str):
+            found = self._by_function.get(fn)
+            if not isinstance(found, OrchestratorDefinition):
+                raise OrchestratorNotRegistered(
+                    f"{_called(fn)} is not registered as an orchestrator"
+                )
+            return found
+        versions = self._orchestrators.get(fn)
+        if versions is None:
+            raise OrchestratorNotRegistered(f"no orchestrator {fn!r} is registered")
+        if version in versions:
+            return versions[version]
+        if version is None:
+            return list(versions.values())[-1]
+        have = ", ".join(repr(each) if each else "none" for each in versions)
+        raise OrchestratorNotRegistered(
+            f"{_title(fn, version)} is not registered; there is version {have}"
+        )
+
+
+def _called(fn: Callable[..., Any] | str) -> str:
+    return repr(fn) if isinstance(fn, str) else getattr(fn, "__qualname__", repr(fn))
+
+
+def _title(name: str, version: str | None) -> str:
+    return f"orchestrator {name!r}" + ("" if version is None else f" version {version!r}")
+
+
+def _name_of(fn: object, name: str | None, kind: str) -> str:
+    if not inspect.isroutine(fn):
+        raise ConfigInvalid(f"@app.{kind} goes on a function, not on {fn!r}")
+    name = fn.__name__ if name is None else name
+    if not name or not name.isprintable():
+        raise ConfigInvalid(f"{name!r} is no name for an {kind}")
+    return name
+
+
+def _activity(  # noqa: PLR0913
+    fn: Callable[..., Any],
+    names: Any,
+    *,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: Duration | None = None,
+    executor: Mode | None = None,
+    max_concurrency: int | None = None,
+    speculative: bool = False,
+) -> ActivityDefinition:
+    name = _name_of(fn, name, "activity")
+    what = f"activity {name!r}"
+    is_async = inspect.iscoroutinefunction(fn)
+    if executor is None:
+        executor = "async" if is_async else "thread"
+    problems = []
+    if executor not in {"async", "thread", "process"}:
+        problems.append(f"{what}: executor must be async, thread or process, not {executor!r}")
+    elif is_async != (executor == "async"):
+        kind = "async def" if is_async else "def"
+        problems.append(f'{what}: executor="{executor}" does not go with a plain {kind}')
+    if max_concurrency is not None and max_concurrency < 1:
+        problems.append(f"{what}: max_concurrency must be at least 1, not {max_concurrency}")
+    if timeout is not None and microseconds(timeout) <= 0:
+        problems.append(f"{what}: timeout must be positive, not {timeout}")
+    if problems:
+        raise ConfigInvalid(problems)
+    return ActivityDefinition(
+        name=name,
+        fn=fn,
+        binding=Binding(fn, ActivityContext, what, names),
+        executor=executor,
+        retry=None if retry is None else retry.as_retry(),
+        timeout=None if timeout is None else microseconds(timeout),
+        max_concurrency=max_concurrency,
+        speculative=speculative,
+    )
+
+
+def _orchestrator(
+    fn: Callable[..., Any], names: Any, *, name: str | None = None, version: str | None = None
+) -> OrchestratorDefinition:
+    name = _name_of(fn, name, "orchestrator")
+    title = _title(name, version)
+    if not inspect.iscoroutinefunction(fn):
+        raise ConfigInvalid(f"{title}: must be an async def")
+    binding = Binding(fn, OrchestrationContext, title, names)
+    return OrchestratorDefinition(name=name, version=version, fn=fn, binding=binding)

@@ -1,0 +1,398 @@
+"""`OrchestrationContext`: what an orchestrator can ask for.
+
+Every call starts at once, gets the next task id of its execution and returns a future that
+fits into all of asyncio. Nothing here may depend on anything but the arguments, the ids of
+the execution and what has arrived: a replay must ask for the same again.
+"""
+
+from __future__ import annotations
+
+import functools
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from shardrt.core.history import (
+    EventSent,
+    ExecutionStarted,
+    SubOrchestrationInstanceCreated,
+    TaskScheduled,
+)
+from shardrt.errors import (
+    ActivityFailed,
+    ActivityNotRegistered,
+    OrchestratorNotRegistered,
+    SubOrchestrationFailed,
+)
+from shardrt.orchestration.facts import EPOCH, MICROSECOND, ExecutionFacts
+from shardrt.orchestration.futures import CallFuture, EventFuture, TimerFuture
+from shardrt.orchestration.payload import ANY, codec_for, encode
+from shardrt.orchestration.retry import Duration, RetryPolicy, microseconds
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable
+
+    from msgspec import Raw
+
+    from shardrt.orchestration.activity import ActivityContext
+    from shardrt.orchestration.definitions import (
+        ActivityDefinition,
+        OrchestratorDefinition,
+        Registry,
+    )
+    from shardrt.orchestration.loop import OrchestrationLoop
+
+T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741
+R = TypeVar("R")
+
+
+class OrchestrationContext(ExecutionFacts):
+    """One execution, as its orchestrator sees it. Made by the runtime, never by users."""
+
+    __slots__ = ("_loop", "_registry")
+
+    def __init__(
+        self,
+        *,
+        instance_id: str,
+        execution_id: str,
+        started: ExecutionStarted,
+        registry: Registry,
+        loop: OrchestrationLoop,
+    ) -> None:
+        super().__init__(
+            instance_id=instance_id,
+            execution_id=execution_id,
+            started=started,
+            ledger=loop.ledger,
+        )
+        self._registry = registry
+        self._loop = loop
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    @overload
+    def call_activity(
+        self,
+        fn: Callable[[ActivityContext], Awaitable[R]] | Callable[[], Awaitable[R]],
+        input: None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+        result_type: None = None,
+    ) -> asyncio.Future[R]: ...
+    @overload
+    def call_activity(
+        self,
+        fn: Callable[[ActivityContext, I], Awaitable[R]]
+        | Callable[[I, ActivityContext], Awaitable[R]]
+        | Callable[[I], Awaitable[R]],
+        input: I,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+        result_type: None = None,
+    ) -> asyncio.Future[R]: ...
+    @overload
+    def call_activity(
+        self,
+        fn: Callable[[ActivityContext], R] | Callable[[], R],
+        input: None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+        result_type: None = None,
+    ) -> asyncio.Future[R]: ...
+    @overload
+    def call_activity(
+        self,
+        fn: Callable[[ActivityContext, I], R]
+        | Callable[[I, ActivityContext], R]
+        | Callable[[I], R],
+        input: I,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+        result_type: None = None,
+    ) -> asyncio.Future[R]: ...
+    @overload
+    def call_activity(
+        self,
+        fn: Callable[..., Any] | str,
+        input: Any = None,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+        result_type: type[R],
+    ) -> asyncio.Future[R]: ...
+    @overload
+    def call_activity(
+        self,
+        fn: str,
+        input: Any = None,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+        result_type: Any = None,
+    ) -> asyncio.Future[Any]: ...
+    def call_activity(
+        self,
+        fn: Callable[..., Any] | str,
+        input: Any = None,  # noqa: A002
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+        result_type: Any = None,
+    ) -> asyncio.Future[Any]:
+        """Run an activity and return its result to be. It raises `ActivityFailed`.
+
+        Args:
+            fn: the function, or the name of an activity, which may live elsewhere.
+            input: its one input.
+            retry: when to try again; else what the activity was registered with.
+            timeout: for each attempt, in seconds or as timedelta; likewise.
+            result_type: what to make of the result; else the activity's annotation.
+
+        Raises:
+            InputInvalid: the input has no JSON form.
+            ActivityNotRegistered: the function is no activity of this app.
+        """
+        try:
+            known: ActivityDefinition | None = self._registry.find_activity(fn)
+        except ActivityNotRegistered:
+            if not isinstance(fn, str):
+                raise
+            known = None
+        name = fn if known is None else known.name
+        assert isinstance(name, str)
+        payload = encode(input, f"input of activity {name!r}")
+        ledger = self._ledger
+        task_id = ledger.new_id()
+        ledger.emit(_task_scheduled(task_id, name, payload, known, retry, timeout))
+        return self._call(task_id, name, known, result_type, ActivityFailed)
+
+    @overload
+    def call_sub_orchestrator(
+        self,
+        fn: Callable[[OrchestrationContext], Awaitable[R]] | Callable[[], Awaitable[R]],
+        input: None = None,
+        *,
+        instance_id: str | None = None,
+        retry: RetryPolicy | None = None,
+        result_type: None = None,
+        version: str | None = None,
+    ) -> asyncio.Future[R]: ...
+    @overload
+    def call_sub_orchestrator(
+        self,
+        fn: Callable[[OrchestrationContext, I], Awaitable[R]]
+        | Callable[[I, OrchestrationContext], Awaitable[R]]
+        | Callable[[I], Awaitable[R]],
+        input: I,
+        *,
+        instance_id: str | None = None,
+        retry: RetryPolicy | None = None,
+        result_type: None = None,
+        version: str | None = None,
+    ) -> asyncio.Future[R]: ...
+    @overload
+    def call_sub_orchestrator(
+        self,
+        fn: Callable[..., Any] | str,
+        input: Any = None,
+        *,
+        instance_id: str | None = None,
+        retry: RetryPolicy | None = None,
+        result_type: type[R],
+        version: str | None = None,
+    ) -> asyncio.Future[R]: ...
+    @overload
+    def call_sub_orchestrator(
+        self,
+        fn: str,
+        input: Any = None,
+        *,
+        instance_id: str | None = None,
+        retry: RetryPolicy | None = None,
+        result_type: Any = None,
+        version: str | None = None,
+    ) -> asyncio.Future[Any]: ...
+    def call_sub_orchestrator(
+        self,
+        fn: Callable[..., Any] | str,
+        input: Any = None,  # noqa: A002
+        *,
+        instance_id: str | None = None,
+        retry: RetryPolicy | None = None,
+        result_type: Any = None,
+        version: str | None = None,
+    ) -> asyncio.Future[Any]:
+        """Run another orchestrator and return its result to be. It raises `SubOrchestrationFailed`.
+
+        Args:
+            fn: the function, or the name of an orchestrator, which may live elsewhere.
+            input: its one input.
+            instance_id: of the child; else derived from this execution's.
+            retry: when to start it again after a failure.
+            result_type: what to make of the result; else the orchestrator's annotation.
+            version: of the orchestrator; else that of the function, or the latest here.
+        """
+        try:
+            known: OrchestratorDefinition | None = self._registry.find_orchestrator(fn, version)
+        except OrchestratorNotRegistered:
+            if not isinstance(fn, str):
+                raise
+            known = None
+        name = fn if known is None else known.name
+        assert isinstance(name, str)
+        payload = encode(input, f"input of orchestrator {name!r}")
+        ledger = self._ledger
+        task_id = ledger.new_id()
+        child = SubOrchestrationInstanceCreated(
+            task_id,
+            instance_id or f"{self._instance_id}:{self._execution_id[:8]}:{task_id:04x}",
+            name,
+            payload,
+            version if known is None else known.version,
+            None if retry is None else retry.as_retry(),
+        )
+        ledger.emit(child)
+        return self._call(task_id, name, known, result_type, SubOrchestrationFailed)
+
+    def _call(
+        self,
+        task_id: int,
+        name: str,
+        known: ActivityDefinition | OrchestratorDefinition | None,
+        result_type: Any,
+        failed: type[ActivityFailed | SubOrchestrationFailed],
+    ) -> CallFuture[Any]:
+        future: CallFuture[Any] = CallFuture(loop=self._loop)
+        future.ledger = self._ledger
+        future.task_id = task_id
+        future.name = name
+        future.failed = failed
+        if result_type is not None:
+            future.codec = codec_for(result_type)
+        else:
+            future.codec = ANY if known is None else known.binding.result_codec
+        self._ledger.pending[task_id] = future
+        return future
+
+    def create_timer(self, when: datetime | timedelta) -> asyncio.Future[None]:
+        """Return what is done at a time, or after a duration. Naive datetimes are UTC."""
+        if isinstance(when, datetime):
+            aware = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+            fire_at = (aware - EPOCH) // MICROSECOND
+        else:
+            fire_at = self._ledger.now + microseconds(when)
+        future = TimerFuture(loop=self._loop)
+        future.handle = self._loop.call_at_us(fire_at, _finish, (future,))  # type: ignore[assignment]
+        return future
+
+    # -- events --------------------------------------------------------------------------------
+
+    @overload
+    def wait_for_event(
+        self,
+        name: str,
+        type: type[T],
+        *,
+        timeout: Duration | None = None,
+    ) -> asyncio.Future[T]: ...
+    @overload
+    def wait_for_event(
+        self,
+        name: str,
+        type: Any = Any,
+        *,
+        timeout: Duration | None = None,
+    ) -> asyncio.Future[Any]: ...
+    def wait_for_event(
+        self,
+        name: str,
+        type: Any = Any,  # noqa: A002
+        *,
+        timeout: Duration | None = None,
+    ) -> asyncio.Future[Any]:
+        """Return the data to be of the next external event of that name.
+
+        Events that come before anybody waits are kept. Names compare without case. Who
+        waits first is served first.
+
+        Args:
+            name: of the event.
+            type: what to make of its data.
+            timeout: seconds or timedelta; then the wait raises TimeoutError.
+        """
+        ledger = self._ledger
+        if ledger.inert:
+            ledger.refuse()
+        future: EventFuture[Any] = EventFuture(loop=self._loop)
+        future.ledger = ledger
+        future.name = name
+        future.codec = codec_for(type)
+        future.handle = None
+        ledger.mailbox().wait(name, future)
+        if timeout is not None and not future.done():
+            fire_at = ledger.now + microseconds(timeout)
+            future.handle = self._loop.call_at_us(fire_at, future.expire, ())  # type: ignore[assignment]
+        return future
+
+    def send_event(self, instance_id: str, name: str, data: object = None) -> None:
+        """Raise an external event on another instance. Takes effect with this turn."""
+        payload = encode(data, f"event {name!r}")
+        ledger = self._ledger
+        ledger.emit(EventSent(ledger.new_id(), instance_id, name, payload))
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def set_custom_status(self, value: object) -> None:
+        """Show `value` as the custom status. Takes effect with this turn; None clears it."""
+        payload = encode(value, "custom status")
+        if self._ledger.inert:
+            self._ledger.refuse()
+        self._ledger.custom_status = payload
+
+    def continue_as_new(self, input: object = None, *, carry_events: bool = True) -> None:  # noqa: A002
+        """Start over with a fresh history once the body returns; its return value is ignored.
+
+        Args:
+            input: of the next execution.
+            carry_events: whether events that nobody has waited for yet go with it.
+        """
+        payload = encode(input, f"input of orchestrator {self.name!r}")
+        if self._ledger.inert:
+            self._ledger.refuse()
+        self._ledger.continued = (payload, carry_events)
+
+
+def _task_scheduled(
+    task_id: int,
+    name: str,
+    payload: Raw,
+    known: ActivityDefinition | None,
+    retry: RetryPolicy | None,
+    timeout: Duration | None,
+) -> TaskScheduled:
+    limit = None if timeout is None else microseconds(timeout)
+    policy = None if retry is None else _as_retry(retry)
+    if known is None:
+        return TaskScheduled(task_id, name, payload, policy, limit)
+    return TaskScheduled(
+        task_id,
+        name,
+        payload,
+        known.retry if policy is None else policy,
+        known.timeout if limit is None else limit,
+        known.speculative,
+    )
+
+
+_as_retry = functools.lru_cache(maxsize=256)(RetryPolicy.as_retry)
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

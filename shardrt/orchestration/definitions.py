@@ -1,0 +1,53 @@
+"""Activities and orchestrators as registered, and who knows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from shardrt.core.history import Retry
+    from shardrt.orchestration.binding import Binding
+
+Mode: TypeAlias = Literal["async", "thread", "process"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityDefinition:
+    """An activity as registered."""
+
+    name: str
+    fn: Callable[..., Any] = field(repr=False)
+    binding: Binding = field(repr=False, compare=False)
+    executor: Mode
+    retry: Retry | None = None
+    """The default for calls that do not bring their own."""
+    timeout: int | None = None
+    """Microseconds for one attempt; likewise a default."""
+    max_concurrency: int | None = None
+    """Per shard."""
+    speculative: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrchestratorDefinition:
+    """An orchestrator as registered."""
+
+    name: str
+    version: str | None
+    fn: Callable[..., Coroutine[Any, Any, Any]] = field(repr=False)
+    binding: Binding = field(repr=False, compare=False)
+
+
+class Registry(Protocol):
+    """Finds definitions by name or function."""
+
+    def find_activity(self, fn: Callable[..., Any] | str) -> ActivityDefinition:
+        """Raise `ActivityNotRegistered` if there is none."""
+
+    def find_orchestrator(
+        self, fn: Callable[..., Any] | str, version: str | None = None
+    ) -> OrchestratorDefinition:
+        """Raise `OrchestratorNotRegistered` if there is none."""

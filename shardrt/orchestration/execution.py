@@ -1,0 +1,264 @@
+"""One resident execution: user code that is suspended between two turns, kept in memory.
+
+A turn moves time, hands over what arrived, one arrival after the other, and runs the code
+after each until it waits again. (Not all at once: a timer and an event in one turn must not
+let a cancelled waiter swallow the event.) A replay is nothing but turns whose actions are
+compared instead of handed out.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any, assert_never
+
+from shardrt.core.history import (
+    NULL,
+    Action,
+    Arrival,
+    EventRaised,
+    ExecutionStarted,
+    Failure,
+    SubOrchestrationInstanceCompleted,
+    SubOrchestrationInstanceFailed,
+    TaskCompleted,
+    TaskFailed,
+    TimerFired,
+)
+from shardrt.core.work import Completed, Continued, Failed, Outcome
+from shardrt.errors import InputInvalid
+from shardrt.orchestration.context import OrchestrationContext
+from shardrt.orchestration.failure import failure_of
+from shardrt.orchestration.ledger import Ledger
+from shardrt.orchestration.loop import (
+    TURN_CALLBACKS_MAX,
+    Handle,
+    OrchestrationLoop,
+    enter_turn,
+    leave_turn,
+)
+from shardrt.orchestration.payload import encode
+from shardrt.orchestration.source import line_of_coroutine
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Sequence
+
+    from msgspec import Raw
+
+    from shardrt.orchestration.definitions import OrchestratorDefinition, Registry
+    from shardrt.orchestration.futures import Task
+
+logger = logging.getLogger(__name__)
+
+CLOSE_ATTEMPTS_MAX = 10
+"""So often is a coroutine that answers GeneratorExit with another await told to close."""
+
+# Measured with tracemalloc. What user code keeps in its locals is not known.
+_BYTES_BASE = 2_600
+_BYTES_PER_WAIT = 600
+
+_RUNAWAY = Failure(
+    type="RuntimeError",
+    message=f"one turn ran more than {TURN_CALLBACKS_MAX} callbacks without waiting for anything "
+    "from outside: is there a loop around asyncio.sleep(0)?",
+)
+
+# Coroutines that could not be closed. Collected, they would complain on stderr each time.
+_unclosable: list[Any] = []
+
+
+class Execution:
+    """See the module. Once `outcome` is there, or after `close`, nothing more may be called."""
+
+    __slots__ = ("_body", "_loop", "execution_id", "ledger", "outcome", "size", "turn")
+
+    def __init__(self, execution_id: str, now: int, ready: deque[Handle]) -> None:
+        self.execution_id = execution_id
+        self.turn = 0
+        """The next turn to run."""
+        self.outcome: Outcome | None = None
+        self.size = 0
+        """Bytes, as last reported."""
+        self.ledger = Ledger(now)
+        self._loop = OrchestrationLoop(self.ledger, ready)  # type: ignore[abstract]
+        self._body: Task[Any] | None = None
+
+    def start(
+        self,
+        instance_id: str,
+        started: ExecutionStarted,
+        definition: OrchestratorDefinition,
+        registry: Registry,
+    ) -> None:
+        """Make the body, which runs with the first turn. Its input may not fit: an outcome."""
+        context = OrchestrationContext(
+            instance_id=instance_id,
+            execution_id=self.execution_id,
+            started=started,
+            registry=registry,
+            loop=self._loop,
+        )
+        try:
+            body = definition.binding.call(context, started.input)
+        except InputInvalid as error:
+            self.outcome = Failed(failure_of(error))
+        else:
+            self._body = self._loop.create_body(body, contextvars.Context())
+
+    def advance(self, at: int, arrivals: Sequence[Arrival]) -> None:
+        """Run one turn."""
+        ledger = self.ledger
+        ledger.now = max(ledger.now, at)
+        outer = enter_turn(self._loop)
+        try:
+            self._run(arrivals)
+        except BaseException:
+            self._abandon()
+            raise
+        finally:
+            leave_turn(outer)
+            self.turn += 1
+
+    def take_actions(self) -> tuple[Action, ...]:
+        """Return the actions of the turn, and forget them."""
+        actions = tuple(self.ledger.actions)
+        self.ledger.actions.clear()
+        return actions
+
+    def take_custom_status(self) -> Raw | None:
+        """Return the custom status set in the turn, if any, and forget it."""
+        status = self.ledger.custom_status
+        self.ledger.custom_status = None
+        return status
+
+    def disagreement(self) -> str | None:
+        """Return how the turn differs from what the ledger expected, if it does."""
+        ledger = self.ledger
+        if ledger.mismatch is None:
+            missing = len(ledger.actions)
+            if missing < len(ledger.expected):
+                line = line_of_coroutine(self._body.get_coro()) if self._body else ""
+                ledger.disagree(
+                    ledger.expected[missing], f"nothing more, and {self._state()}", line
+                )
+            elif self.outcome is not None:
+                ledger.mismatch = f"not deterministic: history goes on, but {self._state()}"
+        return ledger.mismatch
+
+    def close(self) -> None:
+        """Drop the execution: nothing that its code does from now on counts."""
+        outer = enter_turn(self._loop)
+        try:
+            self._abandon()
+        finally:
+            leave_turn(outer)
+
+    def bytes_held(self) -> int:
+        """Return a rough estimate of the memory held, without what user code keeps."""
+        ledger = self.ledger
+        held = _BYTES_BASE + _BYTES_PER_WAIT * (len(ledger.pending) + self._loop.tasks_held())
+        return held if ledger.events is None else held + ledger.events.bytes_held()
+
+    # -- inside a turn ---------------------------------------------------------------------------
+
+    def _run(self, arrivals: Sequence[Arrival]) -> None:
+        body = self._body
+        if body is None:
+            return
+        ends = self.turn > 0 or self._loop.drain(body)
+        taken = 0
+        for arrival in arrivals:
+            if body.done() or not ends or self.ledger.inert:
+                break
+            self._deliver(arrival)
+            ends = self._loop.drain(body)
+            taken += 1
+        if self.ledger.mismatch is not None:
+            self._abandon()
+        elif not ends:
+            self.outcome = Failed(_RUNAWAY)
+            self._abandon()
+        elif body.done():
+            self.outcome = self._outcome(body, arrivals[taken:])
+            self._abandon()
+
+    def _deliver(self, arrival: Arrival) -> None:
+        ledger = self.ledger
+        if isinstance(arrival, EventRaised):
+            ledger.mailbox().arrive(arrival)
+            return
+        # Nobody waits for what was cancelled, or for what was never asked for.
+        waiter = ledger.pending.pop(arrival.task_id, None)
+        if waiter is None:
+            return
+        match arrival:
+            case TaskCompleted() | SubOrchestrationInstanceCompleted():
+                waiter.complete(arrival.result)
+            case TimerFired():
+                waiter.complete(NULL)
+            case TaskFailed() | SubOrchestrationInstanceFailed():
+                waiter.fail(arrival.failure)
+            case _:
+                assert_never(arrival)
+
+    def _outcome(self, body: Task[Any], rest: Sequence[Arrival]) -> Outcome:
+        if body.cancelled():
+            return Failed(Failure(type="CancelledError", message="the body was cancelled"))
+        error = body.exception()
+        if error is not None:
+            return Failed(failure_of(error))
+        if self.ledger.continued is not None:
+            payload, carries = self.ledger.continued
+            return Continued(payload, self._unconsumed(rest) if carries else ())
+        try:
+            return Completed(encode(body.result(), "result"))
+        except InputInvalid as invalid:
+            return Failed(failure_of(invalid))
+
+    def _unconsumed(self, rest: Sequence[Arrival]) -> tuple[EventRaised, ...]:
+        buffered = () if self.ledger.events is None else self.ledger.events.unconsumed()
+        return buffered + tuple(event for event in rest if isinstance(event, EventRaised))
+
+    def _state(self) -> str:
+        match self.outcome:
+            case None:
+                return "waits"
+            case Failed(failure):
+                return f"the code ended with {failure.type}: {failure.message}"
+            case _:
+                return "the code ended"
+
+    def _abandon(self) -> None:
+        """Close all coroutines. The loop must be the running one, so that it is what they reach."""
+        ledger = self.ledger
+        ledger.inert = True
+        tasks = self._loop.live_tasks()
+        if self._body is not None and not self._body.done():
+            tasks.insert(0, self._body)
+        if tasks:
+            # Coroutines that the code made and did not get to await are no mistake here.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for task in tasks:
+                    _close(task)
+                tasks.clear()
+        ledger.pending.clear()
+        ledger.events = None
+
+
+def _close(task: Task[Any]) -> None:
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+    coroutine: Any = task.get_coro()
+    for _ in range(CLOSE_ATTEMPTS_MAX):
+        try:
+            coroutine.close()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001
+            logger.debug("dropped orchestration raised %r", error)
+        if getattr(coroutine, "cr_frame", None) is None:
+            return
+    logger.warning("dropped orchestration does not let go%s", line_of_coroutine(coroutine))
+    _unclosable.append(coroutine)

@@ -1,0 +1,144 @@
+"""Runs orchestrators: work items in, steps out.
+
+Keeps executions resident between their turns, so that a turn costs one resumption of a
+coroutine. What is not resident is rebuilt from history. Nothing here raises because of what
+user code does: that is always a step.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from shardrt.core.work import Parked, Step, WorkItem
+from shardrt.errors import ConfigInvalid, OrchestratorNotRegistered
+from shardrt.orchestration.execution import Execution
+from shardrt.orchestration.replay import past_turns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shardrt.core.history import HistoryEvent
+    from shardrt.orchestration.definitions import Registry
+    from shardrt.orchestration.loop import Handle
+
+
+class Executor:
+    """Runs the orchestrators of one app. For one thread; not reentrant.
+
+    It can be used inside a running event loop or without one.
+    """
+
+    def __init__(self, app: Registry) -> None:
+        self._app = app
+        self._residents: dict[str, Execution] = {}
+        """By instance id, least recently run first."""
+        self._resident_bytes = 0
+        self._ready: deque[Handle] = deque()
+        """Shared by all loops; empty between turns."""
+
+    def __len__(self) -> int:
+        return len(self._residents)
+
+    @property
+    def resident_bytes(self) -> int:
+        """A rough estimate of the memory held by residents."""
+        return self._resident_bytes
+
+    def holds(self, instance_id: str, execution_id: str, turn: int) -> bool:
+        """Whether that execution is resident and this is its next turn."""
+        held = self._residents.get(instance_id)
+        return held is not None and held.turn == turn and held.execution_id == execution_id
+
+    def run(self, item: WorkItem, history: Sequence[HistoryEvent] | None = None) -> Step:
+        """Run one turn and return what it led to.
+
+        Args:
+            item: the turn.
+            history: all events of the execution before this turn, in order: for each turn
+                `OrchestratorStarted`, the arrivals, the actions. Looked at only if the
+                execution is not resident at this turn (see `holds`) and this is not its
+                first turn.
+
+        Raises:
+            ValueError: the history is needed and was not given.
+        """
+        execution = self._residents.pop(item.instance_id, None)
+        if execution is not None:
+            self._resident_bytes -= execution.size
+            if execution.turn != item.turn or execution.execution_id != item.execution_id:
+                execution.close()
+                execution = None
+        if execution is None:
+            if item.turn > 0 and history is None:
+                raise ValueError(f"{item.instance_id!r} is not resident at turn {item.turn}")
+            rebuilt = self._rebuild(item, history or ())
+            if isinstance(rebuilt, Parked):
+                return Step(item.instance_id, item.execution_id, item.turn, (), rebuilt)
+            execution = rebuilt
+        execution.advance(item.at, item.arrivals)
+        return self._step(item, execution)
+
+    def drop(self, instance_id: str) -> bool:
+        """Forget a resident, without its code noticing; false if there is none of that id."""
+        execution = self._residents.pop(instance_id, None)
+        if execution is None:
+            return False
+        self._resident_bytes -= execution.size
+        execution.close()
+        return True
+
+    def drop_all(self) -> None:
+        """Forget all residents."""
+        for instance_id in list(self._residents):
+            self.drop(instance_id)
+
+    def shrink(self, bytes_max: int) -> list[str]:
+        """Drop the least recently run residents until `resident_bytes` fits; return their ids."""
+        dropped = []
+        while self._resident_bytes > bytes_max and self._residents:
+            dropped.append(next(iter(self._residents)))
+            self.drop(dropped[-1])
+        return dropped
+
+    def _step(self, item: WorkItem, execution: Execution) -> Step:
+        step = Step(
+            item.instance_id,
+            item.execution_id,
+            item.turn,
+            execution.take_actions(),
+            execution.outcome,
+            execution.take_custom_status(),
+        )
+        if execution.outcome is None:
+            execution.size = execution.bytes_held()
+            self._resident_bytes += execution.size
+            self._residents[item.instance_id] = execution
+        return step
+
+    def _rebuild(self, item: WorkItem, history: Sequence[HistoryEvent]) -> Execution | Parked:
+        """Return the execution as it stands before the turn of `item`."""
+        turns = past_turns(history) if item.turn else []
+        if len(turns) != item.turn:
+            return Parked(f"history holds {len(turns)} turns, but the next one is {item.turn}")
+        started = item.started
+        execution = Execution(item.execution_id, started.at, self._ready)
+        try:
+            definition = self._app.find_orchestrator(started.name, started.version)
+            execution.start(item.instance_id, started, definition, self._app)
+        except (OrchestratorNotRegistered, ConfigInvalid) as error:
+            return Parked(str(error))
+        ledger = execution.ledger
+        for turn in turns:
+            ledger.replaying = True
+            ledger.expected = turn.actions
+            execution.advance(turn.at, turn.arrivals)
+            problem = execution.disagreement()
+            if problem is not None:
+                execution.close()
+                return Parked(problem)
+            execution.take_actions()
+            execution.take_custom_status()
+        ledger.replaying = False
+        ledger.expected = ()
+        return execution

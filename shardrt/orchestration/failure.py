@@ -1,0 +1,48 @@
+"""Exceptions as data."""
+
+from __future__ import annotations
+
+import traceback
+
+from shardrt.core.history import Failure
+from shardrt.errors import ActivityFailed, OrchestrationFailed, SubOrchestrationFailed
+
+CAUSES_MAX = 16
+"""Longest chain of causes that is recorded."""
+
+
+def failure_of(error: BaseException, *, depth: int = 0) -> Failure:
+    """Return what is recorded of an exception: type, message, traceback and causes."""
+    try:
+        details = _clean("".join(traceback.format_exception(error, chain=False)))
+    except Exception:  # noqa: BLE001
+        details = ""
+    return Failure(
+        type=type(error).__name__,
+        message=_message(error),
+        details=details,
+        cause=_cause(error, depth) if depth < CAUSES_MAX else None,
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return _clean(str(error))
+    except Exception:  # noqa: BLE001
+        return f"<{type(error).__name__} whose text cannot be made>"
+
+
+def _clean(text: str) -> str:
+    # A lone surrogate would make the whole record unwritable.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _cause(error: BaseException, depth: int) -> Failure | None:
+    if isinstance(error, (ActivityFailed, SubOrchestrationFailed, OrchestrationFailed)):
+        return error.failure
+    if isinstance(error, BaseExceptionGroup):
+        return failure_of(error.exceptions[0], depth=depth + 1)
+    cause = error.__cause__
+    if cause is None and not error.__suppress_context__:
+        cause = error.__context__
+    return None if cause is None else failure_of(cause, depth=depth + 1)

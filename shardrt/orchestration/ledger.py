@@ -1,0 +1,212 @@
+"""What one execution asked for, and what it still waits for.
+
+The ledger numbers the calls, collects the actions of the turn, and finds who waits when
+something arrives. While an execution is rebuilt, `expected` holds what history says was
+asked for in the turn, and every action is compared as it is made, so that a difference is
+reported with the line of user code at fault.
+
+An *inert* ledger belongs to an execution that is being dropped: from then on nothing the
+code does counts. Calls raise GeneratorExit, which is what a suspended coroutine sees when
+it is closed, so that cleanup code ends at its first durable call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from shardrt.core.history import (
+    Action,
+    EventRaised,
+    EventSent,
+    Failure,
+    SubOrchestrationInstanceCreated,
+    TaskScheduled,
+)
+from shardrt.orchestration.source import line_of_caller
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from msgspec import Raw
+
+REFUSALS_MAX = 100
+"""So often does an inert ledger raise. User code that swallows even GeneratorExit in a loop
+would otherwise never give up control; after that its calls just never complete."""
+
+
+class Waiter(Protocol):
+    """Who waits for something that carries a task id."""
+
+    def complete(self, result: Raw, /) -> None: ...
+
+    def fail(self, failure: Failure, /) -> None: ...
+
+
+class EventWaiter(Protocol):
+    """Who waits for an external event."""
+
+    def deliver(self, event: EventRaised) -> None: ...
+
+
+Identity: TypeAlias = tuple[object, ...]
+
+
+def identity(action: Action) -> Identity:
+    """Return what must be equal when an action is made again in a replay."""
+    if isinstance(action, TaskScheduled):
+        return (TaskScheduled, action.task_id, action.name)
+    if isinstance(action, (SubOrchestrationInstanceCreated, EventSent)):
+        return (type(action), action.task_id, action.name, action.instance_id)
+    return (type(action), action.task_id)
+
+
+def describe(action: Action | None) -> str:
+    """Return an action in a few words."""
+    if action is None:
+        return "nothing"
+    text = f"{type(action).__name__} #{action.task_id}"
+    if isinstance(action, TaskScheduled):
+        return f"{text} {action.name!r}"
+    if isinstance(action, (SubOrchestrationInstanceCreated, EventSent)):
+        return f"{text} {action.name!r} for {action.instance_id!r}"
+    return text
+
+
+class Ledger:
+    """See the module."""
+
+    __slots__ = (
+        "actions",
+        "continued",
+        "custom_status",
+        "events",
+        "expected",
+        "inert",
+        "last_id",
+        "mismatch",
+        "now",
+        "pending",
+        "refusals",
+        "replaying",
+    )
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+        """Microseconds; the time of the turn."""
+        self.last_id = 0
+        self.actions: list[Action] = []
+        """Of this turn."""
+        self.pending: dict[int, Waiter] = {}
+        """By task id."""
+        self.events: Mailbox | None = None
+        self.custom_status: Raw | None = None
+        """Set in this turn."""
+        self.continued: tuple[Raw, bool] | None = None
+        """Input of the next execution, and whether unconsumed events go with it."""
+        self.replaying = False
+        self.expected: Sequence[Action] = ()
+        """Of this turn, while replaying."""
+        self.mismatch: str | None = None
+        self.inert = False
+        self.refusals = 0
+
+    def new_id(self) -> int:
+        """Return the id for a new call."""
+        if self.inert:
+            self.refuse()
+        self.last_id += 1
+        return self.last_id
+
+    def refuse(self) -> None:
+        """Stop the caller, because this ledger is inert."""
+        self.refusals += 1
+        if self.refusals <= REFUSALS_MAX:
+            raise GeneratorExit
+
+    def emit(self, action: Action) -> None:
+        """Add an action to the turn."""
+        if self.inert:
+            return
+        self.actions.append(action)
+        if self.replaying:
+            self._compare(action)
+
+    def _compare(self, action: Action) -> None:
+        position = len(self.actions) - 1
+        expected = self.expected[position] if position < len(self.expected) else None
+        if expected is None or identity(expected) != identity(action):
+            self.disagree(expected, describe(action), line_of_caller())
+            raise GeneratorExit
+
+    def disagree(self, expected: Action | None, got: str, line: str) -> None:
+        """Stop the replay, because code and history differ."""
+        self.inert = True
+        self.mismatch = (
+            f"not deterministic: history says {describe(expected)}, the code asked for {got}{line}"
+        )
+
+    def mailbox(self) -> Mailbox:
+        """Return the external events, made at first use."""
+        if self.events is None:
+            self.events = Mailbox()
+        return self.events
+
+
+class Mailbox:
+    """External events: who waits for which, and what came before it was waited for.
+
+    First come, first served per name. Names compare without case.
+    """
+
+    __slots__ = ("_buffered", "_order", "_waiters")
+
+    def __init__(self) -> None:
+        self._waiters: dict[str, list[EventWaiter]] = {}
+        self._buffered: dict[str, deque[tuple[int, EventRaised]]] = {}
+        self._order = 0
+
+    def wait(self, name: str, waiter: EventWaiter) -> None:
+        """Serve `waiter` with the oldest event of that name, now or when one comes."""
+        key = name.casefold()
+        buffered = self._buffered.get(key)
+        if buffered is None:
+            self._waiters.setdefault(key, []).append(waiter)
+            return
+        _, event = buffered.popleft()
+        if not buffered:
+            del self._buffered[key]
+        waiter.deliver(event)
+
+    def forget(self, name: str, waiter: EventWaiter) -> None:
+        """Take a waiter out of the queue, so that it does not swallow an event."""
+        key = name.casefold()
+        waiters = self._waiters.get(key, [])
+        waiters[:] = [other for other in waiters if other is not waiter]
+        if not waiters:
+            self._waiters.pop(key, None)
+
+    def arrive(self, event: EventRaised) -> None:
+        """Hand an event to whoever waits longest, or keep it."""
+        key = event.name.casefold()
+        waiters = self._waiters.get(key)
+        if waiters is None:
+            self._order += 1
+            self._buffered.setdefault(key, deque()).append((self._order, event))
+            return
+        waiter = waiters.pop(0)
+        if not waiters:
+            del self._waiters[key]
+        waiter.deliver(event)
+
+    def bytes_held(self) -> int:
+        """Return a rough estimate of the memory held."""
+        events = sum(len(entries) for entries in self._buffered.values())
+        waiters = sum(len(waiters) for waiters in self._waiters.values())
+        return 400 + 1_000 * len(self._buffered) + 400 * events + 600 * waiters
+
+    def unconsumed(self) -> tuple[EventRaised, ...]:
+        """Return what nobody asked for, oldest first."""
+        numbered = [entry for entries in self._buffered.values() for entry in entries]
+        numbered.sort(key=lambda entry: entry[0])
+        return tuple(event for _, event in numbered)
