@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar, overload
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from shardrt.errors import (
     ActivityNotRegistered,
@@ -60,6 +60,7 @@ class App:
     @overload
     def activity(
         self,
+        /,
         **options: Unpack[ActivityOptions],
     ) -> Callable[[AnyFunction], AnyFunction]: ...
     def activity(
@@ -90,7 +91,7 @@ class App:
     def orchestrator(self, fn: AnyCoroutineFunction, /) -> AnyCoroutineFunction: ...
     @overload
     def orchestrator(
-        self, **options: Unpack[OrchestratorOptions]
+        self, /, **options: Unpack[OrchestratorOptions]
     ) -> Callable[[AnyCoroutineFunction], AnyCoroutineFunction]: ...
     def orchestrator(
         self, fn: Callable[..., Any] | None = None, /, **options: Unpack[OrchestratorOptions]
