@@ -45,7 +45,7 @@ class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of small values that travel inside events."""
 
 
-class Failure(Value, kw_only=True, array_like=False, omit_defaults=True):
+class Failure(Value, frozen=True, kw_only=True, array_like=False, omit_defaults=True):
     """An exception as data."""
 
     type: str
@@ -57,7 +57,7 @@ class Failure(Value, kw_only=True, array_like=False, omit_defaults=True):
     cause: Failure | None = None
 
 
-class Retry(Value, kw_only=True, array_like=False, omit_defaults=True):
+class Retry(Value, frozen=True, kw_only=True, array_like=False, omit_defaults=True):
     """A retry policy as data; times in microseconds. See `core.retry` for the arithmetic."""
 
     max_attempts: int
@@ -71,7 +71,7 @@ class Retry(Value, kw_only=True, array_like=False, omit_defaults=True):
     non_retryable: tuple[str, ...] = ()
 
 
-class Parent(Value):
+class Parent(Value, frozen=True):
     """Who waits for a sub-orchestration."""
 
     instance_id: str
@@ -87,7 +87,7 @@ class _Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
 # -- the frame of an execution ------------------------------------------------------------
 
 
-class ExecutionStarted(_Event, tag="ExecutionStarted"):
+class ExecutionStarted(_Event, frozen=True, tag="ExecutionStarted"):
     """First event of every execution."""
 
     at: int
@@ -98,13 +98,13 @@ class ExecutionStarted(_Event, tag="ExecutionStarted"):
     tags: dict[str, str] | None = None
 
 
-class OrchestratorStarted(_Event, tag="OrchestratorStarted"):
+class OrchestratorStarted(_Event, frozen=True, tag="OrchestratorStarted"):
     """A turn of the orchestrator; `at` is its `current_utc_datetime`, never less than before."""
 
     at: int
 
 
-class ExecutionCompleted(_Event, tag="ExecutionCompleted"):
+class ExecutionCompleted(_Event, frozen=True, tag="ExecutionCompleted"):
     """The body returned or raised."""
 
     at: int
@@ -113,28 +113,28 @@ class ExecutionCompleted(_Event, tag="ExecutionCompleted"):
     failure: Failure | None = None
 
 
-class ContinueAsNew(_Event, tag="ContinueAsNew"):
+class ContinueAsNew(_Event, frozen=True, tag="ContinueAsNew"):
     """The body asked for a fresh execution with this input."""
 
     at: int
     input: Raw
 
 
-class ExecutionTerminated(_Event, tag="ExecutionTerminated"):
+class ExecutionTerminated(_Event, frozen=True, tag="ExecutionTerminated"):
     """Ended from outside; the code does not see it."""
 
     at: int
     reason: str = ""
 
 
-class ExecutionSuspended(_Event, tag="ExecutionSuspended"):
+class ExecutionSuspended(_Event, frozen=True, tag="ExecutionSuspended"):
     """Paused from outside; the code does not see it."""
 
     at: int
     reason: str = ""
 
 
-class ExecutionResumed(_Event, tag="ExecutionResumed"):
+class ExecutionResumed(_Event, frozen=True, tag="ExecutionResumed"):
     """Goes on after a suspension; the code does not see it."""
 
     at: int
@@ -144,7 +144,7 @@ class ExecutionResumed(_Event, tag="ExecutionResumed"):
 # -- actions: what the code asked for in a turn ----------------------------------------------
 
 
-class TaskScheduled(_Event, tag="TaskScheduled"):
+class TaskScheduled(_Event, frozen=True, tag="TaskScheduled"):
     """Run an activity."""
 
     task_id: int
@@ -156,26 +156,26 @@ class TaskScheduled(_Event, tag="TaskScheduled"):
     speculative: bool = False
 
 
-class TaskCanceled(_Event, tag="TaskCanceled"):
+class TaskCanceled(_Event, frozen=True, tag="TaskCanceled"):
     """Nobody waits for this activity or child any more."""
 
     task_id: int
 
 
-class TimerCreated(_Event, tag="TimerCreated"):
+class TimerCreated(_Event, frozen=True, tag="TimerCreated"):
     """Wake me at `fire_at`."""
 
     task_id: int
     fire_at: int
 
 
-class TimerCanceled(_Event, tag="TimerCanceled"):
+class TimerCanceled(_Event, frozen=True, tag="TimerCanceled"):
     """Nobody waits for this timer any more."""
 
     task_id: int
 
 
-class SubOrchestrationInstanceCreated(_Event, tag="SubOrchestrationInstanceCreated"):
+class SubOrchestrationInstanceCreated(_Event, frozen=True, tag="SubOrchestrationInstanceCreated"):
     """Start a child and tell me how it ends."""
 
     task_id: int
@@ -186,7 +186,7 @@ class SubOrchestrationInstanceCreated(_Event, tag="SubOrchestrationInstanceCreat
     retry: Retry | None = None
 
 
-class EventSent(_Event, tag="EventSent"):
+class EventSent(_Event, frozen=True, tag="EventSent"):
     """Raise an external event on another instance."""
 
     task_id: int
@@ -198,7 +198,7 @@ class EventSent(_Event, tag="EventSent"):
 # -- arrivals: what came from outside, in the order of the inbox -------------------------------
 
 
-class TaskCompleted(_Event, tag="TaskCompleted"):
+class TaskCompleted(_Event, frozen=True, tag="TaskCompleted"):
     """An activity returned."""
 
     task_id: int
@@ -206,7 +206,7 @@ class TaskCompleted(_Event, tag="TaskCompleted"):
     result: Raw
 
 
-class TaskFailed(_Event, tag="TaskFailed"):
+class TaskFailed(_Event, frozen=True, tag="TaskFailed"):
     """An activity failed for good."""
 
     task_id: int
@@ -214,14 +214,16 @@ class TaskFailed(_Event, tag="TaskFailed"):
     failure: Failure
 
 
-class TimerFired(_Event, tag="TimerFired"):
+class TimerFired(_Event, frozen=True, tag="TimerFired"):
     """A timer is due."""
 
     task_id: int
     at: int
 
 
-class SubOrchestrationInstanceCompleted(_Event, tag="SubOrchestrationInstanceCompleted"):
+class SubOrchestrationInstanceCompleted(
+    _Event, frozen=True, tag="SubOrchestrationInstanceCompleted"
+):
     """A child returned."""
 
     task_id: int
@@ -229,7 +231,7 @@ class SubOrchestrationInstanceCompleted(_Event, tag="SubOrchestrationInstanceCom
     result: Raw
 
 
-class SubOrchestrationInstanceFailed(_Event, tag="SubOrchestrationInstanceFailed"):
+class SubOrchestrationInstanceFailed(_Event, frozen=True, tag="SubOrchestrationInstanceFailed"):
     """A child failed or was terminated."""
 
     task_id: int
@@ -237,7 +239,7 @@ class SubOrchestrationInstanceFailed(_Event, tag="SubOrchestrationInstanceFailed
     failure: Failure
 
 
-class EventRaised(_Event, tag="EventRaised"):
+class EventRaised(_Event, frozen=True, tag="EventRaised"):
     """An external event; names compare without case."""
 
     at: int

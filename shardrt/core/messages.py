@@ -19,7 +19,7 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pass
 
 
-class StartChild(_Message, tag="start"):
+class StartChild(_Message, frozen=True, tag="start"):
     """Create a sub-orchestration."""
 
     instance_id: str
@@ -30,7 +30,7 @@ class StartChild(_Message, tag="start"):
     attempt: int = 1
 
 
-class ChildEnded(_Message, tag="ended"):
+class ChildEnded(_Message, frozen=True, tag="ended"):
     """How a sub-orchestration ended, to its parent."""
 
     instance_id: str
@@ -43,7 +43,7 @@ class ChildEnded(_Message, tag="ended"):
     failure: Failure | None = None
 
 
-class DeliverEvent(_Message, tag="event"):
+class DeliverEvent(_Message, frozen=True, tag="event"):
     """An external event sent by an instance."""
 
     instance_id: str
@@ -51,7 +51,7 @@ class DeliverEvent(_Message, tag="event"):
     data: Raw
 
 
-class TerminateChild(_Message, tag="terminate"):
+class TerminateChild(_Message, frozen=True, tag="terminate"):
     """End a child, if it still is the child of that very execution."""
 
     instance_id: str

@@ -3,7 +3,9 @@
 A request is applied by the owner of the instance's partition and answered once the record that
 contains it is durable. `Origin` makes a retry safe: an owner that has applied
 (client, seq) already answers without applying it again. A client promises never to ask again
-about any seq below `low`, which is how old entries are forgotten.
+about any seq below `low`, which is how old entries are forgotten. Reads (`Get`, `GetHistory`,
+`Wait`) are outside of this: they change nothing, so they are neither remembered nor do they
+hold `low` back, however long they wait.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class _Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pass
 
 
-class Start(_Request, tag="start"):
+class Start(_Request, frozen=True, tag="start"):
     """Create an instance. Answer: `Started`."""
 
     name: str
@@ -43,55 +45,55 @@ class Start(_Request, tag="start"):
     existing instance is needed. A retry must clear it."""
 
 
-class Raise(_Request, tag="raise"):
+class Raise(_Request, frozen=True, tag="raise"):
     """Deliver an external event. Answer: `Done`."""
 
     name: str
     data: Raw = NULL
 
 
-class Terminate(_Request, tag="terminate"):
+class Terminate(_Request, frozen=True, tag="terminate"):
     """End it from outside, children too if recursive. Answer: `Done`."""
 
     reason: str = ""
     recursive: bool = True
 
 
-class Suspend(_Request, tag="suspend"):
+class Suspend(_Request, frozen=True, tag="suspend"):
     """Pause it; arrivals gather meanwhile. Answer: `Done`."""
 
     reason: str = ""
 
 
-class Resume(_Request, tag="resume"):
+class Resume(_Request, frozen=True, tag="resume"):
     """Let it go on. Answer: `Done`."""
 
     reason: str = ""
 
 
-class Rewind(_Request, tag="rewind"):
+class Rewind(_Request, frozen=True, tag="rewind"):
     """Run again what failed. Answer: `Done`."""
 
     reason: str = ""
 
 
-class Restart(_Request, tag="restart"):
+class Restart(_Request, frozen=True, tag="restart"):
     """Start a finished instance anew with its name and input. Answer: `Started`."""
 
 
-class Purge(_Request, tag="purge"):
+class Purge(_Request, frozen=True, tag="purge"):
     """Delete a finished instance and its history. Answer: `Purged`."""
 
 
-class Get(_Request, tag="get"):
+class Get(_Request, frozen=True, tag="get"):
     """Answer: `Snapshot`, or null if there is no such instance."""
 
 
-class GetHistory(_Request, tag="history"):
+class GetHistory(_Request, frozen=True, tag="history"):
     """Answer: JSON array of history events, or null."""
 
 
-class Wait(_Request, tag="wait"):
+class Wait(_Request, frozen=True, tag="wait"):
     """Answer when the instance has ended: `Snapshot`."""
 
 

@@ -14,7 +14,7 @@ class _Question(msgspec.Struct, frozen=True, array_like=True):
     pass
 
 
-class ListInstances(_Question, tag="list"):
+class ListInstances(_Question, frozen=True, tag="list"):
     """One page of snapshots, from the read model (at most a checkpoint interval behind)."""
 
     where: Filter
@@ -22,13 +22,13 @@ class ListInstances(_Question, tag="list"):
     token: str | None = None
 
 
-class CountInstances(_Question, tag="count"):
+class CountInstances(_Question, frozen=True, tag="count"):
     """How many instances per status; answer is a JSON object."""
 
     where: Filter
 
 
-class Cluster(_Question, tag="cluster"):
+class Cluster(_Question, frozen=True, tag="cluster"):
     """Hosts, shards, partitions, lags; answered by the gateway through its supervisor."""
 
 

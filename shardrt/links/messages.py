@@ -17,6 +17,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Raw
 
+from shardrt.core.history import NULL
 from shardrt.core.messages import Message
 from shardrt.core.requests import Origin, Refusal, Request
 
@@ -28,7 +29,7 @@ class _Link(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pass
 
 
-class Hello(_Link, tag="hello"):
+class Hello(_Link, frozen=True, tag="hello"):
     """First message of a client. The token travels in the HTTP header, not here."""
 
     client: str
@@ -37,7 +38,7 @@ class Hello(_Link, tag="hello"):
     version: str = ""
 
 
-class Welcome(_Link, tag="welcome"):
+class Welcome(_Link, frozen=True, tag="welcome"):
     """Answer to `Hello`."""
 
     protocol: int
@@ -47,7 +48,7 @@ class Welcome(_Link, tag="welcome"):
     payload_bytes_max: int
 
 
-class Call(_Link, tag="call"):
+class Call(_Link, frozen=True, tag="call"):
     """A request of a client about one instance. `seq` counts up within the session."""
 
     seq: int
@@ -57,22 +58,23 @@ class Call(_Link, tag="call"):
     """A `core.requests.Request`."""
 
 
-class Ask(_Link, tag="ask"):
+class Ask(_Link, frozen=True, tag="ask"):
     """A question about the hub or host rather than one instance (`links.admin`)."""
 
     seq: int
     question: Raw
 
 
-class Answer(_Link, tag="answer"):
+class Answer(_Link, frozen=True, tag="answer"):
     """The answer to a `Call`, `Ask` or `Forward`, matched by `seq`."""
 
     seq: int
-    result: Raw | None = None
+    result: Raw = NULL
+    """JSON; of no meaning in a refusal."""
     refusal: Refusal | None = None
 
 
-class Forward(_Link, tag="forward"):
+class Forward(_Link, frozen=True, tag="forward"):
     """A client's call on its way to the owner. `seq` belongs to this link."""
 
     seq: int
@@ -82,7 +84,7 @@ class Forward(_Link, tag="forward"):
     request: Request
 
 
-class ForwardRaw(_Link, tag="forward"):
+class ForwardRaw(_Link, frozen=True, tag="forward"):
     """`Forward` as who passes it on sees it."""
 
     seq: int
@@ -92,7 +94,7 @@ class ForwardRaw(_Link, tag="forward"):
     request: Raw
 
 
-class Deliver(_Link, tag="deliver"):
+class Deliver(_Link, frozen=True, tag="deliver"):
     """Messages of one stream, `first` being the sequence number of the first."""
 
     source: int
@@ -101,7 +103,7 @@ class Deliver(_Link, tag="deliver"):
     messages: tuple[Message, ...]
 
 
-class Acknowledge(_Link, tag="ack"):
+class Acknowledge(_Link, frozen=True, tag="ack"):
     """The destination has committed everything of this stream up to `last`."""
 
     source: int
@@ -109,7 +111,7 @@ class Acknowledge(_Link, tag="ack"):
     last: int
 
 
-class Resend(_Link, tag="resend"):
+class Resend(_Link, frozen=True, tag="resend"):
     """The destination misses messages: send again from `first` on."""
 
     source: int

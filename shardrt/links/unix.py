@@ -1,0 +1,232 @@
+"""Links over Unix sockets, between the processes of one host.
+
+`listen_unix` serves a path; a `Dialer` keeps one link to a path alive, and dials again
+whenever it breaks. The directory of the sockets is what keeps others out: it is made with
+mode 0700.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from shardrt.errors import ConfigInvalid, ProtocolViolation
+from shardrt.links.backoff import Backoff
+from shardrt.links.frames import Codec, FrameReader, framed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shardrt.links.base import Accept, LinkHandler
+
+logger = logging.getLogger(__name__)
+
+WRITE_BYTES_HIGH = 1024 * 1024
+"""More unsent bytes than this make a link congested: it holds messages back, unencoded."""
+
+HELD_MESSAGES_MAX = 1_000_000
+"""More messages held back than this end the link: its peer has stopped reading."""
+
+PATH_BYTES_MAX = 103
+"""What the shortest ``sun_path`` among our platforms can take (macOS; Linux has 107)."""
+
+
+class UnixLink(asyncio.Protocol):
+    """One end of a Unix-socket link. Made by `listen_unix` and `Dialer`."""
+
+    def __init__(self, codec: Codec, accept: Accept) -> None:
+        self._codec = codec
+        self._accept = accept
+        self._reader = FrameReader(codec.size_max)
+        self._handler: LinkHandler | None = None
+        self._transport: asyncio.Transport | None = None
+        self._call_soon = asyncio.get_running_loop().call_soon
+        self._held: list[Any] = []
+        """Messages to send. A flush is scheduled while it is not empty, unless congested."""
+        self._congested = False
+        self._closing = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._closing
+
+    @property
+    def is_congested(self) -> bool:
+        return self._congested
+
+    def send(self, message: Any) -> None:
+        held = self._held
+        held.append(message)
+        if len(held) == 1:
+            self._call_soon(self._flush)
+        elif len(held) > HELD_MESSAGES_MAX:
+            self._abort(f"{len(held)} messages wait for a peer that does not read")
+
+    def close(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._congested = False
+            self._flush()
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast("asyncio.Transport", transport)  # uvloop's are not subclasses
+        transport.set_write_buffer_limits(high=WRITE_BYTES_HIGH)
+        self._transport = transport
+        self._handler = self._accept(self)
+
+    def data_received(self, data: bytes) -> None:
+        assert self._handler is not None
+        try:
+            for body in self._reader.feed(data):
+                if self._closing:
+                    return
+                self._handler.on_messages(self._codec.decode(body))
+        except ProtocolViolation as error:
+            self._abort(str(error))
+
+    def pause_writing(self) -> None:
+        self._congested = True
+
+    def resume_writing(self) -> None:
+        self._congested = False
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the end is the end
+        self._transport = None
+        self._held.clear()
+        assert self._handler is not None
+        self._handler.on_closed()
+
+    def _flush(self) -> None:
+        if self._congested or self._transport is None:
+            if self._transport is None:
+                self._held.clear()
+            return
+        if self._held:
+            messages, self._held = self._held, []
+            self._transport.writelines(framed(self._codec.encode(messages)))
+
+    def _abort(self, reason: str) -> None:
+        logger.error("link ended: %s", reason)
+        self._closing = True
+        self._held = []
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class UnixServer:
+    """Accepts links at a path until it is closed. Made by `listen_unix`."""
+
+    def __init__(self, path: str, codec: Codec, accept: Accept) -> None:
+        self.path = path
+        self._codec = codec
+        self._accept = accept
+        self._server: asyncio.Server | None = None
+        self._links: set[UnixLink] = set()
+
+    async def start(self) -> None:
+        prepare_socket_path(self.path)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._connection, self.path)
+        Path(self.path).chmod(0o600)  # noqa: ASYNC240 - one call on a local directory
+
+    async def close(self) -> None:
+        """End all links, stop listening and remove the socket."""
+        if self._server is None:
+            return
+        self._server.close()
+        for link in list(self._links):
+            link.close()
+        await self._server.wait_closed()
+        self._server = None
+        with contextlib.suppress(FileNotFoundError):
+            Path(self.path).unlink()  # noqa: ASYNC240 - one call on a local directory
+
+    def _connection(self) -> UnixLink:
+        return UnixLink(self._codec, self._registered)
+
+    def _registered(self, link: Any) -> LinkHandler:
+        self._links.add(link)
+        return _Registered(self._accept(link), lambda: self._links.discard(link))
+
+
+class _Registered:
+    """Passes on what a link tells, and forgets the link at its end."""
+
+    def __init__(self, handler: LinkHandler, forget: Callable[[], None]) -> None:
+        self.on_messages = handler.on_messages
+        self._handler = handler
+        self._forget = forget
+
+    def on_closed(self) -> None:
+        self._forget()
+        self._handler.on_closed()
+
+
+async def listen_unix(path: str, incoming: Any, accept: Accept) -> UnixServer:
+    """Serve links at `path`, which is made accessible to this user only.
+
+    Args:
+        path: of the socket; one left over by a dead process is replaced.
+        incoming: the type of what arrives, such as `messages.ToShard`.
+        accept: called with each new link.
+    """
+    server = UnixServer(path, Codec(incoming), accept)
+    await server.start()
+    return server
+
+
+def prepare_socket_path(path: str) -> None:
+    """Make the directory of a socket with mode 0700 and remove a left-over socket."""
+    if len(os.fsencode(path)) > PATH_BYTES_MAX:
+        raise ConfigInvalid(f"socket path is longer than {PATH_BYTES_MAX} bytes: {path}")
+    socket_path = Path(path)
+    socket_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if socket_path.is_socket():
+        socket_path.unlink()
+
+
+class Dialer:
+    """Keeps a link to a Unix socket: dials until it answers, and again whenever it breaks.
+
+    Run `run` as a task; cancelling it ends the link. `accept` is called with each new link,
+    and what it returns listens to that one.
+    """
+
+    def __init__(
+        self, path: str, incoming: Any, accept: Accept, *, backoff: Backoff | None = None
+    ) -> None:
+        self.path = path
+        self._codec = Codec(incoming)
+        self._accept = accept
+        self._backoff = backoff or Backoff()
+
+    async def run(self) -> None:
+        """Keep the link until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            ended = asyncio.Event()
+            try:
+                _, link = await loop.create_unix_connection(lambda: self._link(ended), self.path)  # noqa: B023 - called at once
+            except OSError as error:
+                delay_s = self._backoff.next_s()
+                logger.debug("cannot dial %s (%s), again in %.2f s", self.path, error, delay_s)
+                await asyncio.sleep(delay_s)
+                continue
+            self._backoff.reset()
+            try:
+                await ended.wait()
+            finally:
+                link.close()
+            await asyncio.sleep(self._backoff.next_s())
+
+    def _link(self, ended: asyncio.Event) -> UnixLink:
+        def accept(link: Any) -> LinkHandler:
+            return _Registered(self._accept(link), ended.set)
+
+        return UnixLink(self._codec, accept)
