@@ -27,6 +27,9 @@ import msgspec
 FORMAT = 1
 """Version of the records and rows that this release writes."""
 
+PARTITIONS_DEFAULT = 32
+"""How many partitions a hub gets if nobody says."""
+
 
 class Hub(msgspec.Struct, frozen=True):
     """The fixed settings of a hub, and the identity of the database behind it."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shardrt.store.base import Filter, InstanceRow
+from shardrt.store.base import Checkpoint, Filter, InstanceRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def filter_params(where: Filter) -> dict[str, object]:
     """
     return {
         "name": where.name,
-        "id_pattern": None if where.id_prefix is None else _like_prefix(where.id_prefix),
+        "id_prefix": where.id_prefix,
         "created_from": where.created_from,
         "created_to": where.created_to,
         "completed_from": where.completed_from,
@@ -42,7 +42,10 @@ def filter_params(where: Filter) -> dict[str, object]:
     }
 
 
-def _like_prefix(prefix: str) -> str:
-    for special in ("\\", "%", "_"):
-        prefix = prefix.replace(special, "\\" + special)
-    return prefix + "%"
+def checkpoint_bytes(checkpoint: Checkpoint) -> int:
+    """Return how much a checkpoint writes, but for keys and columns."""
+    return (
+        len(checkpoint.state)
+        + sum(len(row.state) for row in checkpoint.upserts)
+        + sum(len(chunk.events) for chunk in checkpoint.chunks)
+    )

@@ -16,6 +16,7 @@ import msgspec
 from shardrt.errors import ConfigInvalid, EpochFenced, HubMismatch, StoreUnavailable
 from shardrt.store.base import (
     FORMAT,
+    PARTITIONS_DEFAULT,
     Append,
     Checkpoint,
     Filter,
@@ -29,12 +30,12 @@ from shardrt.store.base import (
     View,
 )
 from shardrt.store.clock import wall_clock_us
+from shardrt.store.columns import checkpoint_bytes
 from shardrt.store.paging import check_bounds, check_limit, check_next, decode_token, page_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-PARTITIONS_DEFAULT = 32
 FORGET_HOST_US = 3600 * 1_000_000
 
 
@@ -231,11 +232,7 @@ class MemoryStore:
         row.state = checkpoint.state
         row.checkpoint_lsn = checkpoint.lsn
         self._stats["checkpoints"] += 1
-        self._stats["checkpoint_bytes"] += (
-            len(checkpoint.state)
-            + sum(len(each.state) for each in checkpoint.upserts)
-            + sum(len(chunk.events) for chunk in checkpoint.chunks)
-        )
+        self._stats["checkpoint_bytes"] += checkpoint_bytes(checkpoint)
 
     async def truncate(self, partition: int, epoch: int, lsn: int) -> int:
         self._count_query()

@@ -30,15 +30,6 @@ def checkpoint_params(checkpoint: Checkpoint) -> dict[str, object]:
     }
 
 
-def checkpoint_bytes(checkpoint: Checkpoint) -> int:
-    """Return how much a checkpoint writes, but for keys and columns."""
-    return (
-        len(checkpoint.state)
-        + sum(len(row.state) for row in checkpoint.upserts)
-        + sum(len(chunk.events) for chunk in checkpoint.chunks)
-    )
-
-
 def _rows(rows: list[InstanceRow]) -> dict[str, object]:
     return {
         "instance_ids": text_array([row.instance_id for row in rows]),

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import errors as pg
 
 from shardrt.errors import HubMismatch, SchemaTooNew, StoreUnavailable, StoreUnsafe
-from shardrt.store.base import FORMAT, Hub
+from shardrt.store.base import FORMAT, PARTITIONS_DEFAULT, Hub
 from shardrt.store.named_queries import load_migrations
 from shardrt.store.postgres.database import PACKAGE, Database, Use
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PARTITIONS_DEFAULT = 32
 CREATE_ATTEMPTS_MAX = 10
 
 _SAFE = {

@@ -299,7 +299,8 @@ SELECT instance_id, execution_id, name, version, status, created_at, updated_at,
  WHERE (created_at, instance_id) > (%(after_created)s, %(after_id)s)
    AND (%(status)s::text[] IS NULL OR status = ANY (%(status)s::text[]))
    AND (%(name)s::text IS NULL OR name = %(name)s::text)
-   AND (%(id_pattern)s::text IS NULL OR instance_id LIKE %(id_pattern)s::text)
+   AND (%(id_prefix)s::text IS NULL
+        OR left(instance_id, length(%(id_prefix)s::text)) = %(id_prefix)s::text)
    AND (%(created_from)s::bigint IS NULL OR created_at >= %(created_from)s::bigint)
    AND (%(created_to)s::bigint IS NULL OR created_at < %(created_to)s::bigint)
    AND (%(completed_from)s::bigint IS NULL OR completed_at >= %(completed_from)s::bigint)
@@ -314,7 +315,8 @@ SELECT status, count(*)
   FROM {schema}.instances
  WHERE (%(status)s::text[] IS NULL OR status = ANY (%(status)s::text[]))
    AND (%(name)s::text IS NULL OR name = %(name)s::text)
-   AND (%(id_pattern)s::text IS NULL OR instance_id LIKE %(id_pattern)s::text)
+   AND (%(id_prefix)s::text IS NULL
+        OR left(instance_id, length(%(id_prefix)s::text)) = %(id_prefix)s::text)
    AND (%(created_from)s::bigint IS NULL OR created_at >= %(created_from)s::bigint)
    AND (%(created_to)s::bigint IS NULL OR created_at < %(created_to)s::bigint)
    AND (%(completed_from)s::bigint IS NULL OR completed_at >= %(completed_from)s::bigint)

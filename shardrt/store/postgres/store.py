@@ -24,7 +24,7 @@ from shardrt.store.base import (
     PartitionHead,
     View,
 )
-from shardrt.store.columns import filter_params, instance_of
+from shardrt.store.columns import checkpoint_bytes, filter_params, instance_of
 from shardrt.store.paging import (
     PAGE_ROWS_MAX,
     START,
@@ -36,7 +36,7 @@ from shardrt.store.paging import (
     page_of,
 )
 from shardrt.store.postgres.arrays import bytea_array, int4_array, int8_array, text_array
-from shardrt.store.postgres.checkpoints import checkpoint_bytes, checkpoint_params
+from shardrt.store.postgres.checkpoints import checkpoint_params
 from shardrt.store.postgres.database import Database
 from shardrt.store.postgres.hub import check_safety, create_hub
 
