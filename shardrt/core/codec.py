@@ -7,8 +7,7 @@ frame and of what is in it; a reader refuses what it does not know, never skips 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -16,6 +15,9 @@ from shardrt.core.entries import Entry
 from shardrt.core.history import HistoryEvent
 from shardrt.core.state import Head, Instance
 from shardrt.errors import RecordCorrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 VERSION = b"1"
 _PREFIX = len(VERSION) + 10
@@ -48,7 +50,7 @@ def unframe(data: bytes) -> bytes:
 def _decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
     try:
         return decoder.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordCorrupt(f"cannot be decoded: {error}") from error
 
 

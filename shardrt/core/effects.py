@@ -14,14 +14,14 @@ class _Effect(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-class Reply(_Effect):
+class Reply(_Effect, frozen=True):
     """Answer a request. `to` is whatever the host passed in with it."""
 
     to: object
     result: Result | Refusal | None
 
 
-class RunActivity(_Effect):
+class RunActivity(_Effect, frozen=True):
     """Start an attempt. Its outcome must come back with the same four ids."""
 
     instance_id: str
@@ -33,7 +33,7 @@ class RunActivity(_Effect):
     timeout: int | None = None
 
 
-class CancelActivity(_Effect):
+class CancelActivity(_Effect, frozen=True):
     """Nobody wants the outcome any more."""
 
     instance_id: str
@@ -41,14 +41,14 @@ class CancelActivity(_Effect):
     task_id: int
 
 
-class Send(_Effect):
+class Send(_Effect, frozen=True):
     """The outbox holds messages for this partition up to `last` that may leave now."""
 
     destination: int
     last: int
 
 
-class Confirm(_Effect):
+class Confirm(_Effect, frozen=True):
     """Tell this partition that its messages up to `last` are committed here."""
 
     source: int

@@ -24,14 +24,14 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pass
 
 
-class Taken(_Entry, tag="Taken"):
+class Taken(_Entry, frozen=True, tag="Taken"):
     """A new owner recovered the partition under `epoch`."""
 
     at: int
     epoch: int
 
 
-class Created(_Entry, tag="Created"):
+class Created(_Entry, frozen=True, tag="Created"):
     """A client started an instance; one of that id that had ended is replaced."""
 
     at: int
@@ -42,17 +42,17 @@ class Created(_Entry, tag="Created"):
     version: str | None = None
     tags: dict[str, str] | None = None
     start_at: int | None = None
-    created_by: tuple[str, int] | None = None
+    created_by: Origin | None = None
 
 
-class Arrived(_Entry, tag="Arrived"):
+class Arrived(_Entry, frozen=True, tag="Arrived"):
     """The outcome of an activity."""
 
     instance_id: str
     event: Arrival
 
 
-class Retried(_Entry, tag="Retried"):
+class Retried(_Entry, frozen=True, tag="Retried"):
     """An attempt of an activity failed, and another one starts at `retry_at`."""
 
     at: int
@@ -62,7 +62,7 @@ class Retried(_Entry, tag="Retried"):
     retry_at: int
 
 
-class Fired(_Entry, tag="Fired"):
+class Fired(_Entry, frozen=True, tag="Fired"):
     """Timers are due: the code's own, delayed starts, and next attempts."""
 
     at: int
@@ -70,7 +70,7 @@ class Fired(_Entry, tag="Fired"):
     task_ids: tuple[int, ...]
 
 
-class Raised(_Entry, tag="Raised"):
+class Raised(_Entry, frozen=True, tag="Raised"):
     """A client raised an external event."""
 
     instance_id: str
@@ -78,7 +78,7 @@ class Raised(_Entry, tag="Raised"):
     origin: Origin | None = None
 
 
-class Stepped(_Entry, tag="Stepped"):
+class Stepped(_Entry, frozen=True, tag="Stepped"):
     """The code took a turn at `at`, saw the oldest `consumed` arrivals, and asked for things."""
 
     at: int
@@ -89,7 +89,7 @@ class Stepped(_Entry, tag="Stepped"):
     custom_status: Raw | None = None
 
 
-class Received(_Entry, tag="Received"):
+class Received(_Entry, frozen=True, tag="Received"):
     """A message of another partition was accepted."""
 
     at: int
@@ -100,14 +100,14 @@ class Received(_Entry, tag="Received"):
     """For a failed child: when it is started again."""
 
 
-class Acknowledged(_Entry, tag="Acknowledged"):
+class Acknowledged(_Entry, frozen=True, tag="Acknowledged"):
     """Another partition has committed our messages up to `last`."""
 
     destination: int
     last: int
 
 
-class Terminated(_Entry, tag="Terminated"):
+class Terminated(_Entry, frozen=True, tag="Terminated"):
     """A client ended an instance."""
 
     at: int
@@ -117,7 +117,7 @@ class Terminated(_Entry, tag="Terminated"):
     origin: Origin | None = None
 
 
-class Suspended(_Entry, tag="Suspended"):
+class Suspended(_Entry, frozen=True, tag="Suspended"):
     """A client paused an instance."""
 
     at: int
@@ -126,7 +126,7 @@ class Suspended(_Entry, tag="Suspended"):
     origin: Origin | None = None
 
 
-class Resumed(_Entry, tag="Resumed"):
+class Resumed(_Entry, frozen=True, tag="Resumed"):
     """A client let an instance go on."""
 
     at: int
@@ -135,7 +135,7 @@ class Resumed(_Entry, tag="Resumed"):
     origin: Origin | None = None
 
 
-class Deleted(_Entry, tag="Deleted"):
+class Deleted(_Entry, frozen=True, tag="Deleted"):
     """A finished instance was purged."""
 
     at: int
@@ -143,7 +143,7 @@ class Deleted(_Entry, tag="Deleted"):
     origin: Origin | None = None
 
 
-class Forgot(_Entry, tag="Forgot"):
+class Forgot(_Entry, frozen=True, tag="Forgot"):
     """Sessions of clients not heard of for long were dropped."""
 
     clients: tuple[str, ...]

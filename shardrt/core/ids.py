@@ -10,7 +10,7 @@ import hashlib
 import re
 import zlib
 
-_PLACED = re.compile(r"!(\d{1,6})$")
+_PLACED = re.compile(r"!([0-9]{1,6})\Z")
 
 
 def partition_of(instance_id: str, partitions: int) -> int:

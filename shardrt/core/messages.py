@@ -1,7 +1,7 @@
 """Messages between partitions: the only way one partition ever changes another.
 
 Each ordered pair of partitions is a stream with contiguous sequence numbers, assigned in the
-sender's journal (see `core.outbox`, `core.dedup`). A partition's messages to itself travel the
+sender's journal (see `core.state.Lane`). A partition's messages to itself travel the
 same way: one path, one proof.
 """
 
@@ -52,10 +52,11 @@ class DeliverEvent(_Message, frozen=True, tag="event"):
 
 
 class TerminateChild(_Message, frozen=True, tag="terminate"):
-    """End a child, if it still is the child of that very execution."""
+    """End a child, if it still is what that task of that very execution has started."""
 
     instance_id: str
     parent_execution_id: str
+    task_id: int
     reason: str
 
 

@@ -11,17 +11,22 @@ an instance must find it in memory if it exists at all; loading it first is the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from shardrt.core import entries as e, history as h, messages as m, requests as r
 from shardrt.core.effects import Confirm, Effect, Reply, RunActivity, Send
 from shardrt.core.ids import derived_id
 from shardrt.core.retry import retry_at
-from shardrt.core.state import START_TIMER, Instance, PartitionState
 from shardrt.core.timers import WHOLE, Item
 from shardrt.core.transitions import Transitions
 from shardrt.core.work import Parked, Step, WorkItem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from msgspec import Raw
+
+    from shardrt.core.state import Child, Instance, PartitionState, Pending
 
 INBOX_EVENTS_MAX = 100_000
 """More undelivered arrivals than this and clients' events are refused."""
@@ -50,7 +55,7 @@ class Partition(Transitions):
         super().__init__(state)
         self.entries: list[e.Entry] = []
         self.out: dict[str, Out] = {}
-        """Work items handed out. An instance has at most one."""
+        """Work items handed out; an execution has at most one."""
         self.stale = 0
         """Outcomes and steps dropped because what they belong to has moved on."""
 
@@ -62,14 +67,25 @@ class Partition(Transitions):
 
     def admit(self, instance: Instance) -> None:
         """Put an instance that was loaded from the store into memory."""
-        assert instance.instance_id not in self.instances
+        assert instance.instance_id not in self.tombstones, f"{instance.instance_id} was purged"
+        assert instance.instance_id not in self.instances, f"{instance.instance_id} is in memory"
         self.instances[instance.instance_id] = instance
         self._index(instance)
 
+    def can_evict(self, instance_id: str) -> bool:
+        """Whether nothing is under way for an instance, and no checkpoint is due for it.
+
+        NB: `dirty` is cleared when a checkpoint is captured; wait until it is committed.
+        """
+        if instance_id in self.dirty or instance_id in self.ready or instance_id in self.out:
+            return False
+        pending = self.instances[instance_id].pending.values()
+        return all(each.retry_at is not None for each in pending)
+
     def evict(self, instance_id: str) -> None:
-        """Forget an instance whose newest state is in the store."""
+        """Forget an instance whose newest state is in the store; see `can_evict`."""
+        assert self.can_evict(instance_id), f"{instance_id} is evicted but needed in memory"
         instance = self.instances[instance_id]
-        assert instance_id not in self.dirty, f"{instance_id} is evicted but dirty"
         due = instance.next_due
         if due is not None:
             self.timers.add(due, instance_id, WHOLE)
@@ -78,7 +94,8 @@ class Partition(Transitions):
     def _index(self, instance: Instance) -> None:
         for task_id, due in instance.timers.items():
             self.timers.add(due, instance.instance_id, task_id)
-        for task_id, call in [*instance.pending.items(), *instance.children.items()]:
+        calls: dict[int, Pending | Child] = {**instance.pending, **instance.children}
+        for task_id, call in calls.items():
             if call.retry_at is not None:
                 self.timers.add(call.retry_at, instance.instance_id, task_id)
 
@@ -106,8 +123,7 @@ class Partition(Transitions):
             for task_id, pending in instance.pending.items():
                 if pending.retry_at is None:
                     self._run(instance, task_id, pending)
-            if instance.parked or instance.has_news:
-                self._wake(instance)
+            self._wake(instance)
         for destination, lane in self.state.lanes.items():
             if lane.messages:
                 self.sends[destination] = None
@@ -118,7 +134,7 @@ class Partition(Transitions):
         self, instance_id: str, request: r.Request, origin: r.Origin, now: int, to: object
     ) -> None:
         """Take a client's request. `to` comes back with the answer."""
-        _REQUESTS[type(request)](self, instance_id, request, origin, now, to)
+        self._REQUESTS[type(request)](self, instance_id, request, origin, now, to)
 
     def _reply(self, to: object, result: r.Result | r.Refusal | None) -> None:
         self.effects.append(Reply(to, result))
@@ -129,9 +145,7 @@ class Partition(Transitions):
     def is_applied(self, origin: r.Origin) -> bool:
         """Whether this very request was applied before."""
         session = self.state.sessions.get(origin.client)
-        return session is not None and (
-            origin.seq in session.applied or origin.seq < session.low
-        )
+        return session is not None and (origin.seq in session.applied or origin.seq < session.low)
 
     def _start(
         self, instance_id: str, start: r.Start, origin: r.Origin, now: int, to: object
@@ -142,8 +156,8 @@ class Partition(Transitions):
             return
         old = self.instances.get(instance_id)
         if old is not None:
-            if old.created_by == (origin.client, origin.seq):
-                self._reply(to, r.Started(instance_id, old.execution_id))
+            if _is_same(old.created_by, origin):
+                self._reply(to, r.Started(instance_id, execution_id))
                 return
             if start.on_conflict == "return":
                 self._reply(to, r.Started(instance_id, old.execution_id, created=False))
@@ -169,7 +183,7 @@ class Partition(Transitions):
             start.version,
             start.tags,
             start.start_at,
-            (origin.client, origin.seq),
+            origin,
         )
         self._write(created)
 
@@ -211,9 +225,7 @@ class Partition(Transitions):
         self, instance_id: str, request: r.Terminate, origin: r.Origin, now: int, to: object
     ) -> None:
         if self._open(instance_id, origin, to) is not None:
-            self._write(
-                e.Terminated(now, instance_id, request.reason, request.recursive, origin)
-            )
+            self._write(e.Terminated(now, instance_id, request.reason, request.recursive, origin))
             self._reply(to, r.Done())
 
     def _suspend(
@@ -238,14 +250,14 @@ class Partition(Transitions):
         self, instance_id: str, request: r.Restart, origin: r.Origin, now: int, to: object
     ) -> None:
         del request
+        execution_id = derived_id(origin.client, origin.seq, instance_id)
         old = self.instances.get(instance_id)
-        if old is not None and old.created_by == (origin.client, origin.seq):
-            self._reply(to, r.Started(instance_id, old.execution_id))
+        if self.is_applied(origin) or (old is not None and _is_same(old.created_by, origin)):
+            self._reply(to, r.Started(instance_id, execution_id))
             return
         instance = self._open(instance_id, origin, to, final=True)
         if instance is not None:
             start = r.Start(instance.name, instance.input, instance.version, instance.tags)
-            execution_id = derived_id(origin.client, origin.seq, instance_id)
             self._create(instance_id, start, execution_id, origin, now)
             self._reply(to, r.Started(instance_id, execution_id))
 
@@ -258,6 +270,7 @@ class Partition(Transitions):
         elif instance_id not in self.instances:
             self._reply(to, r.Purged(0))
         elif self._open(instance_id, origin, to, final=True) is not None:
+            self.out.pop(instance_id, None)
             self._write(e.Deleted(now, instance_id, origin))
             self._reply(to, r.Purged(1))
 
@@ -290,7 +303,7 @@ class Partition(Transitions):
     # -- activities ----------------------------------------------------------------------------
 
     def activity_ended(
-        self, run: RunActivity, outcome: h.Raw | h.Failure, now: int, draw: float
+        self, run: RunActivity, outcome: Raw | h.Failure, now: int, draw: float
     ) -> None:
         """Take the outcome of an attempt; one that nobody waits for any more is dropped.
 
@@ -348,7 +361,7 @@ class Partition(Transitions):
         due, instance_id, task_id = item
         instance = self.instances.get(instance_id)
         if instance is None:
-            return task_id == WHOLE and instance_id not in self.deleted
+            return task_id == WHOLE and instance_id not in self.tombstones
         if instance.timers.get(task_id) == due:
             return True
         call = instance.pending.get(task_id) or instance.children.get(task_id)
@@ -416,9 +429,14 @@ class Partition(Transitions):
             instance_id = next(iter(self.ready))
             del self.ready[instance_id]
             instance = self.instances[instance_id]
-            if instance_id in self.out or not instance.has_news:
+            out = self.out.get(instance_id)
+            if out is not None and out.execution_id == instance.execution_id:
+                continue  # `step` wakes it again
+            if not instance.has_news:
                 continue
-            at = now if now > instance.turned_at else instance.turned_at
+            # Not before anything that has happened to it, also if another owner's clock was
+            # ahead of ours: no code may see a timer fire early.
+            at = now if now > instance.updated_at else instance.updated_at  # noqa: FURB136 - hot
             arrivals = tuple(instance.inbox)
             self.out[instance_id] = Out(instance.execution_id, instance.turn, at, len(arrivals))
             started = h.ExecutionStarted(
@@ -440,19 +458,20 @@ class Partition(Transitions):
         It is discarded as a whole, outputs included, if the instance was ended, replaced or
         purged meanwhile.
         """
-        out = self.out.pop(step.instance_id, None)
+        out = self.out.get(step.instance_id)
         if out is None or (out.execution_id, out.turn) != (step.execution_id, step.turn):
             self.stale += 1
             return False
+        del self.out[step.instance_id]
         instance = self.instances.get(step.instance_id)
         if instance is None or instance.is_final or instance.execution_id != step.execution_id:
             self.stale += 1
-            if instance is not None:
-                self._wake(instance)
             return False
         if isinstance(step.outcome, Parked):
             if step.outcome.reason != instance.parked:
                 self._write(e.Stepped(out.at, step.instance_id, 0, outcome=step.outcome))
+            if len(instance.inbox) > out.consumed:
+                self._wake(instance)
             return True
         self._write(
             e.Stepped(
@@ -484,18 +503,23 @@ class Partition(Transitions):
         self.confirms, self.sends = {}, {}
         return sealed
 
+    _REQUESTS: ClassVar[dict[type, Any]] = {
+        r.Start: _start,
+        r.Raise: _raise,
+        r.Terminate: _terminate_request,
+        r.Suspend: _suspend,
+        r.Resume: _resume,
+        r.Rewind: _rewind,
+        r.Restart: _restart,
+        r.Purge: _purge,
+        r.Get: _get,
+        r.Wait: _wait,
+    }
 
-_REQUESTS: dict[type, Any] = {
-    r.Start: Partition._start,
-    r.Raise: Partition._raise,
-    r.Terminate: Partition._terminate_request,
-    r.Suspend: Partition._suspend,
-    r.Resume: Partition._resume,
-    r.Rewind: Partition._rewind,
-    r.Restart: Partition._restart,
-    r.Purge: Partition._purge,
-    r.Get: Partition._get,
-    r.Wait: Partition._wait,
-}
 
-
+def _is_same(created_by: r.Origin | None, origin: r.Origin) -> bool:
+    return (
+        created_by is not None
+        and created_by.client == origin.client
+        and created_by.seq == origin.seq
+    )

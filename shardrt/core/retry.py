@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from shardrt.core.history import Failure, Retry
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shardrt.core.history import Failure, Retry
+
+DELAY_MAX = 100 * 365 * 86400 * 1_000_000
+"""A century in µs: every time that comes out fits 64 bits."""
 
 
 def retry_at(
@@ -19,11 +25,17 @@ def retry_at(
         return None
     if failure.type in policy.non_retryable:
         return None
-    longest = policy.max_interval if policy.max_interval is not None else 2**62
-    # The exponent is bounded: a float overflows near 2**1024, long after any sane limit.
-    delay = policy.first_interval * policy.backoff ** min(attempt - 1, 500)
-    delay = min(delay, longest) * (1 + policy.jitter * (2 * draw - 1))
-    due = now + max(0, int(delay))
+    delay = min(_delay(policy, attempt), DELAY_MAX)
+    if policy.max_interval is not None:
+        delay = min(delay, policy.max_interval)
+    due = now + max(0, int(delay * (1 + policy.jitter * (2 * draw - 1))))
     if policy.timeout is not None and due > first_at + policy.timeout:
         return None
     return due
+
+
+def _delay(policy: Retry, attempt: int) -> float:
+    try:
+        return policy.first_interval * policy.backoff ** (attempt - 1)
+    except OverflowError:
+        return DELAY_MAX

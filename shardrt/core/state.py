@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from shardrt.core.history import NULL, Arrival, Failure, HistoryEvent, Parent, Retry, Status
 from shardrt.core.messages import Message
+from shardrt.core.requests import Origin
 
 START_TIMER = -1
 """Key in `Instance.timers` of a delayed start; the code's own task ids are never negative."""
@@ -55,6 +56,7 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
     name: str
     created_at: int
     updated_at: int
+    """Time of the last change; no turn of the code is earlier."""
     version: str | None = None
     status: Status = Status.PENDING
     input: Raw = NULL
@@ -70,13 +72,11 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
     attempt: int = 1
     """Which attempt of its parent's call it is."""
     tags: dict[str, str] | None = None
-    created_by: tuple[str, int] | None = None
-    """(client, seq) of the request that created it: a repeated start is recognised by it."""
+    created_by: Origin | None = None
+    """The request that created it: a repeated start is recognised by it."""
     suspended: bool = False
     turn: int = 0
     """Turns of the code so far. Invariant: as many `OrchestratorStarted` in its history."""
-    turned_at: int = 0
-    """Time of the last turn; the next is never earlier."""
     timers: dict[int, int] = {}
     """Task id → when it fires."""
     pending: dict[int, Pending] = {}

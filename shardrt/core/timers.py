@@ -6,8 +6,11 @@ An item that the instance does not confirm any more is skipped when it comes up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WHOLE = -2
 """Task id of an item that stands for an instance not in memory: load it, then look again."""
@@ -47,6 +50,7 @@ class Timers:
         """
         if len(self._heap) < self._compact_at:
             return
-        self._heap = [item for item in self._heap if confirmed(item)]
+        # Instances that come and go leave an item each time: one of each kind is enough.
+        self._heap = [item for item in dict.fromkeys(self._heap) if confirmed(item)]
         heapify(self._heap)
         self._compact_at = max(1024, 2 * len(self._heap))

@@ -8,7 +8,7 @@ rather than cope: the partition stops and others go on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from shardrt.core import entries as e, history as h, messages as m
 from shardrt.core.effects import CancelActivity, Effect, Reply, RunActivity
@@ -17,6 +17,9 @@ from shardrt.core.requests import Origin, Snapshot
 from shardrt.core.state import START_TIMER, Child, Instance, Lane, PartitionState, Pending, Session
 from shardrt.core.timers import Timers
 from shardrt.core.work import Completed, Continued, Failed, Parked
+
+if TYPE_CHECKING:
+    from msgspec import Raw
 
 _FINAL_OUTCOME = (h.Status.COMPLETED, h.Status.FAILED)
 
@@ -36,6 +39,8 @@ class Transitions:
         """Changed since the last checkpoint was captured."""
         self.deleted: dict[str, None] = {}
         """Purged since the last checkpoint was captured."""
+        self.tombstones: dict[str, None] = {}
+        """Purged, while the store may still have them: not to be loaded again."""
         self.abandoned: list[str] = []
         """Instances whose resident code is obsolete: ended or replaced from outside."""
         self.effects: list[Effect] = []
@@ -48,7 +53,7 @@ class Transitions:
 
     def apply(self, entry: e.Entry) -> None:
         """Change the state as the entry says."""
-        _ENTRIES[type(entry)](self, entry)
+        self._ENTRIES[type(entry)](self, entry)
 
     # -- instances ---------------------------------------------------------------------------
 
@@ -74,11 +79,14 @@ class Transitions:
         old = self.instances.get(instance.instance_id)
         if old is not None:
             assert old.is_final, f"{old.instance_id} is replaced but has not ended"
+            # A late repetition of the start of the old one must not replace the new one.
+            self._settle(old.created_by, at)
             instance.stale_history = True
             self.abandoned.append(old.instance_id)
-        elif instance.instance_id in self.deleted:
+        elif instance.instance_id in self.tombstones:
             instance.stale_history = True
-            del self.deleted[instance.instance_id]
+            self.deleted.pop(instance.instance_id, None)
+            del self.tombstones[instance.instance_id]
         self.instances[instance.instance_id] = instance
         self._begin(instance, at)
 
@@ -107,12 +115,11 @@ class Transitions:
         instance = self.instances.pop(entry.instance_id)
         assert instance.is_final, f"{entry.instance_id} is purged but has not ended"
         self._settle(entry.origin, entry.at)
-        if instance.created_by is not None:
-            # A late repetition of the start must not bring it back.
-            client, seq = instance.created_by
-            self._settle(Origin(client, seq, 0), entry.at)
+        # A late repetition of the start must not bring it back.
+        self._settle(instance.created_by, entry.at)
         self.dirty.pop(entry.instance_id, None)
         self.deleted[entry.instance_id] = None
+        self.tombstones[entry.instance_id] = None
 
     # -- arrivals ----------------------------------------------------------------------------
 
@@ -184,13 +191,12 @@ class Transitions:
         self._record(instance, h.OrchestratorStarted(entry.at), *seen, *entry.actions)
         instance.parked = ""
         instance.turn += 1
-        instance.turned_at = entry.at
         if not instance.suspended:
             instance.status = h.Status.RUNNING
         if entry.custom_status is not None:
             instance.custom_status = entry.custom_status
         for action in entry.actions:
-            _ACTIONS[type(action)](self, instance, action, entry.at)
+            self._ACTIONS[type(action)](self, instance, action, entry.at)
         if entry.outcome is None:
             self._wake(instance)
         else:
@@ -213,7 +219,7 @@ class Transitions:
         at: int,
         status: h.Status,
         *,
-        output: h.Raw = h.NULL,
+        output: Raw = h.NULL,
         failure: h.Failure | None = None,
     ) -> None:
         """End an instance. Activities and children still under way end unheard."""
@@ -303,7 +309,7 @@ class Transitions:
         if instance.pending.pop(action.task_id, None) is not None:
             self._cancel_activity(instance, action.task_id)
         elif (child := instance.children.pop(action.task_id, None)) is not None:
-            self._terminate_child(instance, child, "canceled by its parent")
+            self._terminate_child(instance, action.task_id, child, "canceled by its parent")
 
     def _cancel_activity(self, instance: Instance, task_id: int) -> None:
         self.effects.append(CancelActivity(instance.instance_id, instance.execution_id, task_id))
@@ -335,8 +341,8 @@ class Transitions:
             )
         )
 
-    def _terminate_child(self, instance: Instance, child: Child, reason: str) -> None:
-        self._post(m.TerminateChild(child.instance_id, instance.execution_id, reason))
+    def _terminate_child(self, instance: Instance, task_id: int, child: Child, reason: str) -> None:
+        self._post(m.TerminateChild(child.instance_id, instance.execution_id, task_id, reason))
 
     def _send_event(self, instance: Instance, action: h.EventSent, at: int) -> None:
         del instance, at
@@ -353,8 +359,8 @@ class Transitions:
         for task_id in instance.pending:
             self._cancel_activity(instance, task_id)
         if recursive:
-            for child in instance.children.values():
-                self._terminate_child(instance, child, reason)
+            for task_id, child in instance.children.items():
+                self._terminate_child(instance, task_id, child, reason)
         instance.reason = reason
         self._record(instance, h.ExecutionTerminated(at, reason))
         self.abandoned.append(instance.instance_id)
@@ -398,7 +404,7 @@ class Transitions:
         self.confirms[entry.source] = entry.seq
         match entry.message:
             case m.StartChild():
-                self._child_start(entry.message, entry.at)
+                self._child_start(entry.message, entry)
             case m.ChildEnded():
                 self._child_ended(entry.message, entry.at, entry.retry_at)
             case m.DeliverEvent(instance_id, name, data):
@@ -407,15 +413,20 @@ class Transitions:
                     instance.inbox.append(h.EventRaised(entry.at, name, data))
                     self._touch(instance, entry.at)
                     self._wake(instance)
-            case m.TerminateChild(instance_id, parent_execution_id, reason):
-                instance = self.instances.get(instance_id)
-                if instance is not None and not instance.is_final:
-                    parent = instance.parent
-                    if parent is not None and parent.execution_id == parent_execution_id:
-                        self._terminate(instance, entry.at, reason, recursive=True)
+            case m.TerminateChild():
+                self._child_terminate(entry.message, entry.at)
 
-    def _child_start(self, message: m.StartChild, at: int) -> None:
-        parent = message.parent
+    def _child_terminate(self, message: m.TerminateChild, at: int) -> None:
+        instance = self.instances.get(message.instance_id)
+        if instance is None or instance.is_final or instance.parent is None:
+            return
+        parent = instance.parent
+        caller = (message.parent_execution_id, message.task_id)
+        if (parent.execution_id, parent.task_id) == caller:
+            self._terminate(instance, at, message.reason, recursive=True)
+
+    def _child_start(self, message: m.StartChild, entry: e.Received) -> None:
+        parent, at = message.parent, entry.at
         old = self.instances.get(message.instance_id)
         if old is not None and not old.is_final:
             failure = h.Failure(
@@ -432,9 +443,8 @@ class Transitions:
                 )
             )
             return
-        execution_id = derived_id(
-            parent.execution_id, parent.task_id, message.attempt, message.instance_id
-        )
+        # A parent may use a task id again, so only the message itself tells executions apart.
+        execution_id = derived_id(parent.execution_id, entry.source, entry.seq)
         instance = Instance(
             instance_id=message.instance_id,
             execution_id=execution_id,
@@ -466,9 +476,7 @@ class Transitions:
             )
         else:
             failure = message.failure or h.Failure(type="SubOrchestrationFailed")
-            instance.inbox.append(
-                h.SubOrchestrationInstanceFailed(message.task_id, at, failure)
-            )
+            instance.inbox.append(h.SubOrchestrationInstanceFailed(message.task_id, at, failure))
         self._wake(instance)
 
     def child_of(self, message: m.ChildEnded) -> tuple[Instance, Child] | None:
@@ -483,6 +491,7 @@ class Transitions:
 
     def _acknowledged(self, entry: e.Acknowledged) -> None:
         lane = self.state.lanes[entry.destination]
+        assert lane.acknowledged < entry.last <= lane.last, f"{entry} does not fit {lane.last}"
         del lane.messages[: entry.last - lane.acknowledged]
         lane.acknowledged = entry.last
 
@@ -500,6 +509,32 @@ class Transitions:
     def snapshot(self, instance: Instance) -> Snapshot:
         """Return an instance as users see it."""
         return snapshot_of(instance, self.state.partition)
+
+    _ENTRIES: ClassVar[dict[type, Any]] = {
+        e.Taken: _taken,
+        e.Created: _created,
+        e.Arrived: _arrived,
+        e.Retried: _retried,
+        e.Fired: _fired,
+        e.Raised: _raised,
+        e.Stepped: _stepped,
+        e.Received: _received,
+        e.Acknowledged: _acknowledged,
+        e.Terminated: _terminated,
+        e.Suspended: _suspended,
+        e.Resumed: _resumed,
+        e.Deleted: _deleted,
+        e.Forgot: _forgot,
+    }
+
+    _ACTIONS: ClassVar[dict[type, Any]] = {
+        h.TaskScheduled: _schedule,
+        h.TaskCanceled: _cancel,
+        h.TimerCreated: _create_timer,
+        h.TimerCanceled: _cancel_timer,
+        h.SubOrchestrationInstanceCreated: _create_child,
+        h.EventSent: _send_event,
+    }
 
 
 def snapshot_of(instance: Instance, partition: int) -> Snapshot:
@@ -523,30 +558,3 @@ def snapshot_of(instance: Instance, partition: int) -> Snapshot:
         parent_instance_id=parent.instance_id if parent is not None else None,
         tags=instance.tags,
     )
-
-
-_ENTRIES: dict[type, Callable[[Transitions, Any], None]] = {
-    e.Taken: Transitions._taken,
-    e.Created: Transitions._created,
-    e.Arrived: Transitions._arrived,
-    e.Retried: Transitions._retried,
-    e.Fired: Transitions._fired,
-    e.Raised: Transitions._raised,
-    e.Stepped: Transitions._stepped,
-    e.Received: Transitions._received,
-    e.Acknowledged: Transitions._acknowledged,
-    e.Terminated: Transitions._terminated,
-    e.Suspended: Transitions._suspended,
-    e.Resumed: Transitions._resumed,
-    e.Deleted: Transitions._deleted,
-    e.Forgot: Transitions._forgot,
-}
-
-_ACTIONS: dict[type, Callable[[Transitions, Instance, Any, int], None]] = {
-    h.TaskScheduled: Transitions._schedule,
-    h.TaskCanceled: Transitions._cancel,
-    h.TimerCreated: Transitions._create_timer,
-    h.TimerCanceled: Transitions._cancel_timer,
-    h.SubOrchestrationInstanceCreated: Transitions._create_child,
-    h.EventSent: Transitions._send_event,
-}
