@@ -44,8 +44,7 @@ class HubClock:
     def now(self) -> int:
         """Return hub time in µs; never less than before."""
         now = self._monotonic_us() + self._offset
-        if now > self._latest:
-            self._latest = now
+        self._latest = max(self._latest, now)
         return self._latest
 
     def monotonic_s(self) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from shardrt.links.messages import PartitionTraffic
+if TYPE_CHECKING:
+    from shardrt.links.messages import PartitionTraffic
 
 
 class Network(Protocol):

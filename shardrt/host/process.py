@@ -53,7 +53,8 @@ class ShardProcess:
             network=self._network,
             owner=self,
             partitions=configure.partitions,
-            name=f"{configure.host_id}/{configure.index}",
+            name=configure.host_id,
+            index=configure.index,
         )
 
     async def run(self) -> None:

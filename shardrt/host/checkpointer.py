@@ -1,0 +1,292 @@
+"""Write-behind: what changed goes from memory to rows, now and then.
+
+A checkpoint is captured at a seal, when the state is exactly that of one LSN, and written once
+that LSN is durable. Instances that are in the store as they are in memory can then leave it:
+ended ones at once, idle ones when memory is short. The journal is cut one checkpoint behind
+the newest, so that there is always an older way to recover until the newer has proved itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+from shardrt.core.codec import encode_head, encode_history, encode_instance
+from shardrt.core.state import Head, Instance
+from shardrt.errors import EpochFenced, ShardrtError
+from shardrt.store.base import Checkpoint, Checkpoints, HistoryChunk, InstanceRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shardrt.core.partition import Partition
+    from shardrt.host.partition_host import PartitionHost
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_S_MIN = 0.1
+BACKOFF_S_MAX = 5.0
+RESIDENT_BYTES = 6_000
+"""What an idle instance takes beside its payloads: state, coroutine, event loop (measured)."""
+
+
+class Captured(NamedTuple):
+    """A checkpoint to be written, and how much of each tail it holds."""
+
+    checkpoint: Checkpoint
+    tails: dict[str, tuple[str, int]]
+    """Instance → (execution, events of its tail)."""
+    weights: dict[str, int]
+
+
+class Resident(NamedTuple):
+    """A clean instance in memory."""
+
+    host: PartitionHost
+    bytes: int
+
+
+class Checkpointer:
+    """Writes the checkpoints of all partitions of a shard, one at a time."""
+
+    def __init__(
+        self,
+        store: Checkpoints,
+        *,
+        interval_s: float,
+        bytes_max: int,
+        resident_bytes_max: int,
+        drop: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._interval_s = interval_s
+        self._bytes_max = bytes_max
+        self._resident_bytes_max = resident_bytes_max
+        self._drop = drop
+        self._idle: OrderedDict[str, Resident] = OrderedDict()
+        """Clean instances, the one idle for longest first."""
+        self.idle_bytes = 0
+        self.evictions = 0
+        self.lag_s = 0.0
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    async def run(self, hosts: Callable[[], list[PartitionHost]]) -> None:
+        """Checkpoint whatever is dirty, an interval after the last round began."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            for host in hosts():
+                if self.is_due(host):
+                    await self.checkpoint(host)
+            self.lag_s = loop.time() - began
+            rest_s = self._interval_s - self.lag_s
+            while rest_s > 0 and not any(self._is_urgent(host) for host in hosts()):
+                await asyncio.sleep(min(0.1, rest_s))
+                rest_s = began + self._interval_s - loop.time()
+
+    @staticmethod
+    def is_due(host: PartitionHost) -> bool:
+        """Whether there is something that the store does not have as rows yet."""
+        return not host.closed and (
+            bool(host.core.dirty)
+            or bool(host.core.deleted)
+            or host.release.sealed > host.checkpoint_lsn
+        )
+
+    def _is_urgent(self, host: PartitionHost) -> bool:
+        return host.journal_bytes > self._bytes_max
+
+    async def checkpoint(self, host: PartitionHost) -> None:
+        """Bring one partition's rows up to date; return when they are, or it was discarded."""
+        captured = await self._capture(host)
+        backoff_s = BACKOFF_S_MIN
+        while captured is not None and not host.closed:
+            try:
+                await self._write(host, captured)
+                captured = None
+            except EpochFenced:
+                host.discard()
+            except ShardrtError as error:
+                logger.warning(
+                    "partition=%d checkpoint not written, trying again: %s", host.partition, error
+                )
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
+
+    async def _capture(self, host: PartitionHost) -> Captured | None:
+        """Wait for a seal, capture there, and wait until that is durable."""
+        loop = asyncio.get_running_loop()
+        sealed: asyncio.Future[Captured] = loop.create_future()
+
+        def capture(lsn: int) -> None:
+            if not sealed.done():
+                sealed.set_result(capture_partition(host, lsn))
+
+        host.on_seal = capture
+        host.shard.wake(host, work=False)
+        while True:
+            done, _ = await asyncio.wait([sealed], timeout=0.5)
+            if host.closed:
+                return None
+            if done:
+                break
+        captured = sealed.result()
+        while host.release.durable < captured.checkpoint.lsn and not host.closed:
+            await host.durable_soon()
+        return None if host.closed else captured
+
+    async def _write(self, host: PartitionHost, captured: Captured) -> None:
+        checkpoint = captured.checkpoint
+        await self._store.checkpoint(checkpoint)
+        if host.closed:
+            return
+        previous, host.checkpoint_lsn = host.checkpoint_lsn, checkpoint.lsn
+        for instance_id in checkpoint.deletes:
+            if instance_id not in host.core.deleted:
+                host.core.tombstones.pop(instance_id, None)
+        self._settle(host, captured)
+        await self._store.truncate(host.partition, host.epoch, previous)
+
+    # -- memory --------------------------------------------------------------------------------
+
+    def _settle(self, host: PartitionHost, captured: Captured) -> None:
+        """Let go of what the store has now."""
+        core = host.core
+        for instance_id, (execution_id, length) in captured.tails.items():
+            instance = core.instances.get(instance_id)
+            if instance is None:
+                continue
+            if instance.execution_id == execution_id:
+                del instance.tail[:length]
+            if instance_id not in core.dirty:
+                self._make_idle(host, instance, captured.weights[instance_id])
+        self.evict()
+
+    def _make_idle(self, host: PartitionHost, instance: Instance, weight: int) -> None:
+        instance_id = instance.instance_id
+        if instance.is_final and not host.loader.is_busy:
+            host.core.evict(instance_id)
+            self._forget(instance_id)
+            return
+        self._note(host, instance_id, weight)
+
+    def admitted(self, host: PartitionHost, instance: Instance, state_bytes: int) -> None:
+        """Note an instance that was loaded from the store."""
+        self._note(host, instance.instance_id, weight_of(state_bytes))
+
+    def _note(self, host: PartitionHost, instance_id: str, weight: int) -> None:
+        self._forget(instance_id)
+        self.idle_bytes += weight
+        self._idle[instance_id] = Resident(host, weight)
+
+    def evict(self) -> None:
+        """Drop the instances idle for longest while memory is over its bound."""
+        for _ in range(len(self._idle)):
+            if self.idle_bytes <= self._resident_bytes_max:
+                return
+            instance_id, resident = next(iter(self._idle.items()))
+            if resident.host.loader.is_busy:
+                self._idle.move_to_end(instance_id)
+                continue
+            self._forget(instance_id)
+            if self._is_evictable(resident.host, instance_id):
+                resident.host.core.evict(instance_id)
+                self._drop(instance_id)
+                self.evictions += 1
+
+    def _forget(self, instance_id: str) -> None:
+        resident = self._idle.pop(instance_id, None)
+        if resident is not None:
+            self.idle_bytes -= resident.bytes
+
+    @staticmethod
+    def _is_evictable(host: PartitionHost, instance_id: str) -> bool:
+        core = host.core
+        instance = core.instances.get(instance_id)
+        return (
+            instance is not None
+            and not host.closed
+            and instance_id not in core.dirty
+            and instance_id not in core.out
+            and not instance.is_active
+        )
+
+    def discarded(self, host: PartitionHost) -> None:
+        """Forget what belonged to a partition that is gone."""
+        for instance_id in [i for i, each in self._idle.items() if each.host is host]:
+            self._forget(instance_id)
+
+
+def capture_partition(host: PartitionHost, lsn: int) -> Captured:
+    """Encode everything that changed since the last capture, as of `lsn`.
+
+    No await in here: the state must not move.
+    """
+    core = host.core
+    dirty, core.dirty = core.dirty, {}
+    deleted, core.deleted = core.deleted, {}
+    host.journal_bytes = 0
+    upserts: list[InstanceRow] = []
+    chunks: list[HistoryChunk] = []
+    resets: list[str] = []
+    tails: dict[str, tuple[str, int]] = {}
+    weights: dict[str, int] = {}
+    for instance_id in dirty:
+        instance = core.instances[instance_id]
+        row = row_of(instance)
+        upserts.append(row)
+        tails[instance_id] = (instance.execution_id, len(instance.tail))
+        weights[instance_id] = weight_of(len(row.state))
+        if instance.stale_history:
+            resets.append(instance_id)
+        if instance.tail:
+            seq = instance.history_length - len(instance.tail)
+            events = encode_history(instance.tail)
+            chunks.append(HistoryChunk(instance_id, instance.execution_id, seq, events))
+    checkpoint = Checkpoint(
+        partition=host.partition,
+        epoch=host.epoch,
+        lsn=lsn,
+        state=encode_head(head_of(core)),
+        upserts=upserts,
+        chunks=chunks,
+        resets=resets,
+        deletes=list(deleted),
+    )
+    return Captured(checkpoint, tails, weights)
+
+
+def weight_of(state_bytes: int) -> int:
+    """Return about what an idle instance takes in memory."""
+    return RESIDENT_BYTES + 2 * state_bytes
+
+
+def head_of(core: Partition) -> Head:
+    """Return the partition-wide state."""
+    state = core.state
+    return Head(
+        state.partition, state.partitions, state.epoch, state.lanes, state.received, state.sessions
+    )
+
+
+def row_of(instance: Instance) -> InstanceRow:
+    """Return an instance as the store keeps it."""
+    parent = instance.parent
+    return InstanceRow(
+        instance.instance_id,
+        instance.execution_id,
+        instance.name,
+        instance.version,
+        instance.status,
+        instance.created_at,
+        instance.updated_at,
+        instance.completed_at,
+        parent.instance_id if parent is not None else None,
+        instance.tags,
+        instance.next_due,
+        instance.is_active,
+        encode_instance(instance),
+    )

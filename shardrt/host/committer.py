@@ -1,0 +1,148 @@
+"""Group commit: whatever gathered while the last commit was in flight is the next one.
+
+One loop per shard. A turn of it seals every partition that has news, appends their records
+in one statement, and releases each partition's effects if its record is in. There is no timer
+and nothing to tune: under load batches grow, idle latency stays one round trip.
+
+What the store answers is taken literally, never guessed (invariant I10):
+
+- a partition missing from the answer, or a connection that broke in flight, is resolved by
+  reading (epoch, commit LSN) back; the same bytes are sent again if they are not in;
+- an epoch that is not ours means that the partition is somebody else's: its memory is dropped;
+- a store that cannot be reached changes nothing: the same batch is sent until it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from shardrt.errors import CommitUnknown, StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shardrt.host.clock import Clock
+    from shardrt.store.base import Append, Journal
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_S_MIN = 0.05
+BACKOFF_S_MAX = 2.0
+
+
+class Committable(Protocol):
+    """A partition as the committer sees it."""
+
+    partition: int
+    epoch: int
+
+    def seal(self) -> Append | None:
+        """Return the next record, or None if there is nothing to commit."""
+        ...
+
+    def committed(self, lsn: int) -> None:
+        """Release what waited for the record."""
+        ...
+
+    def discard(self, broken: str = "") -> None:
+        """Throw the memory away."""
+        ...
+
+
+class Committer:
+    """Commits records of all partitions of a shard, one batch at a time."""
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._dirty: dict[Committable, None] = {}
+        self._wakeup = asyncio.Event()
+        self.lease_until_s = float("-inf")
+        """Nothing is committed after this monotonic time: the lease may be somebody else's."""
+        self.on_committed: Callable[[], None] = lambda: None
+        """Called after each batch, when effects have been released."""
+        self.stuck_since_s: float | None = None
+        """Since when the store has not taken a batch; None if it does."""
+
+    def wake(self, partition: Committable) -> None:
+        """Let the partition take part in the next batch."""
+        self._dirty[partition] = None
+        self._wakeup.set()
+
+    def extend_lease(self, until_s: float) -> None:
+        """Allow commits until then."""
+        self.lease_until_s = until_s
+        if self._dirty:
+            self._wakeup.set()
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        while True:
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            if self._clock.monotonic_s() >= self.lease_until_s:
+                continue  # `extend_lease` wakes us again
+            dirty, self._dirty = self._dirty, {}
+            batch: dict[Committable, Append] = {}
+            for partition in dirty:
+                record = partition.seal()
+                if record is not None:
+                    batch[partition] = record
+            if batch:
+                await self._commit(batch)
+                self.on_committed()
+
+    async def _commit(self, batch: dict[Committable, Append]) -> None:
+        """Bring every record of the batch to its end: durable, or its partition dropped."""
+        backoff_s = BACKOFF_S_MIN
+        while batch:
+            try:
+                accepted = await self._journal.append(list(batch.values()))
+                for partition in [p for p in batch if p.partition in accepted]:
+                    partition.committed(batch.pop(partition).lsn)
+                await self._resolve(batch)
+            except CommitUnknown as error:
+                logger.warning("a commit has an unknown outcome, reading it back: %s", error)
+                self._is_stuck()
+                await self._resolve_patiently(batch)
+            except StoreUnavailable as error:
+                if self.stuck_since_s is None:
+                    logger.warning("the store is not available, holding all work: %s", error)
+                self._is_stuck()
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
+        if self.stuck_since_s is not None:
+            waited_s = self._clock.monotonic_s() - self.stuck_since_s
+            logger.warning("the store takes commits again after %.1f s", waited_s)
+            self.stuck_since_s = None
+
+    def _is_stuck(self) -> None:
+        if self.stuck_since_s is None:
+            self.stuck_since_s = self._clock.monotonic_s()
+
+    async def _resolve_patiently(self, batch: dict[Committable, Append]) -> None:
+        backoff_s = BACKOFF_S_MIN
+        while batch:
+            try:
+                await self._resolve(batch)
+            except StoreError:
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
+            else:
+                return
+
+    async def _resolve(self, batch: dict[Committable, Append]) -> None:
+        """Find out what became of records that were not confirmed; keep those to send again."""
+        for partition, record in list(batch.items()):
+            epoch, lsn = await self._journal.position(partition.partition)
+            if epoch != record.epoch:
+                del batch[partition]
+                partition.discard()
+            elif lsn == record.lsn:
+                del batch[partition]
+                partition.committed(lsn)
+            elif lsn != record.lsn - 1:
+                del batch[partition]
+                partition.discard(f"journal is at {lsn}, expected {record.lsn} or one less")

@@ -1,0 +1,62 @@
+"""What is refused before it reaches a partition: overload, and requests that make no sense."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shardrt.core import requests as r
+from shardrt.errors import ShardrtError
+
+if TYPE_CHECKING:
+    from msgspec import Raw
+
+    from shardrt.config import Settings
+    from shardrt.host.shard import Shard
+    from shardrt.links.messages import Forward
+    from shardrt.orchestration.app import App
+
+RETRY_AFTER_S = 0.5
+
+
+class Intake:
+    """Checks of one shard. A refused request has changed nothing."""
+
+    def __init__(self, settings: Settings, app: App, shard: Shard) -> None:
+        self._limits = settings.limits
+        self._in_flight_max = settings.shard.requests_in_flight_max
+        self._resident_bytes_max = settings.shard.resident_bytes_max
+        self._app = app
+        self._shard = shard
+
+    def check(self, call: Forward) -> r.Refusal | None:
+        """Return why the request is refused, or None."""
+        if self._shard.requests_in_flight >= self._in_flight_max:
+            message = f"{self._shard.requests_in_flight} requests are in flight"
+            return r.Refusal("Overloaded", message, RETRY_AFTER_S)
+        if len(call.instance_id) > self._limits.instance_id_chars_max or not call.instance_id:
+            message = f"an instance id has 1 to {self._limits.instance_id_chars_max} characters"
+            return r.Refusal("InputInvalid", message)
+        request = call.request
+        if isinstance(request, r.Start):
+            return self._check_start(request)
+        if isinstance(request, r.Raise):
+            return self._check_payload(request.data, "event data")
+        return None
+
+    def _check_start(self, start: r.Start) -> r.Refusal | None:
+        if start.on_conflict not in {"fail", "return", "restart"}:
+            message = f"on_conflict is {start.on_conflict!r}; use fail, return or restart"
+            return r.Refusal("InputInvalid", message)
+        try:
+            orchestrator = self._app.find_orchestrator(start.name, start.version)
+            orchestrator.binding.arguments(None, start.input)
+        except ShardrtError as error:
+            return r.Refusal(error.code, str(error))
+        return self._check_payload(start.input, "input")
+
+    def _check_payload(self, payload: Raw, what: str) -> r.Refusal | None:
+        size = len(bytes(payload))
+        if size > self._limits.payload_bytes_max:
+            message = f"{what} has {size} bytes, more than {self._limits.payload_bytes_max}"
+            return r.Refusal("PayloadTooLarge", message)
+        return None

@@ -1,0 +1,83 @@
+"""Sending what the outbox holds, and sending it again until it is acknowledged.
+
+Go-back-N per destination: one ordered stream, repeated from the first message that is not
+acknowledged. Only what is durable leaves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shardrt.links.messages import Deliver
+
+if TYPE_CHECKING:
+    from shardrt.core.state import PartitionState
+    from shardrt.host.clock import Clock
+    from shardrt.host.ports import Network
+
+RESEND_S = 1.0
+"""Silence after which a lane is sent again; doubles with each repetition, up to 30 s."""
+RESEND_S_MAX = 30.0
+BATCH_MESSAGES_MAX = 256
+
+
+class Lanes:
+    """All outgoing streams of a partition."""
+
+    def __init__(self, state: PartitionState, network: Network, clock: Clock) -> None:
+        self._state = state
+        self._network = network
+        self._clock = clock
+        self.durable: dict[int, int] = {}
+        """Destination → last sequence number that may leave."""
+        self._sent: dict[int, int] = {}
+        """Destination → last sequence number sent since it was last rewound."""
+        self._due: dict[int, tuple[float, float, int]] = {}
+        """Destination → (when to send again, after which silence, acknowledged then)."""
+
+    def transmit(self, destination: int, last: int) -> None:
+        """Send everything up to `last` that has not been sent."""
+        self.durable[destination] = max(last, self.durable.get(destination, 0))
+        self._send(destination)
+        if destination not in self._due:
+            self._arm(destination, RESEND_S)
+
+    def resend(self, destination: int, first: int, last: int) -> None:
+        """Send again from `first` on: the receiver misses it."""
+        if first <= last:
+            self._sent[destination] = first - 1
+            self._send(destination)
+
+    def tick(self) -> None:
+        """Send again what has not been acknowledged in time."""
+        if not self._due:
+            return
+        now_s = self._clock.monotonic_s()
+        for destination, (due_s, silence_s, acknowledged) in list(self._due.items()):
+            lane = self._state.lanes[destination]
+            if lane.acknowledged >= self.durable[destination]:
+                del self._due[destination]
+            elif lane.acknowledged > acknowledged:
+                self._arm(destination, RESEND_S)
+            elif now_s >= due_s:
+                self._sent[destination] = lane.acknowledged
+                self._send(destination)
+                self._arm(destination, min(RESEND_S_MAX, 2 * silence_s))
+
+    def _arm(self, destination: int, silence_s: float) -> None:
+        acknowledged = self._state.lanes[destination].acknowledged
+        due_s = self._clock.monotonic_s() + silence_s
+        self._due[destination] = (due_s, silence_s, acknowledged)
+
+    def _send(self, destination: int) -> None:
+        lane = self._state.lanes[destination]
+        sent = max(self._sent.get(destination, 0), lane.acknowledged)
+        last = self.durable[destination]
+        while sent < last:
+            upto = min(last, sent + BATCH_MESSAGES_MAX)
+            start = sent - lane.acknowledged
+            messages = tuple(lane.messages[start : start + upto - sent])
+            deliver = Deliver(self._state.partition, destination, sent + 1, messages)
+            self._network.send(destination, deliver)
+            sent = upto
+        self._sent[destination] = sent

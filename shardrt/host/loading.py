@@ -1,0 +1,126 @@
+"""Bringing instances into memory, and what waits for that.
+
+An input that concerns an instance must find it in memory if it exists. While an instance is
+being read from the store, everything else about it queues up behind, in order. Whatever is
+found is admitted at once, before any callback runs, so a callback that does not find its
+instance in memory knows that there is none. For that to hold, nothing may be evicted while
+`is_busy`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from shardrt.core.codec import decode_instance
+from shardrt.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from shardrt.core.partition import Partition
+    from shardrt.core.state import Instance
+    from shardrt.store.base import InstanceRow, Instances
+
+logger = logging.getLogger(__name__)
+
+BATCH_IDS_MAX = 1000
+BACKOFF_S_MIN = 0.05
+BACKOFF_S_MAX = 2.0
+
+
+class Loader:
+    """Reads instances of one partition, many at a time, one query in flight."""
+
+    def __init__(
+        self,
+        store: Instances,
+        partition: Partition,
+        *,
+        admitted: Callable[[Instance, int], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._partition = partition
+        self._admitted = admitted
+        self._failed = failed
+        self._waiting: dict[str, list[Callable[[], None]]] = {}
+        self._wanted: dict[str, None] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is being loaded."""
+        return bool(self._waiting)
+
+    def is_loading(self, instance_id: str) -> bool:
+        """Whether inputs of this instance must queue up."""
+        return instance_id in self._waiting
+
+    def load(self, instance_id: str, then: Callable[[], None]) -> None:
+        """Call `then` once the instance is in memory if it exists, in the order of calls."""
+        waiting = self._waiting.get(instance_id)
+        if waiting is not None:
+            waiting.append(then)
+            return
+        self._waiting[instance_id] = [then]
+        self._wanted[instance_id] = None
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def load_all(self, instance_ids: Iterable[str], then: Callable[[], None]) -> None:
+        """Call `then` once all of them have been looked up."""
+        ids = set(instance_ids)
+        left = len(ids)
+
+        def one() -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                then()
+
+        for instance_id in sorted(ids):
+            self.load(instance_id, one)
+
+    def close(self) -> None:
+        """Stop; callbacks not called yet never will be."""
+        if self._task is not None:
+            self._task.cancel()
+        self._waiting.clear()
+        self._wanted.clear()
+
+    async def _run(self) -> None:
+        try:
+            while self._wanted:
+                await self._batch(list(self._wanted)[:BATCH_IDS_MAX])
+        except Exception as error:
+            logger.exception("partition=%d cannot load", self._partition.state.partition)
+            self._failed(f"{type(error).__name__}: {error}")
+        finally:
+            self._task = None
+
+    async def _batch(self, ids: list[str]) -> None:
+        backoff_s = BACKOFF_S_MIN
+        partition = self._partition.state.partition
+        rows: list[InstanceRow] | None = None
+        while rows is None:
+            try:
+                rows = await self._store.load(partition, ids)
+            except StoreError as error:
+                logger.warning("partition=%d cannot load, trying again: %s", partition, error)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
+        for row in rows:
+            if row.instance_id not in self._partition.tombstones:
+                instance = decode_instance(row.state)
+                self._partition.admit(instance)
+                self._admitted(instance, len(row.state))
+        for instance_id in ids:
+            self._wanted.pop(instance_id, None)
+            # NB: stays in `_waiting` until the last callback has run, so that what a
+            # callback asks about this id queues up behind, not past the others.
+            waiting = self._waiting.get(instance_id, [])
+            while waiting:
+                waiting.pop(0)()
+            self._waiting.pop(instance_id, None)

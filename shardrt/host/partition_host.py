@@ -1,0 +1,383 @@
+"""One partition at work: its inputs, its records, and its effects.
+
+The host owns the pure `Partition` of one epoch and is thrown away with it. Inputs that concern
+an instance not in memory wait for it to be loaded (`loading`); everything else is applied at
+once and leaves with the next group commit (`committer`); effects wait for their record
+(`release`). No method here awaits, so an input is never interleaved with another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import msgspec
+from msgspec import Raw
+
+from shardrt.core import requests as r
+from shardrt.core.codec import encode_record
+from shardrt.core.effects import CancelActivity, Confirm, Effect, Reply, RunActivity, Send
+from shardrt.errors import ShardrtError
+from shardrt.host.history_reader import HistoryReader
+from shardrt.host.lanes import Lanes
+from shardrt.host.loading import Loader
+from shardrt.host.release import Release
+from shardrt.links.messages import Acknowledge, Answer, Deliver, Forward, Resend
+from shardrt.store.base import Append, Store
+
+if TYPE_CHECKING:
+    from shardrt.core.history import Failure
+    from shardrt.core.partition import Partition
+    from shardrt.core.state import Instance
+    from shardrt.host.activity_pool import ActivityPool
+    from shardrt.host.clock import Clock
+    from shardrt.host.ports import Network
+    from shardrt.host.turns import Turns
+
+logger = logging.getLogger(__name__)
+
+FIRE_MAX = 1000
+"""Timers fired per turn: a storm of overdue ones must not hold up the rest."""
+
+Answering = Callable[[Answer], None]
+
+_encode = msgspec.json.Encoder().encode
+_READS = (r.Get, r.GetHistory, r.Wait)
+
+
+class To(NamedTuple):
+    """Where the answer to a request goes."""
+
+    seq: int
+    answer: Answering
+    counted: bool
+
+
+class Surroundings(Protocol):
+    """What partitions of one shard have in common."""
+
+    store: Store
+    clock: Clock
+    network: Network
+    pool: ActivityPool
+    turns: Turns
+    requests_in_flight: int
+
+    def wake(self, host: PartitionHost, *, work: bool = True) -> None:
+        """Run the partition's turns soon, and commit what it has written."""
+        ...
+
+    def admitted(self, host: PartitionHost, instance: Instance, state_bytes: int) -> None:
+        """Note that an instance was loaded from the store."""
+        ...
+
+    def gone(self, host: PartitionHost, broken: str) -> None:
+        """Note that a partition has been discarded."""
+        ...
+
+    def may_answer(self) -> bool:
+        """Whether the lease still holds, so that reads are not stale."""
+        ...
+
+
+class PartitionHost:
+    """A partition that this shard owns under one epoch."""
+
+    def __init__(
+        self, shard: Surroundings, partition: Partition, *, commit_lsn: int, checkpoint_lsn: int
+    ) -> None:
+        self.shard = shard
+        self.core = partition
+        self.partition = partition.state.partition
+        self.epoch = partition.state.epoch
+        self.checkpoint_lsn = checkpoint_lsn
+        self.journal_bytes = 0
+        """Written since the last checkpoint was captured."""
+        self.release = Release(commit_lsn)
+        self.loader = Loader(shard.store, partition, admitted=self._admitted, failed=self.discard)
+        self.lanes = Lanes(partition.state, shard.network, shard.clock)
+        self.history = HistoryReader(shard.store, partition)
+        self.on_seal: Callable[[int], None] | None = None
+        """Called once after the next seal, when state and sealed LSN agree."""
+        self.closed = False
+        self.closing = False
+        """It goes as whoever assigned it wants: no news to them."""
+        self.draining = False
+        self._deliveries: dict[int, list[Deliver]] = {}
+        self._queued: set[To] = set()
+        """Requests that wait for a load."""
+        self._opened: Callable[[], None] | None = None
+        self._progress: list[asyncio.Future[None]] = []
+
+    def open(self, now: int, opened: Callable[[], None]) -> None:
+        """Begin to own the partition; `opened` is called once that is durable."""
+        self._opened = opened
+        self.core.take(self.epoch, now)
+        self.shard.wake(self)
+
+    def _admitted(self, instance: Instance, state_bytes: int) -> None:
+        self.shard.admitted(self, instance, state_bytes)
+
+    # -- inputs --------------------------------------------------------------------------------
+
+    def submit(self, call: Forward, answer: Answering) -> None:
+        """Take a client's request. The answer may come before this returns, or much later."""
+        request = call.request
+        counted = not isinstance(request, r.Wait)
+        if counted:
+            self.shard.requests_in_flight += 1
+        to = To(call.seq, answer, counted)
+        instance_id = call.instance_id
+        if self.draining:
+            self._refuse_moving(to)
+        elif self._is_ready(instance_id, request):
+            self._request(call, to)
+        else:
+            self._queued.add(to)
+
+            def loaded() -> None:
+                self._queued.discard(to)
+                self._request(call, to)
+
+            self.loader.load(instance_id, loaded)
+
+    def _is_ready(self, instance_id: str, request: r.Request) -> bool:
+        if self.loader.is_loading(instance_id):
+            return False
+        return instance_id in self.core.instances or (
+            isinstance(request, r.Start) and request.fresh
+        )
+
+    def _request(self, call: Forward, to: To) -> None:
+        if isinstance(call.request, r.GetHistory):
+            self._history(call.instance_id, to)
+            return
+        now = self.shard.clock.now()
+        self.core.request(call.instance_id, call.request, call.origin, now, to)
+        self.shard.wake(self)
+
+    def _history(self, instance_id: str, to: To) -> None:
+        if instance_id not in self.core.instances:
+            self._answer(to, None)
+            return
+
+        def read(history: Raw | ShardrtError) -> None:
+            if isinstance(history, ShardrtError):
+                self._refuse(to, r.Refusal(history.code, str(history), 1.0))
+            else:
+                # Through the queue of effects: what was read may not be durable yet.
+                self.core.effects.append(Reply(to, history))
+                self.shard.wake(self, work=False)
+
+        self.history.encoded(instance_id, read)
+
+    def activity_ended(self, run: RunActivity, outcome: Raw | Failure) -> None:
+        """Take the outcome of an attempt."""
+        if not self.closed:
+            now = self.shard.clock.now()
+            self.core.activity_ended(run, outcome, now, random.random())  # noqa: S311 - jitter
+            self.shard.wake(self)
+
+    def receive(self, message: Deliver | Acknowledge | Resend) -> None:
+        """Take a message of another partition's host."""
+        match message:
+            case Acknowledge(_, destination, last):
+                self.core.acknowledged(destination, last)
+            case Resend(_, destination, first):
+                self.lanes.resend(destination, first, self.release_of_lane(destination))
+            case Deliver():
+                self._deliver(message)
+
+    def release_of_lane(self, destination: int) -> int:
+        """Return the last sequence number of a lane that may leave."""
+        return self.lanes.durable.get(destination, 0)
+
+    def _deliver(self, message: Deliver) -> None:
+        waiting = self._deliveries.get(message.source)
+        if waiting is not None:
+            # Streams are in order: it must not overtake what waits for a load.
+            waiting.append(message)
+            return
+        missing = self._missing(message)
+        if not missing:
+            self._accept(message)
+            return
+        self._deliveries[message.source] = [message]
+
+        def loaded() -> None:
+            for each in self._deliveries.pop(message.source):
+                self._deliver_loaded(each, missing)
+
+        self.loader.load_all(missing, loaded)
+
+    def _deliver_loaded(self, message: Deliver, loaded: list[str]) -> None:
+        # What was looked up and is not in memory does not exist. Messages that queued up
+        # behind may concern instances not looked up yet.
+        if message.source in self._deliveries or set(self._missing(message)) - set(loaded):
+            self._deliver(message)
+        else:
+            self._accept(message)
+
+    def _missing(self, message: Deliver) -> list[str]:
+        last = self.core.state.received.get(message.source, 0)
+        instances = self.core.instances
+        return [
+            each.instance_id
+            for seq, each in enumerate(message.messages, message.first)
+            if seq > last
+            and (each.instance_id not in instances or self.loader.is_loading(each.instance_id))
+        ]
+
+    def _accept(self, message: Deliver) -> None:
+        now = self.shard.clock.now()
+        again = self.core.receive(
+            message.source,
+            message.first,
+            message.messages,
+            now,
+            random.random(),  # noqa: S311 - jitter
+        )
+        if again is not None:
+            resend = Resend(message.source, self.partition, again)
+            self.shard.network.send(message.source, resend)
+        self.shard.wake(self)
+
+    def fire(self, now: int) -> None:
+        """Fire what is due."""
+        for instance_id in self.core.fire(now, FIRE_MAX):
+            self.loader.load(instance_id, lambda: self.shard.wake(self))
+        self.shard.wake(self)
+
+    # -- commits -------------------------------------------------------------------------------
+
+    def run_turns(self, deadline_s: float) -> bool:
+        """Run code that has news until then; return whether there is more to do."""
+        return self.shard.turns.run(self, deadline_s)
+
+    def seal(self) -> Append | None:
+        """Return the next record; effects without one go out with what is in flight."""
+        if self.closed:
+            return None
+        sealed = self.core.seal()
+        lsn = self.release.seal(has_record=bool(sealed.entries), effects=sealed.effects)
+        record = None
+        if sealed.entries:
+            encoded = encode_record(sealed.entries)
+            self.journal_bytes += len(encoded)
+            record = Append(self.partition, self.epoch, lsn, encoded)
+        if self.on_seal is not None:
+            captured, self.on_seal = self.on_seal, None
+            captured(lsn)
+        if record is None:
+            self._perform(self.release.until(self.release.durable))
+        return record
+
+    def committed(self, lsn: int) -> None:
+        """Release what waited for the record."""
+        if self.closed:
+            return
+        self._perform(self.release.until(lsn))
+        self._tell_progress()
+        if self._opened is not None:
+            opened, self._opened = self._opened, None
+            opened()
+
+    async def durable_soon(self) -> None:
+        """Wait until more is durable, or the partition is discarded."""
+        progress = asyncio.get_running_loop().create_future()
+        self._progress.append(progress)
+        await progress
+
+    def _tell_progress(self) -> None:
+        for progress in self._progress:
+            if not progress.done():
+                progress.set_result(None)
+        self._progress.clear()
+
+    def speculate(self) -> None:
+        """Start activities that need not wait for their record."""
+        runs, self.core.speculative = self.core.speculative, []
+        if not self.draining:
+            for run in runs:
+                self.shard.pool.start(self, run)
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case RunActivity():
+                    if not self.draining:
+                        self.shard.pool.start(self, effect)
+                case Reply():
+                    self._reply(effect)
+                case CancelActivity():
+                    self.shard.pool.cancel(effect)
+                case Send(destination, last):
+                    self.lanes.transmit(destination, last)
+                case Confirm(source, last):
+                    acknowledge = Acknowledge(source, self.partition, last)
+                    self.shard.network.send(source, acknowledge)
+
+    # -- answers -------------------------------------------------------------------------------
+
+    def _reply(self, reply: Reply) -> None:
+        to: Any = reply.to
+        if isinstance(reply.result, r.Refusal):
+            self._refuse(to, reply.result)
+        elif self.shard.may_answer():
+            self._answer(to, reply.result)
+        else:
+            self._refuse_moving(to)
+
+    def _answer(self, to: To, result: r.Result | None) -> None:
+        if to.counted:
+            self.shard.requests_in_flight -= 1
+        encoded = result if isinstance(result, Raw) else Raw(_encode(result))
+        to.answer(Answer(to.seq, encoded))
+
+    def _refuse(self, to: To, refusal: r.Refusal) -> None:
+        if to.counted:
+            self.shard.requests_in_flight -= 1
+        to.answer(Answer(to.seq, refusal=refusal))
+
+    def _refuse_moving(self, to: To) -> None:
+        message = f"partition {self.partition} is moving to another owner"
+        self._refuse(to, r.Refusal("PartitionUnavailable", message, 0.1))
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def stop_intake(self) -> None:
+        """Refuse new requests and start nothing new; those who wait ask the next owner."""
+        self.draining = True
+        for to in self._take_waiters():
+            self._refuse_moving(to)
+
+    def _take_waiters(self) -> list[To]:
+        waiters: list[Any] = [to for each in self.core.waiters.values() for to in each]
+        self.core.waiters.clear()
+        return waiters
+
+    def discard(self, broken: str = "") -> None:
+        """Throw the memory away: somebody else owns the partition, or it cannot go on.
+
+        Nothing that is not durable has been seen by anybody, so nothing is undone.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        self.loader.close()
+        self.shard.pool.cancel_all(self)
+        for instance_id in self.core.instances:
+            self.shard.turns.drop(instance_id)
+        unanswered: list[Any] = [
+            effect.to
+            for effect in [*self.release.drain(), *self.core.effects]
+            if isinstance(effect, Reply)
+        ]
+        for to in [*unanswered, *self._take_waiters(), *self._queued]:
+            self._refuse_moving(to)
+        self._queued.clear()
+        self._tell_progress()
+        self.shard.gone(self, broken)

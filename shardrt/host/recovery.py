@@ -1,0 +1,112 @@
+"""Taking a partition over: checkpoint, then the journal after it, then on with the work.
+
+The claim comes first, so nothing can be appended behind the back of what is read here. Only
+instances that need attention are loaded, and those that the journal's tail speaks of; all
+others come when something concerns them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from shardrt.core.codec import decode_head, decode_instance, decode_record
+from shardrt.core.entries import Entry, instance_of
+from shardrt.core.partition import Partition
+from shardrt.core.state import PartitionState
+from shardrt.core.timers import WHOLE
+from shardrt.errors import RecordCorrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shardrt.store.base import PartitionHead, Store
+
+logger = logging.getLogger(__name__)
+
+BATCH_ENTRIES = 5_000
+"""Entries applied at a time: bounds memory, and saves look-ups."""
+
+
+async def recover(
+    store: Store, partition: int, partitions: int, epoch: int
+) -> tuple[Partition, PartitionHead]:
+    """Rebuild a partition that was claimed under `epoch`.
+
+    Raises:
+        EpochFenced: it has been claimed by somebody else since.
+        RecordCorrupt: what is stored cannot be understood, or has a gap.
+        StoreUnavailable: try again.
+    """
+    head = await store.head(partition, epoch)
+    core = Partition(_state(head, partition, partitions))
+    async for row in store.active(partition):
+        core.admit(decode_instance(row.state))
+    async for due, instance_id in store.due(partition):
+        if instance_id not in core.instances:
+            core.timers.add(due, instance_id, WHOLE)
+    count = await _replay_journal(store, core, head)
+    core.state.epoch = epoch
+    logger.info(
+        "partition=%d epoch=%d recovered: checkpoint %d, %d records after it, %d instances",
+        partition,
+        epoch,
+        head.checkpoint_lsn,
+        count,
+        len(core.instances),
+    )
+    return core, head
+
+
+def _state(head: PartitionHead, partition: int, partitions: int) -> PartitionState:
+    if not head.state:
+        return PartitionState(partition=partition, partitions=partitions)
+    stored = decode_head(head.state)
+    if (stored.partition, stored.partitions) != (partition, partitions):
+        raise RecordCorrupt(
+            f"checkpoint is of partition {stored.partition} of {stored.partitions}, "
+            f"not of {partition} of {partitions}"
+        )
+    return PartitionState(
+        partition=partition,
+        partitions=partitions,
+        epoch=stored.epoch,
+        lanes=stored.lanes,
+        received=stored.received,
+        sessions=stored.sessions,
+    )
+
+
+async def _replay_journal(store: Store, core: Partition, head: PartitionHead) -> int:
+    partition = core.state.partition
+    expected = head.checkpoint_lsn
+    batch: list[Entry] = []
+    async for lsn, record in store.read(partition, head.checkpoint_lsn):
+        expected += 1
+        if lsn != expected:
+            raise RecordCorrupt(
+                f"partition {partition}: journal jumps from {expected - 1} to {lsn}"
+            )
+        try:
+            batch += decode_record(record)
+        except RecordCorrupt as error:
+            raise RecordCorrupt(f"partition {partition}, record {lsn}: {error}") from None
+        if len(batch) >= BATCH_ENTRIES:
+            await _apply(store, core, batch)
+            batch = []
+    await _apply(store, core, batch)
+    if expected != head.commit_lsn:
+        raise RecordCorrupt(
+            f"partition {partition}: journal ends at {expected}, {head.commit_lsn} was committed"
+        )
+    return expected - head.checkpoint_lsn
+
+
+async def _apply(store: Store, core: Partition, entries: Sequence[Entry]) -> None:
+    wanted = {instance_of(entry) for entry in entries} - {None}
+    known = (core.instances, core.tombstones)
+    missing = sorted(i for i in wanted if i is not None and not any(i in each for each in known))
+    for start in range(0, len(missing), 1000):
+        for row in await store.load(core.state.partition, missing[start : start + 1000]):
+            core.admit(decode_instance(row.state))
+    core.replay(entries)

@@ -1,0 +1,344 @@
+"""A shard: the partitions of one worker process, their code, commits and checkpoints.
+
+One event loop, one owner per state. Inputs are applied as they come; once per turn of the loop
+the partitions that have news run their orchestrators, and the committer takes what they wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shardrt.core import requests as r
+from shardrt.errors import EpochFenced, StoreUnavailable
+from shardrt.host.activity_pool import ActivityPool
+from shardrt.host.checkpointer import Checkpointer
+from shardrt.host.committer import Committer
+from shardrt.host.intake import Intake
+from shardrt.host.partition_host import Answering, PartitionHost
+from shardrt.host.queries import Queries
+from shardrt.host.recovery import recover
+from shardrt.host.turns import Turns
+from shardrt.links.messages import Answer, Ask, Deliver, Forward, PartitionTraffic
+from shardrt.orchestration.executor import Executor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shardrt.config import Settings
+    from shardrt.core.partition import Partition
+    from shardrt.core.state import Instance
+    from shardrt.host.clock import Clock
+    from shardrt.host.ports import Network, Owner
+    from shardrt.orchestration.app import App
+    from shardrt.store.base import PartitionHead, Store
+
+logger = logging.getLogger(__name__)
+
+TURN_S = 0.02
+"""Longest that orchestrators run before the loop sees to everything else."""
+TICK_S = 0.5
+ALARM_S_MAX = 60.0
+"""Longest sleep towards a timer; clocks are corrected meanwhile."""
+OPEN_BACKOFF_S = 0.5
+SESSION_US = 3600 * 1_000_000
+"""A client that has not been heard of for so long is forgotten."""
+
+
+class Shard:
+    """All of one shard. Use `run` in a task; everything else may be called from its loop."""
+
+    def __init__(  # noqa: PLR0913 - its whole surroundings
+        self,
+        *,
+        settings: Settings,
+        app: App,
+        store: Store,
+        clock: Clock,
+        network: Network,
+        owner: Owner,
+        partitions: int,
+        name: str,
+        index: int = 0,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.network = network
+        self.requests_in_flight = 0
+        self._owner = owner
+        self._partitions = partitions
+        self.hosts: dict[int, PartitionHost] = {}
+        self._opening: dict[int, tuple[int, asyncio.Task[None]]] = {}
+        self._revoking: dict[int, asyncio.Task[None]] = {}
+        self.turns = Turns(Executor(app))
+        self.pool = ActivityPool(
+            app,
+            concurrency_max=settings.shard.activity_concurrency_max,
+            threads_max=settings.shard.activity_threads_max,
+            host_id=name,
+            shard=index,
+        )
+        self.committer = Committer(store, clock)
+        self.checkpointer = Checkpointer(
+            store,
+            interval_s=settings.shard.checkpoint_interval_s,
+            bytes_max=settings.shard.checkpoint_bytes_max,
+            resident_bytes_max=settings.shard.resident_bytes_max,
+            drop=self.turns.drop,
+        )
+        self._queries = Queries(store, settings, partitions)
+        self._intake = Intake(settings, app, self)
+        self._drain_s = settings.host.drain_s
+        self._woken: dict[PartitionHost, None] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0
+        self._started = asyncio.Event()
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until cancelled; then drop everything without another write."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.committer.run())
+                tasks.create_task(self.checkpointer.run(lambda: list(self.hosts.values())))
+                tasks.create_task(self._tick())
+        finally:
+            for task in [*(t for _, t in self._opening.values()), *self._revoking.values()]:
+                task.cancel()
+            for host in list(self.hosts.values()):
+                host.discard()
+            if self._alarm is not None:
+                self._alarm.cancel()
+            await self._queries.close()
+            await self.pool.close()
+
+    def extend_lease(self, until_s: float) -> None:
+        """Serve until this monotonic time; afterwards neither commit nor answer reads."""
+        self.committer.extend_lease(until_s)
+
+    async def drain(self, grace_s: float) -> None:
+        """Hand back everything: let what runs end, checkpoint, report each as released."""
+        self._drain_s = grace_s
+        for partition in [*self.hosts, *self._opening]:
+            self.revoke(partition)
+        while self._revoking:
+            await asyncio.wait(list(self._revoking.values()))
+
+    # -- partitions ----------------------------------------------------------------------------
+
+    def assign(self, partition: int, epoch: int) -> None:
+        """Recover the partition and serve it; `owner.opened` or `owner.lost` follows."""
+        self.discard(partition)
+        task = asyncio.get_running_loop().create_task(self._open(partition, epoch))
+        self._opening[partition] = (epoch, task)
+
+    async def _open(self, partition: int, epoch: int) -> None:
+        broken = ""
+        recovered = None
+        try:
+            recovered = await self._recover(partition, epoch)
+        except EpochFenced:
+            logger.warning("partition=%d epoch=%d lost before it served", partition, epoch)
+        except Exception as error:
+            broken = f"{type(error).__name__}: {error}"
+            logger.exception("partition=%d epoch=%d cannot be recovered", partition, epoch)
+        del self._opening[partition]
+        if recovered is None:
+            self._owner.lost(partition, epoch, broken)
+            return
+        core, head = recovered
+        host = PartitionHost(
+            self, core, commit_lsn=head.commit_lsn, checkpoint_lsn=head.checkpoint_lsn
+        )
+        self.hosts[partition] = host
+        host.open(self.clock.now(), lambda: self._owner.opened(partition, epoch))
+
+    async def _recover(self, partition: int, epoch: int) -> tuple[Partition, PartitionHead]:
+        while True:
+            try:
+                return await recover(self.store, partition, self._partitions, epoch)
+            except StoreUnavailable as error:
+                logger.warning("partition=%d cannot be recovered yet: %s", partition, error)
+                await asyncio.sleep(OPEN_BACKOFF_S)
+
+    def revoke(self, partition: int) -> None:
+        """Hand the partition back gracefully; `owner.released` follows."""
+        if partition in self._opening:
+            epoch, _ = self._opening[partition]
+            self.discard(partition)
+            self._owner.released(partition, epoch)
+        elif partition in self.hosts and partition not in self._revoking:
+            host = self.hosts[partition]
+            task = asyncio.get_running_loop().create_task(self._release(host))
+            self._revoking[partition] = task
+            task.add_done_callback(lambda _: self._revoking.pop(partition, None))
+
+    async def _release(self, host: PartitionHost) -> None:
+        """Stop intake → let activities end → checkpoint → forget → tell."""
+        host.stop_intake()
+        await self.pool.finish(host, self._drain_s)
+        while self.checkpointer.is_due(host) or host.core.entries:
+            await self.checkpointer.checkpoint(host)
+        if not host.closed:
+            # No await between here and the report: nothing may be written any more.
+            host.closing = True
+            host.discard()
+            self._owner.released(host.partition, host.epoch)
+
+    def discard(self, partition: int) -> None:
+        """Drop the partition's memory at once, without a word."""
+        opening = self._opening.pop(partition, None)
+        if opening is not None:
+            opening[1].cancel()
+        host = self.hosts.get(partition)
+        if host is not None:
+            host.closing = True
+            host.discard()
+
+    def gone(self, host: PartitionHost, broken: str) -> None:
+        """Note that a partition has been discarded (called by itself)."""
+        if self.hosts.get(host.partition) is host:
+            del self.hosts[host.partition]
+        self._woken.pop(host, None)
+        self.checkpointer.discarded(host)
+        if not host.closing:
+            reason = f"broken: {broken}" if broken else "fenced"
+            logger.warning("partition=%d epoch=%d lost, %s", host.partition, host.epoch, reason)
+            self._owner.lost(host.partition, host.epoch, broken)
+
+    # -- inputs --------------------------------------------------------------------------------
+
+    def submit(self, call: Forward, answer: Answering) -> None:
+        """Take a client's call; the answer comes by `answer`, now or later. Never raises."""
+        refusal = self._intake.check(call)
+        if refusal is not None:
+            answer(Answer(call.seq, refusal=refusal))
+            return
+        host = self.hosts.get(call.partition)
+        if host is None:
+            message = f"partition {call.partition} is not served by this shard"
+            answer(Answer(call.seq, refusal=r.Refusal("PartitionUnavailable", message, 0.1)))
+            return
+        self._guarded(host, lambda: host.submit(call, answer))
+
+    def ask(self, ask: Ask, answer: Callable[[Answer], None]) -> None:
+        """Answer a question about the hub from the store."""
+        self._queries.ask(ask, answer)
+
+    def receive(self, message: PartitionTraffic) -> None:
+        """Take a message between partitions, if the one it is for is here."""
+        to = message.destination if isinstance(message, Deliver) else message.source
+        host = self.hosts.get(to)
+        if host is not None:
+            self._guarded(host, lambda: host.receive(message))
+
+    def _guarded(self, host: PartitionHost, act: Callable[[], None]) -> None:
+        """Act; a bug stops this partition, and others go on."""
+        try:
+            act()
+        except Exception as error:
+            logger.exception("partition=%d stops", host.partition)
+            host.discard(f"{type(error).__name__}: {error}")
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    def wake(self, host: PartitionHost, *, work: bool = True) -> None:
+        """Run the partition's orchestrators soon, and commit what it has written."""
+        if host.closed:
+            return
+        if not work:
+            self.committer.wake(host)
+            return
+        if not self._woken:
+            asyncio.get_running_loop().call_soon(self._turn)
+        self._woken[host] = None
+
+    def _turn(self) -> None:
+        woken, self._woken = self._woken, {}
+        deadline_s = self.clock.monotonic_s() + TURN_S
+        for host in woken:
+            if not host.closed:
+                self._guarded(host, partial(self._turn_of, host, deadline_s))
+
+    def _turn_of(self, host: PartitionHost, deadline_s: float) -> None:
+        if host.run_turns(deadline_s):
+            self.wake(host)
+        if host.core.speculative:
+            host.speculate()
+        self.committer.wake(host)
+        due = host.core.timers.next_due()
+        if due is not None and (self._alarm is None or due < self._alarm_at):
+            self._arm(due)
+
+    def _arm(self, due: int) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = due
+        delay_s = min(ALARM_S_MAX, max(0.0, (due - self.clock.now()) / 1e6))
+        self._alarm = asyncio.get_running_loop().call_later(delay_s, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        now = self.clock.now()
+        following: int | None = None
+        for host in list(self.hosts.values()):
+            due = host.core.timers.next_due()
+            if due is None:
+                continue
+            if due <= now:
+                # Its turn arms the alarm again.
+                self._guarded(host, partial(host.fire, now))
+            elif following is None or due < following:
+                following = due
+        if following is not None:
+            self._arm(following)
+
+    async def _tick(self) -> None:
+        """See to what has no event of its own: silent lanes, old sessions, idle timers."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            before = self.clock.now() - SESSION_US
+            for host in list(self.hosts.values()):
+                host.lanes.tick()
+                host.core.compact_timers()
+                host.core.forget_sessions(before)
+
+    # -- facts ---------------------------------------------------------------------------------
+
+    def admitted(self, host: PartitionHost, instance: Instance, state_bytes: int) -> None:
+        """Note that an instance was loaded from the store (called by its partition)."""
+        self.checkpointer.admitted(host, instance, state_bytes)
+
+    def may_answer(self) -> bool:
+        """Whether the lease still holds, so that what is read here is not stale."""
+        return self.clock.monotonic_s() < self.committer.lease_until_s
+
+    def progress(self) -> dict[int, tuple[int, int, int]]:
+        """Return (applied, durable, checkpointed) LSN of each partition."""
+        return {
+            partition: (host.release.sealed, host.release.durable, host.checkpoint_lsn)
+            for partition, host in self.hosts.items()
+        }
+
+    def counters(self) -> dict[str, float]:
+        """Return sums and levels of this shard, for metrics and reports."""
+        hosts = self.hosts.values()
+        return {
+            "instances_resident": sum(len(host.core.instances) for host in hosts),
+            "instances_idle_bytes": self.checkpointer.idle_bytes,
+            "evictions": self.checkpointer.evictions,
+            "replays": self.turns.replays,
+            "activities_running": len(self.pool),
+            "requests_in_flight": self.requests_in_flight,
+            "stale_results": sum(host.core.stale for host in hosts),
+            "checkpoint_lag_s": self.checkpointer.lag_s,
+            **self.store.stats(),
+        }
+
+    def running(self) -> list[str]:
+        """Return what user code is running: an orchestrator that blocks, or activities."""
+        turn = [self.turns.running] if self.turns.running else []
+        return turn + self.pool.names()

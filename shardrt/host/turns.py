@@ -1,0 +1,113 @@
+"""Runs orchestrator code for the work items of partitions, in the shard's own loop.
+
+A resident coroutine answers at once. One that is not resident, after a recovery or an
+eviction, is rebuilt from its history first; if that must be read from the store, the work
+item stays out meanwhile and its partition goes on with others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from shardrt.core.work import Parked, Step, WorkItem
+from shardrt.errors import ShardrtError
+
+if TYPE_CHECKING:
+    from shardrt.core.history import HistoryEvent
+    from shardrt.host.partition_host import PartitionHost
+    from shardrt.orchestration.executor import Executor
+
+logger = logging.getLogger(__name__)
+
+REBUILD_RETRY_S = 1.0
+
+
+class Turns:
+    """The local executor and what it has in hand."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self.running = ""
+        """Name and instance of the orchestrator whose code is running at this moment."""
+        self.replays = 0
+        self._rebuilding: set[asyncio.Task[None]] = set()
+
+    def run(self, host: PartitionHost, deadline_s: float) -> bool:
+        """Run turns until none is left or time is up; return whether some are left."""
+        core = host.core
+        clock = host.shard.clock
+        while core.ready:
+            item = core.next_work(clock.now())
+            if item is None:
+                break
+            if item.turn == 0 or self.executor.holds(
+                item.instance_id, item.execution_id, item.turn
+            ):
+                self._finish(host, self._run(item, None))
+            else:
+                self._rebuild(host, item)
+            if clock.monotonic_s() >= deadline_s:
+                break
+        for instance_id in core.abandoned:
+            self.executor.drop(instance_id)
+        core.abandoned.clear()
+        return bool(core.ready)
+
+    def drop(self, instance_id: str) -> None:
+        """Forget the resident code of an instance."""
+        self.executor.drop(instance_id)
+
+    def _run(self, item: WorkItem, history: list[HistoryEvent] | None) -> Step:
+        self.running = f"{item.started.name} {item.instance_id}"
+        try:
+            return self.executor.run(item, history)
+        except Exception as error:
+            # A bug of ours, not the user's: the instance stays as it is, for all to see.
+            logger.exception("instance=%s cannot be run", item.instance_id)
+            self.executor.drop(item.instance_id)
+            reason = f"the runtime failed to run it: {type(error).__name__}: {error}"
+            return Step(item.instance_id, item.execution_id, item.turn, outcome=Parked(reason))
+        finally:
+            self.running = ""
+
+    def _finish(self, host: PartitionHost, step: Step) -> None:
+        if not host.core.step(step):
+            self.executor.drop(step.instance_id)
+
+    def _rebuild(self, host: PartitionHost, item: WorkItem) -> None:
+        self.replays += 1
+        history = host.history.in_memory(item.instance_id)
+        if history is not None:
+            self._finish(host, self._run(item, history))
+            return
+        task = asyncio.get_running_loop().create_task(self._rebuild_from_store(host, item))
+        self._rebuilding.add(task)
+        task.add_done_callback(self._rebuilding.discard)
+
+    async def _rebuild_from_store(self, host: PartitionHost, item: WorkItem) -> None:
+        step = Step(item.instance_id, item.execution_id, item.turn)
+        while not host.closed and self._is_current(host, item):
+            try:
+                history = await host.history.read(item.instance_id)
+            except ShardrtError as error:
+                logger.warning("instance=%s cannot be rebuilt: %s", item.instance_id, error)
+                await asyncio.sleep(REBUILD_RETRY_S)
+                continue
+            if not host.closed and self._is_current(host, item):
+                step = self._run(item, history)
+            break
+        if not host.closed:
+            # Also a step that is refused: only then is the work item no longer out.
+            self._finish(host, step)
+            host.shard.wake(host)
+
+    @staticmethod
+    def _is_current(host: PartitionHost, item: WorkItem) -> bool:
+        instance = host.core.instances.get(item.instance_id)
+        return (
+            instance is not None
+            and not instance.is_final
+            and instance.execution_id == item.execution_id
+        )
