@@ -77,10 +77,14 @@ class Partition(Transitions):
 
         NB: `dirty` is cleared when a checkpoint is captured; wait until it is committed.
         """
-        if instance_id in self.dirty or instance_id in self.ready or instance_id in self.out:
+        instance = self.instances[instance_id]
+        if instance_id in self.dirty:
             return False
-        pending = self.instances[instance_id].pending.values()
-        return all(each.retry_at is not None for each in pending)
+        if instance.is_final:
+            return True
+        if instance_id in self.ready or instance_id in self.out:
+            return False
+        return all(each.retry_at is not None for each in instance.pending.values())
 
     def evict(self, instance_id: str) -> None:
         """Forget an instance whose newest state is in the store; see `can_evict`."""
