@@ -35,6 +35,7 @@ class Binding:
         "_input",
         "_input_codec",
         "_input_first",
+        "_input_title",
         "_names",
         "_result_codec",
         "_what",
@@ -45,6 +46,7 @@ class Binding:
     ) -> None:
         self._fn = fn
         self._what = what
+        self._input_title = f"input of {what}"
         self._names = names
         self._context: Parameter | None = None
         self._input: Parameter | None = None
@@ -91,7 +93,7 @@ class Binding:
             elif payload == NULL and parameter.default is not Parameter.empty:
                 value = parameter.default
             else:
-                value = self.input_codec.decode(payload, f"input of {self._what}")
+                value = self.input_codec.decode(payload, self._input_title)
             if parameter.kind is Parameter.KEYWORD_ONLY:
                 named[parameter.name] = value
             else:

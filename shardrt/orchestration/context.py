@@ -166,7 +166,7 @@ class OrchestrationContext(ExecutionFacts):
             known = None
         name = fn if known is None else known.name
         assert isinstance(name, str)
-        payload = encode(input, f"input of activity {name!r}")
+        payload = encode(input, "input of activity", name)
         ledger = self._ledger
         task_id = ledger.new_id()
         ledger.emit(_task_scheduled(task_id, name, payload, known, retry, timeout))
@@ -246,7 +246,7 @@ class OrchestrationContext(ExecutionFacts):
             known = None
         name = fn if known is None else known.name
         assert isinstance(name, str)
-        payload = encode(input, f"input of orchestrator {name!r}")
+        payload = encode(input, "input of orchestrator", name)
         ledger = self._ledger
         task_id = ledger.new_id()
         child = SubOrchestrationInstanceCreated(
@@ -342,7 +342,7 @@ class OrchestrationContext(ExecutionFacts):
 
     def send_event(self, instance_id: str, name: str, data: object = None) -> None:
         """Raise an external event on another instance. Takes effect with this turn."""
-        payload = encode(data, f"event {name!r}")
+        payload = encode(data, "event", name)
         ledger = self._ledger
         ledger.emit(EventSent(ledger.new_id(), instance_id, name, payload))
 
@@ -362,7 +362,7 @@ class OrchestrationContext(ExecutionFacts):
             input: of the next execution.
             carry_events: whether events that nobody has waited for yet go with it.
         """
-        payload = encode(input, f"input of orchestrator {self.name!r}")
+        payload = encode(input, "input of orchestrator", self.name)
         if self._ledger.inert:
             self._ledger.refuse()
         self._ledger.continued = (payload, carry_events)
@@ -376,6 +376,8 @@ def _task_scheduled(
     retry: RetryPolicy | None,
     timeout: Duration | None,
 ) -> TaskScheduled:
+    if known is not None and retry is None and timeout is None:
+        return TaskScheduled(task_id, name, payload, known.retry, known.timeout, known.speculative)
     limit = None if timeout is None else microseconds(timeout)
     policy = None if retry is None else _as_retry(retry)
     if known is None:

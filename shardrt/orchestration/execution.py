@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from shardrt.core.history import (
     NULL,
-    Action,
     Arrival,
     EventRaised,
     ExecutionStarted,
@@ -44,8 +43,6 @@ from shardrt.orchestration.source import line_of_coroutine
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Sequence
-
-    from msgspec import Raw
 
     from shardrt.orchestration.definitions import OrchestratorDefinition, Registry
     from shardrt.orchestration.futures import Task
@@ -121,18 +118,6 @@ class Execution:
             leave_turn(outer)
             self.turn += 1
 
-    def take_actions(self) -> tuple[Action, ...]:
-        """Return the actions of the turn, and forget them."""
-        actions = tuple(self.ledger.actions)
-        self.ledger.actions.clear()
-        return actions
-
-    def take_custom_status(self) -> Raw | None:
-        """Return the custom status set in the turn, if any, and forget it."""
-        status = self.ledger.custom_status
-        self.ledger.custom_status = None
-        return status
-
     def disagreement(self) -> str | None:
         """Return how the turn differs from what the ledger expected, if it does."""
         ledger = self.ledger
@@ -158,7 +143,9 @@ class Execution:
     def bytes_held(self) -> int:
         """Return a rough estimate of the memory held, without what user code keeps."""
         ledger = self.ledger
-        held = _BYTES_BASE + _BYTES_PER_WAIT * (len(ledger.pending) + self._loop.tasks_held())
+        held = _BYTES_BASE + _BYTES_PER_WAIT * len(ledger.pending)
+        if self._loop.tasks is not None:
+            held += _BYTES_PER_WAIT * len(self._loop.tasks)
         return held if ledger.events is None else held + ledger.events.bytes_held()
 
     # -- inside a turn ---------------------------------------------------------------------------

@@ -102,19 +102,13 @@ class Executor:
         return dropped
 
     def _step(self, item: WorkItem, execution: Execution) -> Step:
-        step = Step(
-            item.instance_id,
-            item.execution_id,
-            item.turn,
-            execution.take_actions(),
-            execution.outcome,
-            execution.take_custom_status(),
-        )
-        if execution.outcome is None:
-            execution.size = execution.bytes_held()
-            self._resident_bytes += execution.size
+        outcome = execution.outcome
+        if outcome is None:
+            execution.size = size = execution.bytes_held()
+            self._resident_bytes += size
             self._residents[item.instance_id] = execution
-        return step
+        actions, status = execution.ledger.take()
+        return Step(item.instance_id, item.execution_id, item.turn, actions, outcome, status)
 
     def _rebuild(self, item: WorkItem, history: Sequence[HistoryEvent]) -> Execution | Parked:
         """Return the execution as it stands before the turn of `item`."""
@@ -137,8 +131,7 @@ class Executor:
             if problem is not None:
                 execution.close()
                 return Parked(problem)
-            execution.take_actions()
-            execution.take_custom_status()
+            ledger.take()
         ledger.replaying = False
         ledger.expected = ()
         return execution

@@ -49,12 +49,9 @@ class Task(asyncio.Task[T]):
     number: int
 
     def __hash__(self) -> int:
-        try:
-            return self.number
-        except AttributeError:
-            # While a task is being made it enters asyncio's set of all tasks of the process.
-            # If the tasks of all instances had the same few hashes there, the set would be slow.
-            return id(self)
+        # While a task is being made it enters asyncio's set of all tasks of the process.
+        # If the tasks of all instances had the same few hashes there, the set would be slow.
+        return getattr(self, "number", None) or id(self)
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -82,9 +79,9 @@ class CallFuture(Future[T]):
         if self.done():
             return
         try:
-            value = self.codec.decode(result)
-        except InputInvalid as error:
-            self.set_exception(InputInvalid(f"result of {self._call()}: {error}"))
+            value = self.codec.decode_json(result)
+        except Exception as error:  # noqa: BLE001 - whatever a type's own checks raise
+            self.set_exception(self.codec.invalid(f"result of {self._call()}", error))
         else:
             self.set_result(value)
 

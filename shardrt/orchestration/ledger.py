@@ -146,6 +146,13 @@ class Ledger:
             f"not deterministic: history says {describe(expected)}, the code asked for {got}{line}"
         )
 
+    def take(self) -> tuple[tuple[Action, ...], Raw | None]:
+        """Return the actions and the custom status of the turn, and forget them."""
+        actions = tuple(self.actions)
+        self.actions.clear()
+        status, self.custom_status = self.custom_status, None
+        return actions, status
+
     def mailbox(self) -> Mailbox:
         """Return the external events, made at first use."""
         if self.events is None:

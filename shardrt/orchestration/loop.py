@@ -90,13 +90,13 @@ class TimerHandle(Handle, eq=False):
 class OrchestrationLoop(asyncio.AbstractEventLoop):
     """See the module."""
 
-    __slots__ = ("_numbers", "_ready", "_sweep_at", "_tasks", "ledger")
+    __slots__ = ("_numbers", "_ready", "_sweep_at", "ledger", "tasks")
 
     def __init__(self, ledger: Ledger, ready: deque[Handle]) -> None:
         self.ledger = ledger
         self._ready = ready
         self._numbers = 0
-        self._tasks: list[Task[Any]] | None = None
+        self.tasks: list[Task[Any]] | None = None
         """All tasks but the body's that may be alive. Strong: asyncio's own references are
         weak, and a task that the garbage collector takes is lost at no determined time."""
         self._sweep_at = _TASKS_SWEPT_MIN
@@ -138,12 +138,9 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._numbers += 1
         return self._numbers
 
-    def tasks_held(self) -> int:
-        return 0 if self._tasks is None else len(self._tasks)
-
     def live_tasks(self) -> list[Task[Any]]:
         """Return the unfinished tasks, the body's not included, oldest first."""
-        return [task for task in self._tasks or () if not task.done()]
+        return [task for task in self.tasks or () if not task.done()]
 
     # -- what asyncio calls -------------------------------------------------------------------
 
@@ -234,12 +231,12 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         return task
 
     def _remember(self, task: Task[Any]) -> None:
-        if self._tasks is None:
-            self._tasks = []
-        elif len(self._tasks) >= self._sweep_at:
-            self._tasks = self.live_tasks()
-            self._sweep_at = max(_TASKS_SWEPT_MIN, 2 * len(self._tasks))
-        self._tasks.append(task)
+        if self.tasks is None:
+            self.tasks = []
+        elif len(self.tasks) >= self._sweep_at:
+            self.tasks = self.live_tasks()
+            self._sweep_at = max(_TASKS_SWEPT_MIN, 2 * len(self.tasks))
+        self.tasks.append(task)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Log what nobody else will hear of. During a replay it has been logged before."""

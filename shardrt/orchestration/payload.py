@@ -42,8 +42,8 @@ _encode_binary = msgspec.msgpack.Encoder(enc_hook=_encode_custom).encode
 _decode_json = msgspec.json.Decoder().decode
 
 
-def encode(value: object, what: str = "value") -> Raw:
-    """Return `value` as JSON; `what` names it in errors.
+def encode(value: object, what: str = "value", name: str | None = None) -> Raw:
+    """Return `value` as JSON; `what` and `name` say in errors what it is.
 
     Raises:
         InputInvalid: the value has no JSON form.
@@ -55,10 +55,10 @@ def encode(value: object, what: str = "value") -> Raw:
     try:
         data = _encode_json(value)
     except Exception as error:
-        raise _not_encodable(value, what, error) from error
+        raise _not_encodable(value, _title(what, name), error) from error
     # The encoder writes NaN and infinities as null.
     if b"null" in data and type(value) is not str:
-        _refuse_non_finite(value, what)
+        _refuse_non_finite(value, _title(what, name))
     return Raw(data)
 
 
@@ -86,8 +86,15 @@ class Codec(Generic[T]):
         try:
             value: T = self.decode_json(payload)
         except Exception as error:
-            raise _not_decodable(what, self.annotation, error) from error
+            raise self.invalid(what, error) from error
         return value
+
+    def invalid(self, what: str, error: Exception) -> InputInvalid:
+        """Return what to raise when `decode_json` raised `error`."""
+        if isinstance(error, (msgspec.MsgspecError, shapes.Mismatch, RecursionError)):
+            return InputInvalid(f"{what}: {error}")
+        reason = f"{type(error).__name__}: {error}"
+        return InputInvalid(f"{what}: not a {_name(self.annotation)}: {reason}")
 
 
 @lru_cache(maxsize=4096)
@@ -111,14 +118,12 @@ ANY: Codec[Any] = codec_for(Any)
 """Plain JSON."""
 
 
+def _title(what: str, name: str | None) -> str:
+    return what if name is None else f"{what} {name!r}"
+
+
 def _name(annotation: Any) -> str:
     return annotation.__qualname__ if isinstance(annotation, type) else str(annotation)
-
-
-def _not_decodable(what: str, annotation: Any, error: Exception) -> InputInvalid:
-    if isinstance(error, (msgspec.MsgspecError, shapes.Mismatch, RecursionError)):
-        return InputInvalid(f"{what}: {error}")
-    return InputInvalid(f"{what}: not a {_name(annotation)}: {type(error).__name__}: {error}")
 
 
 def _not_encodable(value: object, what: str, error: Exception) -> InputInvalid:
