@@ -1,0 +1,161 @@
+"""Before the first child is started: what a host needs, checked, each failure one clear line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import tempfile
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shardrt.cluster.identity import default_host_id
+from shardrt.errors import ConfigInvalid, ShardrtError, StoreError
+from shardrt.links import control
+from shardrt.links.unix import PATH_BYTES_MAX
+from shardrt.store.base import Host, Hub, Store
+from shardrt.store.factory import make_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shardrt.config import Settings
+
+STORE_CONNECTIONS = 2
+"""One renews the lease, one claims and releases."""
+BACKLOG = 1024
+WILDCARDS = {"0.0.0.0", "::", "*"}  # noqa: S104 - recognised here, not bound
+
+
+class PortInUse(ShardrtError):
+    """Somebody else listens on the port."""
+
+    code = "PortInUse"
+
+
+async def open_hub(settings: Settings) -> tuple[Store, Hub]:
+    """Connect to the store, and create or upgrade the hub in it.
+
+    Raises:
+        ConfigInvalid: the store cannot be used by several processes.
+        StoreError: not reachable, unsafe, of another partition count, or newer.
+    """
+    if settings.store.url.startswith("memory:"):
+        raise ConfigInvalid(
+            "store.url: memory:// lives in one process; serve with sqlite:///… or postgresql://…"
+        )
+    store = make_store(
+        settings.store.url, connections=STORE_CONNECTIONS, unsafe=settings.store.unsafe
+    )
+    try:
+        await store.open()
+        return store, await store.create(settings.hub.partitions)
+    except StoreError:
+        await store.close()
+        raise
+
+
+def bind(address: str, port: int) -> socket.socket:
+    """Listen on the public port.
+
+    Raises:
+        PortInUse: somebody else does.
+        ConfigInvalid: this machine has no such address.
+    """
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(
+            address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise ConfigInvalid(f"host.bind: {address}: {error.strerror}") from None
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(target)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(
+                f"host.port: {address}:{port} is in use; choose another with --port, or 0 for any"
+            ) from None
+        raise ConfigInvalid(f"host.bind: {address}:{port}: {error.strerror}") from None
+    return listener
+
+
+def url_of(address: str, listener: socket.socket) -> str:
+    """Return the URL at which clients reach the listener."""
+    host = socket.gethostname() if address in WILDCARDS else address
+    port = listener.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def socket_directory() -> Iterator[Path]:
+    """Make a private directory with a short path, for as long as the block runs."""
+    base = tempfile.gettempdir()
+    if len(os.fsencode(base)) > PATH_BYTES_MAX // 2:
+        base = "/tmp"  # noqa: S108 - mkdtemp makes it private
+    path = Path(tempfile.mkdtemp(prefix="shardrt-", dir=base))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def host_row(settings: Settings, listener: socket.socket) -> Host:
+    """Return this host as the others see it, without its incarnation."""
+    return Host(
+        host_id=settings.host.host_id or default_host_id(listener.getsockname()[1]),
+        incarnation="",
+        address=url_of(settings.host.bind, listener),
+        shards=settings.host.shards,
+        version=version(),
+    )
+
+
+def configurations(
+    settings: Settings,
+    *,
+    host_id: str,
+    partitions: int,
+    sockets: Path,
+    listen_fd: int,
+    import_paths: list[str],
+) -> list[control.Configure]:
+    """Return the first message of each child: shards, then gateways."""
+
+    def configure(role: str, index: int, **more: Any) -> control.Configure:
+        return control.Configure(
+            role=role,
+            index=index,
+            settings=asdict(settings),
+            app=settings.host.app,
+            host_id=host_id,
+            incarnation="",
+            partitions=partitions,
+            import_paths=import_paths,
+            **more,
+        )
+
+    shards = [
+        configure("shard", index, socket=str(sockets / f"shard-{index}.sock"))
+        for index in range(settings.host.shards)
+    ]
+    gateways = [
+        configure("gateway", index, socket="", listen_fd=listen_fd)
+        for index in range(settings.host.gateways)
+    ]
+    return shards + gateways
+
+
+def version() -> str:
+    """Return the release that is running."""
+    try:
+        return metadata.version("shardrt")
+    except metadata.PackageNotFoundError:
+        return "0"

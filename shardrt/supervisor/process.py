@@ -1,0 +1,129 @@
+"""One child process: its start, its control link, its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import shardrt
+from shardrt.links import control
+from shardrt.links.control_link import ControlLink, connect_control
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+logger = logging.getLogger(__name__)
+
+MODULES = {"shard": "shardrt.host.process", "gateway": "shardrt.http.process"}
+
+
+class ChildProcess:
+    """A running child. Made by `start_child`; dead once `exit_code` is not None."""
+
+    def __init__(self, process: subprocess.Popen[bytes], started_s: float) -> None:
+        self._process = process
+        self._link: ControlLink | None = None
+        self.pid = process.pid
+        self.started_s = started_s
+        self.heard_s = started_s
+        """When it last proved that its loop turns."""
+        self.ready = False
+        self.stopping = False
+        self.beat = control.Beat()
+        self.condemned_s: float | None = None
+        """Since when it is to be killed for its silence."""
+
+    def adopt(self, link: ControlLink) -> None:
+        self._link = link
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, negative for a signal; None while it lives. Reaps it."""
+        return self._process.poll()
+
+    def send(self, message: control.ToChild) -> None:
+        """Send, or drop if its link has ended."""
+        if self._link is not None:
+            self._link.send(message)
+
+    def stop(self, grace_s: float) -> None:
+        """Ask it, once, to drain and end."""
+        if not self.stopping:
+            self.stopping = True
+            self.send(control.Stop(grace_s))
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+
+    def tell_where(self) -> None:
+        """Have it print the stack of each thread to its stderr."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGUSR2)
+
+    def close(self) -> None:
+        """Give back the link of a dead child."""
+        if self._link is not None:
+            self._link.close()
+
+
+async def start_child(
+    configure: control.Configure,
+    *,
+    now_s: float,
+    on_message: Callable[[ChildProcess, Any], None],
+    on_closed: Callable[[], None],
+    command: Sequence[str] = (),
+) -> ChildProcess:
+    """Start a child with a fresh interpreter and send it its configuration.
+
+    Args:
+        configure: its first message; `role` says what to run.
+        now_s: monotonic time.
+        on_message: called with each message of the child.
+        on_closed: called when its link has ended, which it does when the child dies.
+        command: what to run instead, for tests; gets the same two arguments.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        inherited = [theirs.fileno()]
+        if configure.listen_fd >= 0:
+            inherited.append(configure.listen_fd)
+        arguments = [str(theirs.fileno()), str(os.getpid())]
+        process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own module; returns at once
+            [*(command or interpreter(MODULES[configure.role])), *arguments],
+            pass_fds=inherited,
+            stdin=subprocess.DEVNULL,
+            env=environment(),
+        )
+    child = ChildProcess(process, now_s)
+    link = await connect_control(
+        ours.detach(), control.FromChild, lambda message: on_message(child, message), on_closed
+    )
+    child.adopt(link)
+    child.send(configure)
+    return child
+
+
+def interpreter(module: str) -> list[str]:
+    """Return the command that runs a module of this package, and nothing from the cwd.
+
+    Without ``-P`` a file in the working directory could stand in for one of the standard
+    library's, also in gateways, which never import user code.
+    """
+    return [sys.executable, "-P", "-m", module]
+
+
+def environment() -> dict[str, str]:
+    """Return this environment, in which this very package can be imported."""
+    root = str(Path(shardrt.__path__[0]).resolve().parent)
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if Path(root).name not in {"site-packages", "dist-packages"} and root not in paths:
+        paths.append(root)
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}

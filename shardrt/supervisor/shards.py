@@ -1,0 +1,179 @@
+"""Which shard process hosts which partition: the `Sink` of a supervisor's membership.
+
+A partition stays with its shard. When that shard dies its partitions wait for the replacement
+if that comes at once, else the other shards take them; when the replacement is up, partitions
+move to it until the load is even again.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from shardrt.cluster.identity import owner_name
+from shardrt.links import control
+from shardrt.supervisor.policy import choose_shard, surplus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from shardrt.store.base import View
+    from shardrt.supervisor.slot import Slot
+
+logger = logging.getLogger(__name__)
+
+SOON_S = 1.0
+"""A replacement that starts within this time is waited for."""
+
+
+class Released(Protocol):
+    """Who is told that a partition is hosted nowhere (part of `host.ports.Owner`)."""
+
+    def released(self, partition: int, epoch: int) -> None: ...
+
+
+class Shards:
+    """Assigns partitions to shard processes. Implements `cluster.ownership.Sink`."""
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self.slots = slots
+        self.view: View | None = None
+        self.owner: Released
+        """Set before the first call."""
+        self._hosted: dict[int, tuple[int, int]] = {}
+        """Partition → (shard index, epoch), as the shard was told."""
+        self._parked: dict[int, int] = {}
+        """Partition → epoch: to be assigned as soon as there is a shard for it."""
+        self._home: dict[int, int] = {}
+        """Partition → the shard that hosted it last."""
+        self._lease: control.Lease | None = None
+        self._draining = False
+
+    # -- cluster.ownership.Sink -------------------------------------------------------------
+
+    def assign(self, partition: int, epoch: int) -> None:
+        self._parked[partition] = epoch
+        self.place()
+
+    def revoke(self, partition: int, epoch: int) -> None:
+        if self._parked.pop(partition, None) is not None or partition not in self._hosted:
+            self.owner.released(partition, epoch)
+            return
+        self._tell(partition, control.Revoke(partition, epoch))
+
+    def discard(self, partition: int, epoch: int) -> None:
+        self._parked.pop(partition, None)
+        if partition in self._hosted:
+            self._tell(partition, control.Discard(partition, epoch))
+            del self._hosted[partition]
+
+    def lease(self, until_s: float, clock_offset: int) -> None:
+        self._lease = control.Lease(until_s, clock_offset)
+        for slot in self._ready():
+            slot.send(self._lease)
+
+    def looked(self, view: View) -> None:
+        self.view = view
+
+    def drain(self, grace_s: float) -> None:
+        self._draining = True
+        for partition, epoch in list(self._parked.items()):
+            self.revoke(partition, epoch)
+        for slot in self.slots:
+            if slot.child is not None:
+                slot.child.stop(grace_s)
+
+    # -- children ---------------------------------------------------------------------------
+
+    def came_up(self, slot: Slot) -> None:
+        """Give a shard that is ready now the lease and what waited for it."""
+        if self._lease is not None:
+            slot.send(self._lease)
+        self.place()
+
+    def went_down(self, slot: Slot) -> list[int]:
+        """Return, and forget, what a dead shard hosted."""
+        partitions = [p for p, (index, _) in self._hosted.items() if index == slot.index]
+        for partition in partitions:
+            del self._hosted[partition]
+        return partitions
+
+    def left(self, slot: Slot, partition: int, epoch: int) -> None:
+        """Note that a shard said `Released` or `Lost`."""
+        if self._hosted.get(partition) == (slot.index, epoch):
+            del self._hosted[partition]
+
+    def place(self) -> None:
+        """Assign what is parked, as far as there are shards for it."""
+        loads = self._loads()
+        if self._draining or not loads:
+            return
+        for partition, epoch in list(self._parked.items()):
+            index = self._shard_for(partition, loads)
+            if index is None:
+                continue
+            del self._parked[partition]
+            self._hosted[partition] = (index, epoch)
+            self._home[partition] = index
+            loads[index] += 1
+            self._tell(partition, control.Assign(partition, epoch))
+
+    def uneven(self) -> list[int]:
+        """Return which partitions should move to other shards; they will on `assign`."""
+        if self._draining or self._parked:
+            return []
+        hosted: dict[int, list[int]] = {slot.index: [] for slot in self._ready()}
+        for partition, (index, _) in self._hosted.items():
+            if index in hosted:
+                hosted[index].append(partition)
+        partitions = surplus(hosted)
+        for partition in partitions:
+            self._home.pop(partition, None)
+        return partitions
+
+    def targets(self, serving: Mapping[int, int]) -> list[str | None]:
+        """Return the route to each partition: a shard's socket, or another host's URL."""
+        if self.view is None:
+            return []
+        addresses = {
+            owner_name(host.host_id, host.incarnation): host.address or None
+            for host in self.view.hosts
+            if host.expires_at > self.view.now
+        }
+        targets = [addresses.get(row.owner or "") for row in self.view.partitions]
+        for row in self.view.partitions:
+            hosted = self._hosted.get(row.partition)
+            if hosted is not None and serving.get(row.partition) == hosted[1]:
+                targets[row.partition] = self.slots[hosted[0]].socket
+            elif targets[row.partition] == self.own_address:
+                targets[row.partition] = None  # ours, but not served just now
+        return targets
+
+    own_address: str = ""
+
+    def hosted_by(self, slot: Slot) -> list[int]:
+        return sorted(p for p, (index, _) in self._hosted.items() if index == slot.index)
+
+    # ---------------------------------------------------------------------------------------
+
+    def _ready(self) -> list[Slot]:
+        return [slot for slot in self.slots if slot.serves]
+
+    def _loads(self) -> dict[int, int]:
+        loads = {slot.index: 0 for slot in self._ready()}
+        for index, _ in self._hosted.values():
+            if index in loads:
+                loads[index] += 1
+        return loads
+
+    def _shard_for(self, partition: int, loads: Mapping[int, int]) -> int | None:
+        home = self._home.get(partition)
+        if home in loads:
+            return home
+        if home is not None and self.slots[home].comes_soon(SOON_S):
+            return None
+        return choose_shard(partition, loads)
+
+    def _tell(self, partition: int, message: control.ToChild) -> None:
+        index, _ = self._hosted[partition]
+        self.slots[index].send(message)

@@ -1,0 +1,337 @@
+"""The supervisor: one turn after the other, and nothing else.
+
+Each turn handles signals, reaps the dead, checks heartbeats, starts what is missing, and
+tells everybody the routes. Signal handlers only append to a list and wake the loop. It never
+imports user code and never touches a payload, so that nothing can delay its lease.
+
+Shutdown, in this order: gateways stop taking requests (readiness goes red) → shards drain →
+partitions are released in the store → the host's row goes → children end → sockets go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from typing import TYPE_CHECKING, assert_never
+
+from shardrt.cluster.holdings import Terms
+from shardrt.cluster.membership import Membership
+from shardrt.errors import ConfigInvalid, ShardrtError
+from shardrt.host.clock import HubClock
+from shardrt.links import control
+from shardrt.supervisor import prepare
+from shardrt.supervisor.policy import RestartPolicy
+from shardrt.supervisor.shards import Shards
+from shardrt.supervisor.slot import Slot
+from shardrt.supervisor.view import cluster_view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from shardrt.config import Settings
+    from shardrt.store.base import Host, Hub, Store
+    from shardrt.supervisor.process import ChildProcess
+
+logger = logging.getLogger(__name__)
+
+TURN_S = 0.25
+"""Longest time between two turns."""
+FROZEN_S = 2.0
+"""A turn this late means that this process was stopped: silence of children proves nothing."""
+END_S_MAX = 3.0
+"""How long children may take to end once everything is drained."""
+
+
+class StartFailed(ShardrtError):
+    """A child does not come up."""
+
+    code = "StartFailed"
+
+
+class Supervisor:
+    """One host. `run` serves until SIGINT or SIGTERM.
+
+    Args:
+        settings: of the host.
+        import_paths: where children look for the app before anywhere else.
+        announce: called with one line when everything serves.
+        commands: what to run instead of the real children, by role; for tests.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        import_paths: Sequence[str] = (),
+        announce: Callable[[str], object] = print,
+        policy: RestartPolicy | None = None,
+        commands: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._import_paths = list(import_paths)
+        self._announce = announce
+        self._policy = policy or RestartPolicy()
+        self._commands = commands or {}
+        self._clock = HubClock()
+        self._membership: Membership | None = None
+        self._store: Store
+        self._hub: Hub
+        self._host: Host
+        self._slots: list[Slot] = []
+        self._shards = Shards([])
+        self._routes = control.Routes(0, [])
+        self._signals: list[int] = []
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._hurried = False
+        self._announced = False
+        self._childless = asyncio.Event()
+        """Set when we are stopping and the last child has ended."""
+        self._ended = False
+        self._problem: ShardrtError | None = None
+        self._turned_s = self._clock.monotonic_s()
+
+    async def run(self) -> bool:
+        """Serve until told to stop; return whether everything was drained.
+
+        Raises:
+            ConfigInvalid: something that only the user can set right.
+            StoreError: the store is not reachable, or not ours.
+            PortInUse, StartFailed: see there.
+        """
+        self._store, self._hub = await prepare.open_hub(self._settings)
+        try:
+            with prepare.bind(self._settings.host.bind, self._settings.host.port) as listener:
+                with prepare.socket_directory() as sockets:
+                    self._host = prepare.host_row(self._settings, listener)
+                    self._make_slots(sockets, listener.fileno())
+                    await self._serve()
+        finally:
+            await self._store.close()
+        if self._problem is not None:
+            raise self._problem
+        return not self._hurried
+
+    def _make_slots(self, sockets: Path, listen_fd: int) -> None:
+        configurations = prepare.configurations(
+            self._settings,
+            host_id=self._host.host_id,
+            partitions=self._hub.partitions,
+            sockets=sockets,
+            listen_fd=listen_fd,
+            import_paths=self._import_paths,
+        )
+        self._slots = [
+            Slot(
+                configure,
+                clock=self._clock,
+                policy=self._policy,
+                watchdog_s=self._settings.shard.watchdog_s,
+                command=self._commands.get(configure.role, ()),
+            )
+            for configure in configurations
+        ]
+        self._shards = Shards([slot for slot in self._slots if slot.role == "shard"])
+        self._shards.own_address = self._host.address
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while not self._ended:
+                    await self._turn(tasks)
+                    await self._pause()
+        except* ShardrtError as group:
+            raise group.exceptions[0] from None
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+            self._kill_all()
+
+    # -- turns ------------------------------------------------------------------------------
+
+    async def _turn(self, tasks: asyncio.TaskGroup) -> None:
+        self._notice_freeze()
+        self._handle_signals(tasks)
+        for slot in self._slots:
+            if slot.reap():
+                self._on_death(slot)
+            slot.watch()
+        if not self._stopping:
+            await self._start_missing(tasks)
+            self._advance(tasks)
+        elif all(slot.child is None for slot in self._slots):
+            self._childless.set()
+        self._tell_routes()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(TURN_S):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    def _notice_freeze(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._turned_s > FROZEN_S:
+            logger.warning("the supervisor stood still for %.1f s", now_s - self._turned_s)
+            for slot in self._slots:
+                slot.forgive()
+        self._turned_s = now_s
+
+    def _on_signal(self, number: int) -> None:
+        self._signals.append(number)
+        self._wake.set()
+
+    def _handle_signals(self, tasks: asyncio.TaskGroup) -> None:
+        while self._signals:
+            name = signal.Signals(self._signals.pop(0)).name
+            if not self._stopping:
+                logger.info("%s: draining, again to hurry", name)
+                self._stop(tasks, self._settings.host.drain_s)
+            else:
+                logger.warning("%s again: not waiting for what is not drained", name)
+                self._hurried = True
+                self._kill_all()
+
+    async def _start_missing(self, tasks: asyncio.TaskGroup) -> None:
+        for slot in self._slots:
+            if slot.failure:
+                self._give_up(tasks, StartFailed(slot.failure))
+                return
+            if slot.due:
+                await slot.start(self._on_message, self._wake.set)
+
+    def _advance(self, tasks: asyncio.TaskGroup) -> None:
+        """Take the next step towards serving, or towards an even load."""
+        if self._problem is not None:
+            self._give_up(tasks, self._problem)
+        elif self._membership is None:
+            # Only now: a host whose app cannot be imported must not claim anything.
+            if all(slot.serves for slot in self._slots):
+                self._join(tasks)
+        elif self._membership.settled:
+            if not self._announced and all(slot.serves for slot in self._slots):
+                self._announced = True
+                self._announce(self._announcement())
+            if not any(slot.comes_soon(0.0) and not slot.serves for slot in self._shards.slots):
+                self._membership.move(self._shards.uneven())
+
+    def _join(self, tasks: asyncio.TaskGroup) -> None:
+        self._membership = Membership(
+            self._host,
+            store=self._store,
+            sink=self._shards,
+            clock=self._clock,
+            terms=Terms(ttl_s=self._settings.host.lease_ttl_s),
+        )
+        self._shards.owner = self._membership
+        tasks.create_task(self._membership.run())
+
+    def _announcement(self) -> str:
+        return (
+            f"shardrt serving {self._host.address} ({self._settings.host.shards} shards, "
+            f"{self._hub.partitions} partitions, store {self._store.url_masked})"
+        )
+
+    def _tell_routes(self) -> None:
+        if self._membership is None:
+            return
+        targets = self._shards.targets(self._membership.serving())
+        if targets != self._routes.targets:
+            self._routes = control.Routes(self._routes.version + 1, targets)
+            for slot in self._slots:
+                if slot.serves:
+                    slot.send(self._routes)
+
+    # -- children ---------------------------------------------------------------------------
+
+    def _on_death(self, slot: Slot) -> None:
+        if slot.role != "shard":
+            return
+        partitions = self._shards.went_down(slot)
+        if self._membership is not None:
+            self._membership.shard_died(partitions)
+
+    def _on_message(self, slot: Slot, message: control.FromChild) -> None:
+        child = slot.child
+        if child is None:
+            return
+        child.heard_s = self._clock.monotonic_s()
+        match message:
+            case control.Ready():
+                self._on_ready(slot, child)
+            case control.Beat():
+                child.beat = message
+                return  # nothing to do: no need for a turn
+            case control.Opened() | control.Released() | control.Lost():
+                self._on_partition(slot, message)
+            case control.Fatal():
+                self._problem = ConfigInvalid(message.message)
+            case control.Query():
+                view = cluster_view(self._membership, self._shards, self._slots)
+                slot.send(control.ClusterView(message.seq, view))
+            case _:
+                assert_never(message)
+        self._wake.set()
+
+    def _on_ready(self, slot: Slot, child: ChildProcess) -> None:
+        child.ready = True
+        slot.send(self._routes)
+        if slot.role == "shard":
+            self._shards.came_up(slot)
+
+    def _on_partition(
+        self, slot: Slot, message: control.Opened | control.Released | control.Lost
+    ) -> None:
+        membership = self._membership
+        assert membership is not None, "a shard spoke of a partition before there was any"
+        partition, epoch = message.partition, message.epoch
+        if not isinstance(message, control.Opened):
+            self._shards.left(slot, partition, epoch)
+        match message:
+            case control.Opened():
+                membership.opened(partition, epoch)
+            case control.Released():
+                membership.released(partition, epoch)
+            case control.Lost():
+                membership.lost(partition, epoch, message.broken)
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def _give_up(self, tasks: asyncio.TaskGroup, problem: ShardrtError) -> None:
+        self._problem = problem
+        self._kill_all()
+        self._stop(tasks, 0.0)
+
+    def _stop(self, tasks: asyncio.TaskGroup, grace_s: float) -> None:
+        self._stopping = True
+        tasks.create_task(self._shut_down(grace_s))
+
+    async def _shut_down(self, grace_s: float) -> None:
+        """Drain in order, while turns go on."""
+        for slot in self._slots:
+            if slot.role == "gateway" and slot.child is not None:
+                slot.child.stop(grace_s)
+        if self._membership is not None:
+            await self._membership.leave(grace_s)
+        else:
+            self._shards.drain(0.0)
+        try:
+            async with asyncio.timeout(END_S_MAX):
+                await self._childless.wait()
+        except TimeoutError:
+            names = [slot.name for slot in self._slots if slot.child is not None]
+            logger.warning("killed, as they did not end: %s", ", ".join(names))
+        self._ended = True
+        self._wake.set()
+
+    def _kill_all(self) -> None:
+        for slot in self._slots:
+            if slot.child is not None:
+                slot.child.kill()

@@ -1,0 +1,46 @@
+"""The host's view of the cluster, as JSON-able facts, for people and dashboards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shardrt.cluster.membership import Membership
+    from shardrt.supervisor.shards import Shards
+    from shardrt.supervisor.slot import Slot
+
+
+def cluster_view(
+    membership: Membership | None, shards: Shards, slots: Sequence[Slot]
+) -> dict[str, Any]:
+    """Return hosts, partitions with their lags, and the children of this host."""
+    facts: dict[str, Any] = {} if membership is None else membership.describe()
+    progress = {
+        partition: lsns
+        for slot in slots
+        if slot.child is not None
+        for partition, lsns in slot.child.beat.progress.items()
+    }
+    for row in facts.get("partitions", []):
+        if (lsns := progress.get(row["partition"])) is not None:
+            row["applied_lsn"], row["commit_lsn"], row["checkpoint_lsn"] = lsns
+    facts["children"] = [_child(slot, shards) for slot in slots]
+    return facts
+
+
+def _child(slot: Slot, shards: Shards) -> dict[str, Any]:
+    child = slot.child
+    return {
+        "name": slot.name,
+        "role": slot.role,
+        "index": slot.index,
+        "pid": None if child is None else child.pid,
+        "ready": slot.serves,
+        "uptime_s": round(slot.uptime_s, 3),
+        "restarts": slot.restarts.total,
+        "partitions": shards.hosted_by(slot) if slot.role == "shard" else [],
+        "counters": {} if child is None else child.beat.counters,
+        "running": [] if child is None else child.beat.running,
+    }
