@@ -16,11 +16,14 @@ from shardrt.core.requests import Refusal
 from shardrt.errors import PayloadTooLarge, ProtocolViolation
 from shardrt.links.messages import Answer
 
-FRAME_BYTES_MAX = 64 * 1024 * 1024
+FRAME_BYTES_MAX = 512 * 1024 * 1024
 """No frame is longer. It also bounds a single message, such as the history of an instance."""
 
-FRAME_MESSAGES_MAX = 4096
+FRAME_MESSAGES_MAX = 2048
 """Messages per frame that we send: a bound on how long one encoding holds the loop."""
+
+ENVELOPE_BYTES_MAX = 1024 * 1024
+"""What a message may be longer than its payload: ids, names, tags."""
 
 HEADER_BYTES = 4
 
@@ -105,6 +108,11 @@ class Codec:
         if isinstance(message, Answer):
             return Answer(message.seq, refusal=Refusal(PayloadTooLarge.code, text))
         raise PayloadTooLarge(text)
+
+
+def client_frame_bytes_max(payload_bytes_max: int) -> int:
+    """Return the longest frame that a gateway takes from a client."""
+    return payload_bytes_max + ENVELOPE_BYTES_MAX
 
 
 def framed(bodies: list[bytes]) -> list[bytes]:

@@ -12,11 +12,12 @@ import contextlib
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from shardrt.errors import ConfigInvalid, ProtocolViolation
 from shardrt.links.backoff import Backoff
 from shardrt.links.frames import Codec, FrameReader, framed
+from shardrt.links.stream import StreamLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,98 +26,32 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WRITE_BYTES_HIGH = 1024 * 1024
-"""More unsent bytes than this make a link congested: it holds messages back, unencoded."""
-
-HELD_MESSAGES_MAX = 1_000_000
-"""More messages held back than this end the link: its peer has stopped reading."""
-
 PATH_BYTES_MAX = 103
 """What the shortest ``sun_path`` among our platforms can take (macOS; Linux has 107)."""
 
 
-class UnixLink(asyncio.Protocol):
+class UnixLink(StreamLink):
     """One end of a Unix-socket link. Made by `listen_unix` and `Dialer`."""
 
     def __init__(self, codec: Codec, accept: Accept) -> None:
-        self._codec = codec
-        self._accept = accept
+        super().__init__(codec, accept)
         self._reader = FrameReader(codec.size_max)
-        self._handler: LinkHandler | None = None
-        self._transport: asyncio.Transport | None = None
-        self._call_soon = asyncio.get_running_loop().call_soon
-        self._held: list[Any] = []
-        """Messages to send. A flush is scheduled while it is not empty, unless congested."""
-        self._congested = False
-        self._closing = False
-
-    @property
-    def is_open(self) -> bool:
-        return self._transport is not None and not self._closing
-
-    @property
-    def is_congested(self) -> bool:
-        return self._congested
-
-    def send(self, message: Any) -> None:
-        held = self._held
-        held.append(message)
-        if len(held) == 1:
-            self._call_soon(self._flush)
-        elif len(held) > HELD_MESSAGES_MAX:
-            self._abort(f"{len(held)} messages wait for a peer that does not read")
-
-    def close(self) -> None:
-        self._closing = True
-        if self._transport is not None:
-            self._congested = False
-            self._flush()
-            self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast("asyncio.Transport", transport)  # uvloop's are not subclasses
-        transport.set_write_buffer_limits(high=WRITE_BYTES_HIGH)
-        self._transport = transport
-        self._handler = self._accept(self)
+        super().connection_made(transport)
+        self._opened()
 
     def data_received(self, data: bytes) -> None:
-        assert self._handler is not None
         try:
-            for body in self._reader.feed(data):
-                if self._closing:
-                    return
-                self._handler.on_messages(self._codec.decode(body))
+            bodies = self._reader.feed(data)
         except ProtocolViolation as error:
             self._abort(str(error))
-
-    def pause_writing(self) -> None:
-        self._congested = True
-
-    def resume_writing(self) -> None:
-        self._congested = False
-        self._flush()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the end is the end
-        self._transport = None
-        self._held.clear()
-        assert self._handler is not None
-        self._handler.on_closed()
-
-    def _flush(self) -> None:
-        if self._congested or self._transport is None:
-            if self._transport is None:
-                self._held.clear()
             return
-        if self._held:
-            messages, self._held = self._held, []
-            self._transport.writelines(framed(self._codec.encode(messages)))
+        for body in bodies:
+            self._received(body)
 
-    def _abort(self, reason: str) -> None:
-        logger.error("link ended: %s", reason)
-        self._closing = True
-        self._held = []
-        if self._transport is not None:
-            self._transport.abort()
+    def _frames(self, bodies: list[bytes]) -> list[bytes]:
+        return framed(bodies)
 
 
 class UnixServer:

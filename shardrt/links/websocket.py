@@ -1,0 +1,174 @@
+"""The client's end of a link over WebSocket.
+
+Binary frames, uncompressed: payloads are spliced through, never looked at on the way. The
+other end is the endpoint of a gateway (`shardrt.http.link`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.uri import parse_uri
+
+from shardrt.errors import ConfigInvalid, ConnectionLost, Unauthorized
+from shardrt.links.frames import FRAME_BYTES_MAX, Codec
+from shardrt.links.stream import StreamLink
+
+if TYPE_CHECKING:
+    from shardrt.links.base import Accept
+
+PING_INTERVAL_S = 20.0
+"""A host that sends nothing for two intervals, not even the answer to a ping, is gone."""
+
+PATH = "/link"
+_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+
+
+class WebSocketLink(StreamLink):
+    """A client's link. Made by `dial_websocket`."""
+
+    def __init__(self, codec: Codec, accept: Accept, url: str, token: str | None) -> None:
+        super().__init__(codec, accept)
+        self._protocol = ClientProtocol(parse_uri(url), max_size=FRAME_BYTES_MAX)
+        self._token = token
+        self._loop = asyncio.get_running_loop()
+        self.accepted: asyncio.Future[None] = self._loop.create_future()
+        """Done once messages may flow; its exception says why they never will."""
+        self._fragments: list[bytes] = []
+        self._ping: asyncio.TimerHandle | None = None
+        self._heard = True
+        """Whether anything came since the last ping."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        request = self._protocol.connect()
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        self._protocol.send_request(request)
+        self._write_pending()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Response):
+                self._shaken_hands()
+            elif isinstance(event, Frame):
+                self._frame_received(event)
+        self._write_pending()
+        if self._transport is not None and self._protocol.close_expected():
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._ping is not None:
+            self._ping.cancel()
+        if not self.accepted.done():
+            self.accepted.set_exception(self._refusal(exc))
+        super().connection_lost(exc)
+
+    def _shaken_hands(self) -> None:
+        if self._protocol.handshake_exc is None:
+            self._ping = self._loop.call_later(PING_INTERVAL_S, self._on_ping_due)
+            self.accepted.set_result(None)
+            self._opened()
+
+    def _refusal(self, exc: Exception | None) -> Exception:
+        cause = self._protocol.handshake_exc or exc
+        if isinstance(cause, InvalidStatus):
+            status = cause.response.status_code
+            if status == 401:
+                return Unauthorized("the token is missing or wrong")
+            return ConnectionLost(f"the server answers {status}: is it a shardrt host?")
+        return ConnectionLost(f"the server does not speak WebSocket: {cause or 'it hung up'}")
+
+    def _frame_received(self, frame: Frame) -> None:
+        if frame.opcode not in (Opcode.BINARY, Opcode.TEXT, Opcode.CONT):
+            return
+        body = bytes(frame.data)
+        if self._fragments or not frame.fin:
+            self._fragments.append(body)
+            if not frame.fin:
+                return
+            body, self._fragments = b"".join(self._fragments), []
+        self._received(body)
+
+    def _frames(self, bodies: list[bytes]) -> list[bytes]:
+        for body in bodies:
+            self._protocol.send_binary(body)
+        return self._protocol.data_to_send()
+
+    def _say_goodbye(self) -> None:
+        if self._protocol.handshake_exc is None and self.accepted.done():
+            self._protocol.send_close(1000)
+            self._write_pending()
+
+    def _write_pending(self) -> None:
+        # An empty piece means that the stream shall end; `close_expected` says it, too.
+        pieces = [piece for piece in self._protocol.data_to_send() if piece]
+        if pieces and self._transport is not None:
+            self._transport.writelines(pieces)
+
+    def _on_ping_due(self) -> None:
+        if not self._heard:
+            self._abort("the host has fallen silent")
+            return
+        self._heard = False
+        self._protocol.send_ping(b"")
+        self._write_pending()
+        self._ping = self._loop.call_later(PING_INTERVAL_S, self._on_ping_due)
+
+
+def link_url(url: str) -> str:
+    """Return the WebSocket URL of the link at a host given as http(s):// or ws(s)://.
+
+    Raises:
+        ConfigInvalid: it is not such a URL.
+    """
+    parts = urlsplit(url)
+    try:
+        scheme, host, port = _SCHEMES.get(parts.scheme), parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigInvalid(f"not a URL: {url!r}: {error}") from None
+    if scheme is None or not host:
+        raise ConfigInvalid(f"not the URL of a host: {url!r}; write it as http://127.0.0.1:8520")
+    where = f"[{host}]" if ":" in host else host
+    path = parts.path.rstrip("/")
+    return f"{scheme}://{where}{f':{port}' if port else ''}{path.removesuffix(PATH)}{PATH}"
+
+
+async def dial_websocket(
+    url: str, token: str | None, incoming: Any, accept: Accept
+) -> WebSocketLink:
+    """Open a link to a host.
+
+    Raises:
+        ConfigInvalid: `url` is none.
+        Unauthorized: the host does not take the token.
+        ConnectionLost: there is no host, or it does not answer as one.
+    """
+    target = link_url(url)
+    uri = parse_uri(target)
+    loop = asyncio.get_running_loop()
+    codec = Codec(incoming)
+    try:
+        _, link = await loop.create_connection(
+            lambda: WebSocketLink(codec, accept, target, token),
+            uri.host,
+            uri.port,
+            ssl=ssl.create_default_context() if uri.secure else None,
+        )
+    except OSError as error:
+        raise ConnectionLost(f"cannot reach {url}: {error.strerror or error}") from None
+    try:
+        await link.accepted
+    except asyncio.CancelledError:
+        link.close()
+        raise
+    return link
