@@ -1,0 +1,1 @@
+"""Load tests of shardrt: `python -m benchmarks WORKLOAD`. See `benchmarks.__main__`."""
