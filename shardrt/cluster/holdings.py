@@ -9,7 +9,7 @@ carries the lower epoch is the stale side.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -284,6 +284,9 @@ def _for_ours(
         return Drop(partition)
     if row.epoch == holding.epoch and row.owner != outlook.me and holding.phase is not Phase.GIVING:
         return Drop(partition)  # taken from us without a claim: somebody called `leave` for us
+    if row.epoch < holding.epoch:
+        # The view is from before our claim: no ground for giving the partition away.
+        outlook = replace(outlook, settled=False)
     return _BY_PHASE[holding.phase](partition, holding, outlook, holdings)
 
 

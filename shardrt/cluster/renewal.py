@@ -178,9 +178,12 @@ class LeaseKeeper:
         if self._failures == 1:
             logger.warning("host=%s lease not renewed: %s", self.host.host_id, reason)
         self._signal(LeaseSignal.RENEWAL_FAILED)
-        if not self.holds:
-            self._signal(LeaseSignal.DEADLINE_PASSED)
-        return min(self._interval_s, RETRY_S_MIN * 2.0 ** min(self._failures - 1, 20))
+        pause_s = min(self._interval_s, RETRY_S_MIN * 2.0 ** min(self._failures - 1, 20))
+        left_s = self.until_s - self._clock.monotonic_s()
+        if left_s > 0:
+            return min(pause_s, left_s)
+        self._signal(LeaseSignal.DEADLINE_PASSED)
+        return pause_s
 
     def _on_fenced(self, observer: Observer) -> None:
         now_s = self._clock.monotonic_s()

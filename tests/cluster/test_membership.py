@@ -1,0 +1,274 @@
+"""Leases, claims and hand-overs among hosts of one hub, in virtual time."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from shardrt.cluster.lease import LeaseState
+from shardrt.errors import ConfigInvalid
+from tests.cluster.hub import TTL_S, FakeHub, a_hub
+from tests.cluster.virtual_time import run_virtual
+
+ALL = set(range(8))
+
+
+def virtual(test: Callable[[FakeHub], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    async def main() -> None:
+        async with a_hub() as hub:
+            await test(hub)
+
+    def run() -> None:
+        run_virtual(main())
+
+    run.__name__ = test.__name__
+    return run
+
+
+@virtual
+async def test_the_first_host_takes_everything_at_once(hub: FakeHub) -> None:
+    a = hub.host("a")
+    async with asyncio.timeout(1):
+        await a.member.wait_settled()
+    assert a.owned == ALL
+    assert await hub.epochs() == [1] * 8
+    assert a.member.serving() == dict.fromkeys(ALL, 1)
+
+
+@virtual
+async def test_an_idle_host_asks_the_store_three_times_per_ttl(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    a.store.calls.clear()
+    await asyncio.sleep(101)
+    assert a.store.calls == {"renew": 30}
+
+
+@virtual
+async def test_a_joining_host_is_handed_its_share(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    b = hub.host("b")
+    await hub.until(lambda: len(b.owned) == 4, within_s=2 * TTL_S)
+    assert a.owned | b.owned == ALL
+    assert await hub.owners() == ["a" if p in a.owned else "b" for p in range(8)]
+    assert sum(await hub.epochs()) == 8 + 4  # nothing moved twice
+
+
+@virtual
+async def test_hosts_own_in_proportion_to_their_shards(hub: FakeHub) -> None:
+    a, b = hub.host("a", shards=1), hub.host("b", shards=3)
+    await hub.until(lambda: (len(a.owned), len(b.owned)) == (2, 6), within_s=2 * TTL_S)
+
+
+@virtual
+async def test_the_partitions_of_a_dead_host_are_served_elsewhere_within_the_ttl(
+    hub: FakeHub,
+) -> None:
+    a, b = hub.host("a"), hub.host("b")
+    await hub.until(lambda: len(a.owned) == len(b.owned) == 4, within_s=2 * TTL_S)
+    await a.crash()
+    took_s = await hub.until(lambda: b.owned == ALL, within_s=2 * TTL_S)
+    assert took_s <= TTL_S + 1
+
+
+@virtual
+async def test_a_host_that_leaves_hands_over_and_is_gone(hub: FakeHub) -> None:
+    a, b = hub.host("a"), hub.host("b")
+    await hub.until(lambda: len(a.owned) == len(b.owned) == 4, within_s=2 * TTL_S)
+    await a.member.leave(grace_s=5)
+    await a.task
+    assert a.owned == set()
+    assert [host.host_id for host in (await hub.store.view()).hosts] == ["b"]
+    b.member.look()
+    await hub.until(lambda: b.owned == ALL, within_s=1)
+    assert a.member.state is LeaseState.LEFT
+
+
+@virtual
+async def test_a_host_that_cannot_drain_leaves_nevertheless(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    a.shards.drains = False
+    await a.member.leave(grace_s=5)
+    await a.task
+    assert await hub.owners() == [None] * 8
+    assert a.owned == set()
+
+
+@virtual
+async def test_a_host_stops_before_others_can_take_its_partitions(hub: FakeHub) -> None:
+    a, b = hub.host("a"), hub.host("b")
+    await hub.until(lambda: len(a.owned) == len(b.owned) == 4, within_s=2 * TTL_S)
+    a.store.away = True
+    while b.owned != ALL:
+        assert not (a.may_serve and b.owned & a.owned)
+        await asyncio.sleep(0.01)
+    assert a.member.state is LeaseState.EXPIRED
+    assert len(a.owned) == 4  # its memory is kept, until it knows
+
+
+@virtual
+async def test_a_zombie_learns_that_its_partitions_are_gone_and_joins_again(hub: FakeHub) -> None:
+    a, b = hub.host("a"), hub.host("b")
+    await hub.until(lambda: len(a.owned) == len(b.owned) == 4, within_s=2 * TTL_S)
+    lost = a.owned
+    a.store.away = True
+    await hub.until(lambda: b.owned == ALL, within_s=2 * TTL_S)
+    a.store.away = False
+    a.shards.log.clear()
+    await hub.until(lambda: ("discard", min(lost)) in a.shards.log, within_s=TTL_S)
+    await hub.until(lambda: len(a.owned) == len(b.owned) == 4, within_s=2 * TTL_S)
+    assert a.owned | b.owned == ALL
+
+
+@virtual
+async def test_with_the_store_away_for_a_while_work_goes_on_under_the_old_epochs(
+    hub: FakeHub,
+) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    a.store.away = True
+    await hub.until(lambda: not a.may_serve, within_s=2 * TTL_S)
+    await asyncio.sleep(5 * TTL_S)
+    a.store.away = False
+    await hub.until(lambda: a.may_serve, within_s=TTL_S)
+    assert a.member.state is LeaseState.HELD
+    assert [what for what, _ in a.shards.log] == ["assign"] * 8
+    assert await hub.epochs() == [1] * 8
+
+
+@virtual
+async def test_a_store_that_does_not_answer_is_not_waited_for(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    a.store.hangs = True
+    await asyncio.sleep(1.5 * TTL_S)
+    assert a.member.state is LeaseState.EXPIRED
+    a.store.hangs = False
+    await hub.until(lambda: a.may_serve, within_s=TTL_S)
+
+
+@virtual
+async def test_an_outage_does_not_hammer_the_store(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    a.store.away = True
+    a.store.calls.clear()
+    await asyncio.sleep(10 * TTL_S)
+    assert a.store.calls.total() < 40
+
+
+@virtual
+async def test_a_replaced_host_drops_everything_and_is_refused_in_the_end(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    a.store.away = True
+    await asyncio.sleep(2 * TTL_S)
+    successor = hub.host("a")
+    await hub.until(lambda: successor.owned == ALL, within_s=TTL_S)
+    a.store.away = False
+    await hub.until(lambda: a.owned == set(), within_s=TTL_S)
+    async with asyncio.timeout(5 * TTL_S):
+        with pytest.raises(ConfigInvalid, match="another running host has the id 'a'"):
+            await a.task
+    assert successor.owned == ALL
+
+
+@virtual
+async def test_a_restarted_host_waits_for_its_own_lease_to_end(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    await a.crash()
+    again = hub.host("a")
+    took_s = await hub.until(lambda: again.owned == ALL, within_s=2 * TTL_S)
+    assert took_s > 0.5 * TTL_S
+
+
+@virtual
+async def test_the_lease_of_a_process_known_to_be_dead_is_not_waited_for(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    await a.crash()
+    again = hub.host("a", dead=lambda incarnation: incarnation == "i1")
+    took_s = await hub.until(lambda: again.owned == ALL, within_s=TTL_S)
+    assert took_s < 1
+    assert await hub.epochs() == [2] * 8
+
+
+@virtual
+async def test_what_a_dead_shard_hosted_is_opened_under_new_epochs(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    a.shards.log.clear()
+    a.member.shard_died([2, 5])
+    await hub.until(lambda: len(a.shards.log) == 2, within_s=1)
+    assert a.shards.log == [("assign", 2), ("assign", 5)]
+    assert await hub.epochs() == [1, 1, 2, 1, 1, 2, 1, 1]
+    # What the dead one had still said is about an old epoch.
+    a.member.released(2, 1)
+    a.member.lost(5, 1, "gone")
+    assert a.member.serving() == {p: 2 if p in {2, 5} else 1 for p in range(8)}
+
+
+@virtual
+async def test_a_moved_partition_is_drained_and_opened_under_a_new_epoch(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    a.shards.log.clear()
+    a.member.move([3])
+    await hub.until(lambda: len(a.shards.log) == 2, within_s=1)
+    assert a.shards.log == [("revoke", 3), ("assign", 3)]
+    assert a.member.serving()[3] == 2
+
+
+@virtual
+async def test_a_broken_partition_is_tried_again_ever_less_often(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    a.shards.opens = False
+    tries = 0
+    a.member.lost(4, 1, "record 7 fails its checksum")
+    for _ in range(600):
+        await asyncio.sleep(1)
+        held = a.shards.assigned[4]
+        if held > tries + 1:
+            tries += 1
+            a.member.lost(4, held, "record 7 fails its checksum")
+    assert 10 <= tries <= 20
+    row = a.member.describe()["partitions"][4]
+    assert (row["phase"], row["trouble"]) == ("broken", "record 7 fails its checksum")
+    assert set(a.member.serving()) == ALL - {4}
+    a.shards.opens = True
+    await hub.until(lambda: 4 in a.member.serving(), within_s=100)
+
+
+@virtual
+async def test_a_claim_whose_answer_was_lost_is_settled_by_the_next_look(hub: FakeHub) -> None:
+    a = hub.host("a")
+    a.store.unknown = {"claim"}
+    await hub.until(lambda: a.owned == ALL, within_s=TTL_S)
+    assert sorted(await hub.epochs()) == [1] * 7 + [2]
+    a.store.unknown = {"claim"}
+    a.member.shard_died([0])
+    await hub.until(lambda: 0 in a.member.serving(), within_s=TTL_S)
+    assert a.shards.assigned[0] == (await hub.epochs())[0]
+
+
+@virtual
+async def test_a_release_whose_answer_was_lost_is_repeated(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    a.store.unknown = {"release"}
+    b = hub.host("b")
+    await hub.until(lambda: len(a.owned) == len(b.owned) == 4, within_s=3 * TTL_S)
+    assert a.owned | b.owned == ALL
+
+
+@virtual
+async def test_database_time_is_passed_on_as_an_offset(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    assert a.shards.clock_offset == 1_700_000_000_000_000
+    assert a.shards.until_s == pytest.approx(0.8 * TTL_S, abs=0.01)
