@@ -86,7 +86,8 @@ class Stepped(_Entry, frozen=True, tag="Stepped"):
     consumed: int
     actions: tuple[Action, ...] = ()
     outcome: Outcome | None = None
-    custom_status: Raw | None = None
+    custom_status: tuple[Raw, ...] = ()
+    """The new one, if the turn set it. (``Raw | None`` cannot be decoded: it takes null only.)"""
 
 
 class Received(_Entry, frozen=True, tag="Received"):

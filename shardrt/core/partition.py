@@ -484,7 +484,7 @@ class Partition(Transitions):
                 out.consumed,
                 step.actions,
                 step.outcome,
-                step.custom_status,
+                () if step.custom_status is None else (step.custom_status,),
             )
         )
         return True

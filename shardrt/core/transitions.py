@@ -193,8 +193,8 @@ class Transitions:
         instance.turn += 1
         if not instance.suspended:
             instance.status = h.Status.RUNNING
-        if entry.custom_status is not None:
-            instance.custom_status = entry.custom_status
+        if entry.custom_status:
+            (instance.custom_status,) = entry.custom_status
         for action in entry.actions:
             self._ACTIONS[type(action)](self, instance, action, entry.at)
         if entry.outcome is None:
