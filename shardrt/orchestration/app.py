@@ -6,6 +6,7 @@ and tested like any function.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, TypedDict, TypeVar, Unpack, overload
@@ -18,7 +19,17 @@ from shardrt.errors import (
 from shardrt.orchestration.activity import ActivityContext
 from shardrt.orchestration.binding import Binding, names_of_caller
 from shardrt.orchestration.context import OrchestrationContext
-from shardrt.orchestration.definitions import ActivityDefinition, Mode, OrchestratorDefinition
+from shardrt.orchestration.definitions import (
+    DEFINITION,
+    ActivityDefinition,
+    Mode,
+    OrchestratorDefinition,
+)
+    DEFINITION,
+    ActivityDefinition,
+    Mode,
+    OrchestratorDefinition,
+)
 from shardrt.orchestration.retry import Duration, RetryPolicy, microseconds
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
@@ -152,6 +163,8 @@ class App:
             raise ConfigInvalid(f"{title} is registered twice")
         versions[definition.version] = definition
         self._by_function[definition.fn] = definition
+        with contextlib.suppress(AttributeError):  # bound methods take none
+            definition.fn.__dict__.setdefault(DEFINITION, definition)
 
     # -- looking up ----------------------------------------------------------------------------
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 Mode: TypeAlias = Literal["async", "thread", "process"]
 
+DEFINITION = "__shardrt_orchestrator__"
+"""Attribute of a registered function: its (first) `OrchestratorDefinition`. By it a client,
+which knows no app, finds the name to start and the type of the result."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityDefinition:
