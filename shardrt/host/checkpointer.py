@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 BACKOFF_S_MIN = 0.1
 BACKOFF_S_MAX = 5.0
-RESIDENT_BYTES = 6_000
+RESIDENT_BYTES = 3_500
 """What an idle instance takes beside its payloads: state, coroutine, event loop (measured)."""
 
 

@@ -20,6 +20,7 @@ from shardrt.host.intake import Intake
 from shardrt.host.partition_host import Answering, PartitionHost
 from shardrt.host.queries import Queries
 from shardrt.host.recovery import recover
+from shardrt.host.retention import Retention
 from shardrt.host.turns import Turns
 from shardrt.links.messages import Answer, Ask, Deliver, Forward, PartitionTraffic
 from shardrt.orchestration.executor import Executor
@@ -90,6 +91,14 @@ class Shard:
         )
         self._queries = Queries(store, settings, partitions)
         self._intake = Intake(settings, app, self)
+        self._retention = Retention(
+            store,
+            clock,
+            settings.retention,
+            partitions=partitions,
+            session=f"retention {name} {clock.now()}",
+            submit=self.submit,
+        )
         self._drain_s = settings.host.drain_s
         self._woken: dict[PartitionHost, None] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -105,6 +114,7 @@ class Shard:
                 tasks.create_task(self.committer.run())
                 tasks.create_task(self.checkpointer.run(lambda: list(self.hosts.values())))
                 tasks.create_task(self._tick())
+                tasks.create_task(self._retention.run(lambda: set(self.hosts)))
         finally:
             for task in [*(t for _, t in self._opening.values()), *self._revoking.values()]:
                 task.cancel()
@@ -333,6 +343,7 @@ class Shard:
             "replays": self.turns.replays,
             "activities_running": len(self.pool),
             "requests_in_flight": self.requests_in_flight,
+            "purged": self._retention.purged,
             "stale_results": sum(host.core.stale for host in hosts),
             "checkpoint_lag_s": self.checkpointer.lag_s,
             **self.store.stats(),
