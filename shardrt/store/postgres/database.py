@@ -72,7 +72,8 @@ class Database:
             raise connect_failed(error, self.url) from None
 
     async def start(self) -> None:
-        """Make the pool ready; it connects when needed."""
+        """Make the connections ready; they connect when needed."""
+        self.lane.start()
         self._pool = self._make_pool()
         await self._pool.open()
 

@@ -63,7 +63,7 @@ class Lane:
         self._deadline = 0.0
         self._watchdog: asyncio.TimerHandle | None = None
         self._backoff_s = 0.0
-        self._closed = False
+        self._closed = True
 
     async def run(
         self,
@@ -85,6 +85,10 @@ class Lane:
         # From here on `_settle` gives the turn back, also if we are cancelled.
         return await waiter
 
+    def start(self) -> None:
+        """Allow connecting."""
+        self._closed = False
+
     def close(self) -> None:
         """Close the connection; a call in flight gets `CommitUnknown`."""
         self._closed = True
@@ -95,7 +99,7 @@ class Lane:
 
     async def _open(self) -> None:
         if self._is_closed():
-            raise StoreUnavailable(f"{self._url.masked}: the store is closed")
+            raise StoreUnavailable(f"{self._url.masked}: the store is not open")
         if self._backoff_s:
             await asyncio.sleep(self._backoff_s)
         try:
@@ -105,7 +109,7 @@ class Lane:
             raise connect_failed(error, self._url) from None
         if self._is_closed():  # meanwhile
             await connection.close()
-            raise StoreUnavailable(f"{self._url.masked}: the store is closed")
+            raise StoreUnavailable(f"{self._url.masked}: the store is not open")
         self._backoff_s = 0.0
         self.birth = max(self.birth + 1, birth)
         self._connection = connection

@@ -1,0 +1,189 @@
+"""Contract: rows of instances, and queries over them."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shardrt.errors import InputInvalid
+from shardrt.store.base import Filter
+from tests.store.hubs import appended, checkpoint, collect, owned, row
+
+if TYPE_CHECKING:
+    from shardrt.store.base import InstanceRow, Store
+    from tests.store.hubs import Stores
+
+
+async def filled(stores: Stores, *rows: InstanceRow, partition: int = 0) -> Store:
+    store = await stores.open()
+    await fill(store, *rows, partition=partition)
+    return store
+
+
+async def fill(store: Store, *rows: InstanceRow, partition: int = 0) -> None:
+    epoch = await owned(store, partition)
+    lsn = await appended(store, epoch, b"record", partition=partition)
+    await store.checkpoint(checkpoint(epoch, lsn, partition=partition, upserts=rows))
+
+
+FULL = row(
+    "Ünïcode 名前 'quoted' \\ % _",
+    version="1.2",
+    status="Completed",
+    completed_at=2**53 + 1,
+    parent_id="parent",
+    tags={"k": "v", "ключ": '"\\'},
+    next_due=-5,
+    active=True,
+    state=bytes(range(256)),
+)
+
+
+async def test_every_column_comes_back_as_it_was(stores: Stores):
+    store = await filled(stores, FULL, row("bare"), row("no tags", tags={}))
+    ids = [FULL.instance_id, "bare", "no tags", "absent", "bare"]
+    rows = await store.load(0, ids)
+    assert sorted(rows, key=str) == sorted([FULL, row("bare"), row("no tags", tags={})], key=str)
+    assert await store.load(0, []) == []
+    assert await store.load(1, ids) == []
+
+
+async def test_an_update_replaces_every_column(stores: Stores):
+    store = await filled(stores, FULL)
+    await fill(store, row(FULL.instance_id))
+    assert await store.load(0, [FULL.instance_id]) == [row(FULL.instance_id)]
+
+
+async def test_active_rows_stream(stores: Stores):
+    rows = [row(f"i{number:03}", active=number % 2 == 0) for number in range(300)]
+    store = await filled(stores, *rows)
+    found = await collect(store.active(0))
+    assert sorted(found, key=lambda each: each.instance_id) == rows[::2]
+    assert await collect(store.active(1)) == []
+
+
+async def test_timers_stream(stores: Stores):
+    rows = [row(f"i{number:04}", next_due=number % 7 or None) for number in range(2500)]
+    store = await filled(stores, *rows)
+    found = await collect(store.due(0))
+    assert sorted(found) == sorted((r.next_due, r.instance_id) for r in rows if r.next_due)
+
+
+async def ids(store: Store, where: Filter) -> list[str]:
+    page = await store.query(where, limit=100)
+    counted = await store.count(where)
+    assert sum(counted.values()) == len(page.rows), "count and query must agree"
+    return [each.instance_id for each in page.rows]
+
+
+MIXED = [
+    row("order-1", status="Running", created_at=10, name="orders", tags={"a": "1", "b": "2"}),
+    row("order-2", status="Failed", created_at=20, completed_at=25, name="orders"),
+    row("Order-3", status="Completed", created_at=30, completed_at=35, tags={"a": "2"}),
+    row("50%_off\\", status="Completed", created_at=40, completed_at=45, tags={"a": "1"}),
+    row("50xyoff", status="Pending", created_at=50, tags={"b": "1", "a": ""}),
+]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (Filter(), [0, 1, 2, 3, 4]),
+        (Filter(status=("Completed",)), [2, 3]),
+        (Filter(status=("Completed", "Failed", "Odd'")), [1, 2, 3]),
+        (Filter(name="orders"), [0, 1]),
+        (Filter(name="order"), []),
+        (Filter(id_prefix="order"), [0, 1]),
+        (Filter(id_prefix=""), [0, 1, 2, 3, 4]),
+        (Filter(id_prefix="50%"), [3]),
+        (Filter(id_prefix="50%_off\\"), [3]),
+        (Filter(id_prefix="50_"), []),
+        (Filter(created_from=20, created_to=40), [1, 2]),
+        (Filter(completed_from=35), [2, 3]),
+        (Filter(completed_to=35), [1]),
+        (Filter(tags={}), [0, 1, 2, 3, 4]),
+        (Filter(tags={"a": "1"}), [0, 3]),
+        (Filter(tags={"a": "1", "b": "2"}), [0]),
+        (Filter(tags={"a": ""}), [4]),
+        (Filter(tags={"c": "1"}), []),
+        (Filter(status=("Running",), name="orders", id_prefix="o", tags={"b": "2"}), [0]),
+        (Filter(name="'; DROP TABLE instances; --"), []),
+    ],
+    ids=str,
+)
+async def test_a_filter_joins_its_conditions(stores: Stores, where: Filter, expected: list[int]):
+    store = await filled(stores, *MIXED)
+    assert await ids(store, where) == [MIXED[each].instance_id for each in expected]
+
+
+async def test_counts_are_per_status(stores: Stores):
+    store = await filled(stores, *MIXED)
+    await fill(store, row("elsewhere"), partition=1)
+    assert await store.count(Filter()) == {
+        "Running": 2, "Failed": 1, "Completed": 2, "Pending": 1,
+    }  # fmt: skip
+
+
+async def test_a_list_spans_partitions_in_order_of_creation(stores: Stores):
+    store = await filled(stores, row("b", created_at=1), row("d", created_at=3))
+    await fill(store, row("c", created_at=2), row("a", created_at=1), partition=1)
+    assert await ids(store, Filter()) == ["a", "b", "c", "d"]
+
+
+async def test_ids_are_ordered_by_their_bytes(stores: Stores):
+    names = ["a", "B", "_", "é", "-", "Z", "z", "名"]
+    store = await filled(stores, *(row(each) for each in names))
+    assert await ids(store, Filter()) == sorted(names)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 7, 100])
+async def test_pages_make_up_the_list(stores: Stores, limit: int):
+    rows = [row(f"i{number}", created_at=number // 3) for number in range(7)]
+    store = await filled(stores, *rows)
+    found: list[InstanceRow] = []
+    token = None
+    for _ in range(8):
+        page = await store.query(Filter(id_prefix="i"), limit=limit, token=token)
+        found += page.rows
+        token = page.token
+        if token is None:
+            break
+        assert len(page.rows) == limit
+    assert found == rows
+
+
+async def test_a_page_goes_on_behind_its_last_row_whatever_happened(stores: Stores):
+    store = await filled(stores, *(row(each) for each in "bdf"))
+    page = await store.query(Filter(), limit=2)
+    epoch = await owned(store)
+    _, lsn = await store.position(0)
+    await store.checkpoint(checkpoint(epoch, lsn, upserts=[row("a"), row("e")], deletes=["d"]))
+    rest = await store.query(Filter(), limit=10, token=page.token)
+    assert [each.instance_id for each in rest.rows] == ["e", "f"]
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "garbage",
+        "ünïcode",
+        "AAAA",
+        base64.b64encode(b"{}").decode(),
+        base64.b64encode(b'["x","y"]').decode(),
+        base64.b64encode(b'[1,"a","b"]').decode(),
+        base64.b64encode(b'[99999999999999999999,"a"]').decode(),
+    ],
+)
+async def test_a_broken_token_is_refused(stores: Stores, token: str):
+    store = await stores.open()
+    with pytest.raises(InputInvalid, match="page token"):
+        await store.query(Filter(), limit=5, token=token)
+
+
+async def test_a_page_has_at_least_one_row(stores: Stores):
+    store = await stores.open()
+    with pytest.raises(InputInvalid, match="limit"):
+        await store.query(Filter(), limit=0)
