@@ -25,11 +25,6 @@ from shardrt.orchestration.definitions import (
     Mode,
     OrchestratorDefinition,
 )
-    DEFINITION,
-    ActivityDefinition,
-    Mode,
-    OrchestratorDefinition,
-)
 from shardrt.orchestration.retry import Duration, RetryPolicy, microseconds
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
