@@ -1,0 +1,20 @@
+"""Clients: start, query and signal orchestrations from anywhere."""
+
+from shardrt.client.client import Client
+from shardrt.client.handle import OrchestrationHandle
+from shardrt.client.starting import StartRequest
+from shardrt.client.sync import SyncClient, SyncOrchestrationHandle
+from shardrt.client.views import HistoryEvent, OrchestrationStatus
+from shardrt.core.history import Failure, Status
+
+__all__ = [
+    "Client",
+    "Failure",
+    "HistoryEvent",
+    "OrchestrationHandle",
+    "OrchestrationStatus",
+    "StartRequest",
+    "Status",
+    "SyncClient",
+    "SyncOrchestrationHandle",
+]

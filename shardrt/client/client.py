@@ -1,0 +1,346 @@
+"""The async client: start, query and signal orchestrations from anywhere."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from shardrt.client.dialing import in_process, over_websocket
+from shardrt.client.filters import SnapshotPages, filter_of
+from shardrt.client.handle import OrchestrationHandle
+from shardrt.client.session import Session, decode_result
+from shardrt.client.starting import (
+    OnConflict,
+    Orchestrator,
+    StartRequest,
+    check_instance_id,
+    encode_payload,
+    result_codec_of,
+    start_of,
+)
+from shardrt.client.views import HistoryEvent, OrchestrationStatus, history_of, status_of
+from shardrt.core import requests
+from shardrt.core.history import FINAL, Status
+from shardrt.errors import ConfigInvalid, InstanceNotFinished, InstanceNotFound
+from shardrt.links.admin import Cluster, CountInstances
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import AsyncIterator, Iterable, Sequence
+    from datetime import datetime, timedelta
+    from types import TracebackType
+
+    from msgspec import Raw
+
+    from shardrt.core.requests import Request, Snapshot
+    from shardrt.links.admin import Question
+    from shardrt.links.base import Accept
+    from shardrt.links.messages import Welcome
+
+START_WINDOW = 4096
+"""How many starts of one `start_many` are under way at a time."""
+
+PURGE_WINDOW = 256
+PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
+"""Until a host has said what it takes."""
+
+NAME_CHARS_MAX = 1024
+
+
+class Client:
+    """Talks to a hub through any of its hosts. Get one from `Client.connect`; close it.
+
+    Every call may raise what the host refuses it with (see `shardrt.errors`), and
+    `ConnectionLost` if no host could be reached within `call_timeout_s`. A call that was
+    answered is durable. Calls are pipelined: thousands may be under way, and those made in
+    one turn of the loop travel together.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str | Sequence[str],
+        *,
+        token: str | None = None,
+        connect_timeout_s: float = 0.0,
+        call_timeout_s: float = 60.0,
+        retry_overloaded: bool = True,
+    ) -> Self:
+        """Connect to a host.
+
+        Args:
+            url: of a host, or of several hosts of one hub, which are tried in turn:
+                http(s):// or ws(s)://.
+            token: if the host asks for one.
+            connect_timeout_s: how long to keep trying if there is no host yet.
+            call_timeout_s: how long a call may take altogether, reconnecting and retrying
+                included, before it fails with `ConnectionLost`. Waiting for results has no
+                limit but the caller's.
+            retry_overloaded: whether calls that are refused as `Overloaded` are tried again
+                until then.
+
+        Raises:
+            ConfigInvalid: `url` is none.
+            ConnectionLost: the host cannot be reached.
+            Unauthorized: the host does not take the token.
+        """
+        urls = [url] if isinstance(url, str) else list(url)
+        if not urls:
+            raise ConfigInvalid("give at least one URL")
+        dial = over_websocket(urls, token)
+        session = Session(dial, call_timeout_s=call_timeout_s, retry_overloaded=retry_overloaded)
+        await session.open(connect_timeout_s)
+        return cls(session)
+
+    @classmethod
+    async def connect_in_process(
+        cls, accept: Accept, welcome: Welcome, *, call_timeout_s: float = 60.0
+    ) -> Self:
+        """Connect to a shard in this event loop; see `dialing.in_process`."""
+        session = Session(in_process(accept, welcome), call_timeout_s=call_timeout_s)
+        await session.open()
+        return cls(session)
+
+    async def close(self) -> None:
+        """End the connection; calls under way fail with `ConnectionLost`."""
+        await self._session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # -- starting -------------------------------------------------------------------------------
+
+    async def start(  # noqa: PLR0913 - one per property of an instance
+        self,
+        orchestrator: Orchestrator,
+        input: Any = None,  # noqa: A002 - as the public interface calls it
+        *,
+        instance_id: str | None = None,
+        start_at: datetime | timedelta | None = None,
+        on_conflict: OnConflict = "fail",
+        tags: dict[str, str] | None = None,
+        version: str | None = None,
+    ) -> OrchestrationHandle:
+        """Start an instance; when this returns it is durable.
+
+        Args:
+            orchestrator: the registered function, or its name. With the function,
+                `result()` decodes to the annotated type.
+            input: any value with a JSON form.
+            instance_id: default: a new uuid4 as 32 hex digits.
+            start_at: not before this time; default: now. Naive times are UTC.
+            on_conflict: if the id exists: ``fail`` (`InstanceExists`), ``return`` the one
+                that is there, or ``restart`` it if it has ended.
+            tags: to find it by in `list`.
+            version: of the orchestrator; default: the function's, else the host's latest.
+        """
+        wanted = StartRequest(
+            orchestrator, input, instance_id, start_at, on_conflict, tags, version
+        )
+        started, request = self._submit_start(wanted)
+        return self._handle(wanted, decode_result(request, await started))
+
+    async def start_many(self, wanted: Iterable[StartRequest]) -> list[OrchestrationHandle]:
+        """Start many instances, pipelined; return their handles in order.
+
+        The first refusal is raised, after those under way are answered; instances before and
+        after it may have been started.
+        """
+        handles: list[OrchestrationHandle] = []
+        under_way: deque[tuple[StartRequest, Future[Raw], Request]] = deque()
+        refused: Exception | None = None
+        remaining = iter(wanted)
+        while True:
+            one = None if refused else next(remaining, None)
+            if one is not None:
+                under_way.append((one, *self._submit_start(one)))
+            if not under_way:
+                break
+            if one is None or len(under_way) >= START_WINDOW:
+                first, started, request = under_way.popleft()
+                try:
+                    handles.append(self._handle(first, decode_result(request, await started)))
+                except Exception as error:  # noqa: BLE001 - raised below
+                    refused = refused or error
+        if refused is not None:
+            raise refused
+        return handles
+
+    def handle(self, instance_id: str, orchestrator: Orchestrator = "") -> OrchestrationHandle:
+        """Return a handle of an instance that was started elsewhere; asks nobody.
+
+        Args:
+            instance_id: of the instance, which need not exist.
+            orchestrator: its function, if `result()` shall decode to the annotated type.
+        """
+        codec = result_codec_of(orchestrator)
+        return OrchestrationHandle(self, check_instance_id(instance_id), codec)
+
+    # -- one instance ---------------------------------------------------------------------------
+
+    async def get(self, instance_id: str, *, history: bool = False) -> OrchestrationStatus | None:
+        """Return how an instance stands, with its history if wanted; None: there is none."""
+        snapshot: Any = await self.call(instance_id, requests.Get())
+        if snapshot is None:
+            return None
+        return status_of(snapshot, await self.history(instance_id) if history else None)
+
+    async def history(self, instance_id: str) -> list[HistoryEvent]:
+        """Return the history of the current execution.
+
+        Raises:
+            InstanceNotFound: there is no such instance.
+        """
+        encoded: Any = await self.call(instance_id, requests.GetHistory())
+        if encoded is None:
+            raise InstanceNotFound(f"no instance {instance_id!r}")
+        return history_of(encoded)
+
+    async def raise_event(self, instance_id: str, name: str, data: Any = None) -> None:
+        """Deliver an external event; it is kept until the instance takes it.
+
+        Raises:
+            InstanceNotFound: there is no such instance.
+            InstanceFinished: it has ended.
+        """
+        payload = encode_payload(data, "event data", self._payload_bytes_max())
+        await self.call(instance_id, requests.Raise(name, payload))
+
+    async def terminate(
+        self, instance_id: str, reason: str = "", *, recursive: bool = True
+    ) -> None:
+        """End an instance from outside, with its children if `recursive`."""
+        await self.call(instance_id, requests.Terminate(reason, recursive))
+
+    async def suspend(self, instance_id: str, reason: str = "") -> None:
+        """Pause an instance; what arrives meanwhile is kept."""
+        await self.call(instance_id, requests.Suspend(reason))
+
+    async def resume(self, instance_id: str, reason: str = "") -> None:
+        """Let a suspended instance go on."""
+        await self.call(instance_id, requests.Resume(reason))
+
+    async def rewind(self, instance_id: str, reason: str = "") -> None:
+        """Run again what failed in a failed instance; what succeeded is kept."""
+        await self.call(instance_id, requests.Rewind(reason))
+
+    async def restart(self, instance_id: str) -> OrchestrationHandle:
+        """Start an instance that has ended anew, with its name and input."""
+        await self.call(instance_id, requests.Restart())
+        return OrchestrationHandle(self, instance_id)
+
+    async def purge(self, instance_id: str) -> int:
+        """Delete an instance that has ended, and its history; return how many were deleted.
+
+        Raises:
+            InstanceNotFinished: it is still open.
+        """
+        purged: Any = await self.call(instance_id, requests.Purge())
+        return int(purged.count)
+
+    async def wait_for_end(self, instance_id: str) -> Snapshot:
+        """Wait until an instance has ended, however it ends."""
+        return await self._session.wait(check_instance_id(instance_id))
+
+    # -- many instances -------------------------------------------------------------------------
+
+    async def list(  # noqa: PLR0913 - one per condition
+        self,
+        *,
+        status: Status | str | Sequence[Status | str] | None = None,
+        name: str | None = None,
+        id_prefix: str | None = None,
+        created_from: datetime | None = None,
+        created_to: datetime | None = None,
+        tags: dict[str, str] | None = None,
+        page_size: int = 100,
+    ) -> AsyncIterator[OrchestrationStatus]:
+        """Iterate over instances, oldest first; conditions are joined by AND.
+
+        The answer comes from the read model, which lags behind by a checkpoint interval (a
+        second). Ranges are half-open: `created_from` is included, `created_to` is not.
+        """
+        where = filter_of(
+            status=status,
+            name=name,
+            id_prefix=id_prefix,
+            created_from=created_from,
+            created_to=created_to,
+            tags=tags,
+        )
+        async for page in SnapshotPages(self._session, where, page_size):
+            for snapshot in page:
+                yield status_of(snapshot)
+
+    async def count(self, **conditions: Any) -> dict[str, int]:
+        """Return how many instances there are per status, under the conditions of `list`."""
+        question = CountInstances(filter_of(**conditions))
+        counts: dict[str, int] = msgspec.json.decode(await self.ask(question))
+        return counts
+
+    async def purge_where(
+        self,
+        *,
+        status: Status | str | Sequence[Status | str] | None = None,
+        completed_to: datetime | None = None,
+        **conditions: Any,
+    ) -> int:
+        """Delete instances that have ended and fulfil the conditions; return how many.
+
+        Args:
+            status: which ends; default: all four.
+            completed_to: only those that ended before.
+            **conditions: further ones, as for `list`.
+        """
+        where = filter_of(status=status or sorted(FINAL), completed_to=completed_to, **conditions)
+        purged = 0
+        async for page in SnapshotPages(self._session, where, PURGE_WINDOW):
+            under_way = [
+                self._session.submit(snapshot.instance_id, requests.Purge()) for snapshot in page
+            ]
+            for result in under_way:
+                try:
+                    answer: Any = decode_result(requests.Purge(), await result)
+                    purged += answer.count
+                except (InstanceNotFound, InstanceNotFinished):
+                    continue  # the read model lags: purged or restarted meanwhile
+        return purged
+
+    async def cluster(self) -> dict[str, Any]:
+        """Return what the host knows of hosts, shards and partitions."""
+        view: dict[str, Any] = msgspec.json.decode(await self.ask(Cluster()))
+        return view
+
+    # -- for layers above -----------------------------------------------------------------------
+
+    async def call(self, instance_id: str, request: Request) -> requests.Result | None:
+        """Send a request to the owner of an instance and return its decoded result."""
+        return await self._session.call(check_instance_id(instance_id), request)
+
+    async def ask(self, question: Question) -> Raw:
+        """Ask about the hub or host; return the answer's JSON."""
+        return await self._session.ask(question)
+
+    def _payload_bytes_max(self) -> int:
+        welcome = self._session.welcome
+        return PAYLOAD_BYTES_MAX if welcome is None else welcome.payload_bytes_max
+
+    def _submit_start(self, wanted: StartRequest) -> tuple[Future[Raw], Request]:
+        instance_id, request = start_of(wanted, self._payload_bytes_max())
+        return self._session.submit(instance_id, request), request
+
+    def _handle(self, wanted: StartRequest, started: Any) -> OrchestrationHandle:
+        return OrchestrationHandle(self, started.instance_id, result_codec_of(wanted.orchestrator))

@@ -1,0 +1,355 @@
+"""A session: numbered requests, kept until they are answered, over links that may break.
+
+Every request has a number within the session, and an owner that has applied (session, number)
+answers a repetition without applying it again. So whatever happens to a link, the session
+sends what is unanswered once more over the next one, and the outcome is as if it had been
+sent once. `low`, the lowest number still open, tells owners what they may forget; reads do
+not count, since nobody remembers them.
+
+What is sent in one turn of the loop travels together. Nothing here is awaited per request but
+its future.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from shardrt.client.refusals import exception_of
+from shardrt.client.wire import TypedAsk, TypedCall
+from shardrt.core import requests
+from shardrt.errors import (
+    ConnectionLost,
+    Overloaded,
+    PartitionUnavailable,
+    ShardrtError,
+    Unauthorized,
+)
+from shardrt.links.backoff import Backoff
+from shardrt.links.base import Link, LinkHandler
+from shardrt.links.messages import Answer, Welcome
+
+if TYPE_CHECKING:
+    from shardrt.core.requests import Refusal, Request
+    from shardrt.links.admin import Question
+
+logger = logging.getLogger(__name__)
+
+Dial: TypeAlias = Callable[[str, LinkHandler], Awaitable[tuple[Link, Welcome]]]
+"""Opens a link for a session id, on which this handler is told about answers and the end."""
+
+SWEEP_S = 0.25
+"""How often deadlines are looked at."""
+
+CLOSE_S = 2.0
+"""How long `close` waits for what was sent to leave."""
+
+RETRY_S = 0.05
+"""The first pause before a refused request is sent again; it doubles up to a second."""
+
+_READS = (requests.Get, requests.GetHistory, requests.Wait)
+
+_decode_started = msgspec.json.Decoder(requests.Started).decode
+_decode_snapshot = msgspec.json.Decoder(requests.Snapshot | None).decode
+_decode_purged = msgspec.json.Decoder(requests.Purged).decode
+_DONE = requests.Done()
+
+
+class Pending:
+    """A request without an answer so far."""
+
+    __slots__ = ("attempts", "deadline", "future", "instance_id", "refusal", "request", "seq")
+
+    def __init__(self, seq: int, instance_id: str, request: Any, deadline: float | None) -> None:
+        self.seq = seq
+        self.instance_id = instance_id
+        self.request = request
+        """A `Request`, or a `Question` (then `instance_id` is empty)."""
+        self.deadline = deadline
+        """Loop time; None: waits for ever."""
+        self.future: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
+        self.attempts = 0
+        """How often it was sent."""
+        self.refusal: Refusal | None = None
+        """Why it was refused last, although it may be tried again."""
+
+
+class Session:
+    """Asks owners of instances, through one link at a time. See the module's text."""
+
+    def __init__(
+        self, dial: Dial, *, call_timeout_s: float = 60.0, retry_overloaded: bool = True
+    ) -> None:
+        self.id = uuid.uuid4().hex
+        self.welcome: Welcome | None = None
+        """What the host said last about itself."""
+        self._dial = dial
+        self._call_timeout_s = call_timeout_s
+        self._retry_overloaded = retry_overloaded
+        self._link: Link | None = None
+        self._ended = asyncio.Event()
+        """Set when the current link has ended."""
+        self._trouble = "not connected"
+        self._seq = 0
+        self._calls: dict[int, Pending] = {}
+        """Unanswered requests that have a deadline."""
+        self._waits: dict[int, Pending] = {}
+        """Unanswered requests that have none."""
+        self._writes: deque[int] = deque()
+        """Numbers of requests that count for `low`, ascending; answered ones are skipped."""
+        self._waits_by_instance: dict[str, Pending] = {}
+        self._refused: list[Pending] = []
+        """To be sent again soon; each also is in `_calls` or `_waits`."""
+        self._loop = asyncio.get_running_loop()
+        self._keeper: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def open(self, within_s: float = 0.0) -> None:
+        """Connect, trying for so long; from then on stay connected until `close`.
+
+        Raises:
+            ConnectionLost: the host cannot be reached.
+            Unauthorized: the host does not take the token.
+        """
+        deadline = self._loop.time() + within_s
+        backoff = Backoff()
+        while True:
+            try:
+                await self._connect()
+                break
+            except ConnectionLost:
+                if self._loop.time() >= deadline:
+                    raise
+                await asyncio.sleep(backoff.next_s())
+        self._sweep()
+        # Not of a task group: it lives from `open` to `close`, which may be called by
+        # different tasks. `close` awaits it.
+        self._keeper = asyncio.create_task(self._keep_connected())
+
+    async def close(self) -> None:
+        """End the link; what is unanswered fails with `ConnectionLost`."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._link is not None:
+            self._link.close()
+            with contextlib.suppress(TimeoutError):  # of a host that does not read any more
+                async with asyncio.timeout(CLOSE_S):
+                    await self._ended.wait()
+        self._fail_all(ConnectionLost("the client was closed"))
+
+    @property
+    def is_connected(self) -> bool:
+        return self._link is not None
+
+    # -- asking ---------------------------------------------------------------------------------
+
+    def submit(
+        self, instance_id: str, request: Request | Question, timeout_s: float | None = None
+    ) -> asyncio.Future[Raw]:
+        """Send a request soon; return the future of its encoded result."""
+        if self._closed:
+            raise ConnectionLost("the client was closed")
+        self._seq = seq = self._seq + 1
+        deadline = self._loop.time() + (timeout_s or self._call_timeout_s)
+        pending = Pending(seq, instance_id, request, deadline)
+        self._calls[seq] = pending
+        if instance_id and type(request) not in _READS:
+            self._writes.append(seq)
+        if self._link is not None:
+            self._send(pending)
+        return pending.future
+
+    async def wait(self, instance_id: str) -> requests.Snapshot:
+        """Wait until an instance has ended; cancelling it is free.
+
+        All who wait for one instance share a request, which is kept when nobody is left: the
+        protocol has no way to take it back, and the next to ask finds it under way.
+        """
+        pending = self._waits_by_instance.get(instance_id)
+        if pending is None or pending.future.done():
+            pending = self._submit_wait(instance_id)
+        result = _decode_snapshot(await asyncio.shield(pending.future))
+        assert result is not None, "a wait is answered with a snapshot"
+        return result
+
+    async def call(self, instance_id: str, request: Request) -> requests.Result | None:
+        """Ask the owner of an instance, and return the decoded result.
+
+        `Get` and `GetHistory` return None if there is no such instance.
+        """
+        if type(request) is requests.Wait:
+            return await self.wait(instance_id)
+        return decode_result(request, await self.submit(instance_id, request))
+
+    async def ask(self, question: Question) -> Raw:
+        """Ask about the hub or host; return the answer's JSON."""
+        return await self.submit("", question)
+
+    def _submit_wait(self, instance_id: str) -> Pending:
+        if self._closed:
+            raise ConnectionLost("the client was closed")
+        self._seq = seq = self._seq + 1
+        pending = Pending(seq, instance_id, requests.Wait(), None)
+        # Its waiters may all have gone when it fails.
+        pending.future.add_done_callback(lambda f: f.cancelled() or f.exception())
+        self._waits[seq] = pending
+        self._waits_by_instance[instance_id] = pending
+        if self._link is not None:
+            self._send(pending)
+        return pending
+
+    def _send(self, pending: Pending) -> None:
+        assert self._link is not None
+        request = pending.request
+        if pending.attempts and type(request) is requests.Start and request.fresh:
+            pending.request = request = msgspec.structs.replace(request, fresh=False)
+        pending.attempts += 1
+        message = (
+            TypedCall(pending.seq, self._low(), pending.instance_id, request)
+            if pending.instance_id
+            else TypedAsk(pending.seq, request)
+        )
+        self._link.send(message)
+
+    def _low(self) -> int:
+        writes, calls = self._writes, self._calls
+        while writes and writes[0] not in calls:
+            writes.popleft()
+        return writes[0] if writes else self._seq + 1
+
+    # -- LinkHandler ----------------------------------------------------------------------------
+
+    def on_messages(self, messages: list[Any]) -> None:
+        """Take answers."""
+        calls = self._calls
+        for answer in messages:
+            if type(answer) is not Answer:
+                continue
+            seq = answer.seq
+            pending = calls.get(seq) or self._waits.get(seq)
+            if pending is None:
+                continue
+            if answer.refusal is None:
+                self._forget(pending)
+                if not pending.future.done():
+                    pending.future.set_result(answer.result)
+            else:
+                self._on_refusal(pending, answer.refusal)
+
+    def on_closed(self) -> None:
+        """Learn that the link has ended."""
+        self._link = None
+        self._trouble = "the link to the host broke"
+        self._ended.set()
+
+    def _on_refusal(self, pending: Pending, refusal: Refusal) -> None:
+        passing = refusal.code == PartitionUnavailable.code or (
+            refusal.code == Overloaded.code and self._retry_overloaded
+        )
+        if not passing:
+            self._fail(pending, exception_of(refusal))
+            return
+        pending.refusal = refusal
+        self._refused.append(pending)
+        if len(self._refused) == 1:
+            pause_s = min(1.0, RETRY_S * 2.0 ** (pending.attempts - 1))
+            self._loop.call_later(max(pause_s, refusal.retry_after_s or 0), self._resend_refused)
+
+    def _resend_refused(self) -> None:
+        refused, self._refused = self._refused, []
+        if self._link is None:
+            return  # all of them go out with the next link
+        for pending in refused:
+            if not pending.future.done():
+                self._send(pending)
+            else:
+                self._forget(pending)
+
+    # -- the link -------------------------------------------------------------------------------
+
+    async def _connect(self) -> None:
+        self._ended.clear()
+        link, self.welcome = await self._dial(self.id, self)
+        if not link.is_open:
+            raise ConnectionLost("the host hung up at once")
+        self._link = link
+        self._refused = []
+        for pending in [*self._calls.values(), *self._waits.values()]:
+            if pending.future.done():
+                self._forget(pending)
+            else:
+                self._send(pending)
+
+    async def _keep_connected(self) -> None:
+        backoff = Backoff()
+        while True:
+            if self._link is not None:
+                await self._ended.wait()
+            await asyncio.sleep(backoff.next_s())
+            try:
+                await self._connect()
+                backoff.reset()
+            except Unauthorized as error:
+                self._fail_all(error)
+            except ShardrtError as error:
+                self._trouble = str(error)
+            except Exception:
+                logger.exception("cannot connect")
+
+    # -- the end of requests --------------------------------------------------------------------
+
+    def _forget(self, pending: Pending) -> None:
+        if self._calls.pop(pending.seq, None) is None:
+            self._waits.pop(pending.seq, None)
+            if self._waits_by_instance.get(pending.instance_id) is pending:
+                del self._waits_by_instance[pending.instance_id]
+
+    def _fail(self, pending: Pending, error: ShardrtError) -> None:
+        self._forget(pending)
+        if not pending.future.done():
+            pending.future.set_exception(error)
+
+    def _fail_all(self, error: ShardrtError) -> None:
+        for pending in [*self._calls.values(), *self._waits.values()]:
+            self._fail(pending, error)
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for pending in list(self._calls.values()):
+            if pending.deadline is not None and pending.deadline <= now:
+                self._fail(pending, self._reason_of_no_answer(pending))
+        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def _reason_of_no_answer(self, pending: Pending) -> ShardrtError:
+        if self._link is None:
+            return ConnectionLost(self._trouble)
+        if pending.refusal is not None:
+            return exception_of(pending.refusal)
+        return ConnectionLost("the host did not answer in time")
+
+
+def decode_result(request: Request, result: Raw) -> requests.Result | None:
+    """Return the result of a request as the type that belongs to it."""
+    match request:
+        case requests.Start() | requests.Restart():
+            return _decode_started(result)
+        case requests.Get() | requests.Wait():
+            return _decode_snapshot(result)
+        case requests.Purge():
+            return _decode_purged(result)
+        case requests.GetHistory():
+            return None if bytes(result) == b"null" else result
+    return _DONE
