@@ -17,16 +17,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from shardrt.core.history import Failure
-from shardrt.errors import ActivityNotRegistered
+from shardrt.errors import ActivityNotRegistered, PayloadTooLarge
 from shardrt.orchestration import payload
 from shardrt.orchestration.activity import ActivityContext
 from shardrt.orchestration.failure import failure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from msgspec import Raw
 
+    from shardrt.config import Settings
     from shardrt.core.effects import CancelActivity, RunActivity
     from shardrt.orchestration.app import App
     from shardrt.orchestration.definitions import ActivityDefinition
@@ -81,12 +80,11 @@ class _Running:
 class ActivityPool:
     """All activities of a shard."""
 
-    def __init__(
-        self, app: App, *, concurrency_max: int, threads_max: int, host_id: str, shard: int
-    ) -> None:
+    def __init__(self, app: App, settings: Settings, *, host_id: str, shard: int) -> None:
         self._app = app
-        self._concurrency_max = concurrency_max
-        self._threads_max = threads_max
+        self._concurrency_max = settings.shard.activity_concurrency_max
+        self._threads_max = settings.shard.activity_threads_max
+        self._payload_bytes_max = settings.limits.payload_bytes_max
         self._host_id = host_id
         self._shard = shard
         self._threads: ThreadPoolExecutor | None = None
@@ -96,7 +94,6 @@ class ActivityPool:
         self._line: deque[Attempt] = deque()
         self._names: dict[str, int] = {}
         """Running attempts of activities that have a bound of their own."""
-        self._idle: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return len(self._running) + len(self._line)
@@ -184,7 +181,7 @@ class ActivityPool:
             else:
                 async with asyncio.timeout(run.timeout / 1e6):
                     value = await call
-            outcome = payload.encode(value, f"result of {run.name!r}")
+            outcome = self._encode(value, run)
         except asyncio.CancelledError:
             if running.control.cancelled:
                 self._ended(running, activity, None)
@@ -202,7 +199,7 @@ class ActivityPool:
         def body() -> Raw | Failure:
             try:
                 value = activity.binding.call(self._context(run, running.control), run.input)
-                return payload.encode(value, f"result of {run.name!r}")
+                return self._encode(value, run)
             except Exception as error:  # noqa: BLE001 - what users raise is data
                 return failure_of(error)
 
@@ -218,6 +215,14 @@ class ActivityPool:
             outcome = Failure(type="TimeoutError", message=f"did not end within {seconds:g} s")
         finally:
             self._ended(running, activity, outcome)
+
+    def _encode(self, value: object, run: RunActivity) -> Raw:
+        what = f"result of activity {run.name!r}"
+        encoded = payload.encode(value, what)
+        if len(memoryview(encoded)) > self._payload_bytes_max:
+            size = len(memoryview(encoded))
+            raise PayloadTooLarge(f"{what} has {size} bytes, more than {self._payload_bytes_max}")
+        return encoded
 
     def _context(self, run: RunActivity, control: _Control) -> ActivityContext:
         return ActivityContext(

@@ -24,20 +24,31 @@ class Intake:
     def __init__(self, settings: Settings, app: App, shard: Shard) -> None:
         self._limits = settings.limits
         self._in_flight_max = settings.shard.requests_in_flight_max
-        self._resident_bytes_max = settings.shard.resident_bytes_max
+        self._bytes_in_flight_max = settings.shard.journal_buffer_bytes_max
         self._app = app
         self._shard = shard
 
     def check(self, call: Forward) -> r.Refusal | None:
         """Return why the request is refused, or None."""
+        return self._check_room() or self._check_request(call)
+
+    def _check_room(self) -> r.Refusal | None:
         if self._shard.requests_in_flight >= self._in_flight_max:
             message = f"{self._shard.requests_in_flight} requests are in flight"
             return r.Refusal("Overloaded", message, RETRY_AFTER_S)
+        if self._shard.bytes_in_flight >= self._bytes_in_flight_max:
+            message = f"requests with {self._shard.bytes_in_flight} bytes are in flight"
+            return r.Refusal("Overloaded", message, RETRY_AFTER_S)
+        return None
+
+    def _check_request(self, call: Forward) -> r.Refusal | None:
         if len(call.instance_id) > self._limits.instance_id_chars_max or not call.instance_id:
             message = f"an instance id has 1 to {self._limits.instance_id_chars_max} characters"
             return r.Refusal("InputInvalid", message)
         request = call.request
         if isinstance(request, r.Start):
+            if self._shard.is_crowded:
+                return r.Refusal("Overloaded", "memory is full of busy instances", RETRY_AFTER_S)
             return self._check_start(request)
         if isinstance(request, r.Raise):
             return self._check_payload(request.data, "event data")
@@ -55,7 +66,7 @@ class Intake:
         return self._check_payload(start.input, "input")
 
     def _check_payload(self, payload: Raw, what: str) -> r.Refusal | None:
-        size = len(bytes(payload))
+        size = len(memoryview(payload))
         if size > self._limits.payload_bytes_max:
             message = f"{what} has {size} bytes, more than {self._limits.payload_bytes_max}"
             return r.Refusal("PayloadTooLarge", message)

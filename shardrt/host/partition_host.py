@@ -54,6 +54,16 @@ class To(NamedTuple):
     seq: int
     answer: Answering
     counted: bool
+    bytes: int
+
+
+def payload_bytes(request: r.Request) -> int:
+    """Return the size of what a request brings."""
+    if isinstance(request, r.Start):
+        return len(memoryview(request.input))
+    if isinstance(request, r.Raise):
+        return len(memoryview(request.data))
+    return 0
 
 
 class Surroundings(Protocol):
@@ -65,6 +75,7 @@ class Surroundings(Protocol):
     pool: ActivityPool
     turns: Turns
     requests_in_flight: int
+    bytes_in_flight: int
 
     def wake(self, host: PartitionHost, *, work: bool = True) -> None:
         """Run the partition's turns soon, and commit what it has written."""
@@ -126,10 +137,10 @@ class PartitionHost:
     def submit(self, call: Forward, answer: Answering) -> None:
         """Take a client's request. The answer may come before this returns, or much later."""
         request = call.request
-        counted = not isinstance(request, r.Wait)
-        if counted:
+        to = To(call.seq, answer, not isinstance(request, r.Wait), payload_bytes(request))
+        if to.counted:
             self.shard.requests_in_flight += 1
-        to = To(call.seq, answer, counted)
+            self.shard.bytes_in_flight += to.bytes
         instance_id = call.instance_id
         if self.draining:
             self._refuse_moving(to)
@@ -332,15 +343,18 @@ class PartitionHost:
             self._refuse_moving(to)
 
     def _answer(self, to: To, result: r.Result | None) -> None:
-        if to.counted:
-            self.shard.requests_in_flight -= 1
+        self._settled(to)
         encoded = result if isinstance(result, Raw) else Raw(_encode(result))
         to.answer(Answer(to.seq, encoded))
 
     def _refuse(self, to: To, refusal: r.Refusal) -> None:
+        self._settled(to)
+        to.answer(Answer(to.seq, refusal=refusal))
+
+    def _settled(self, to: To) -> None:
         if to.counted:
             self.shard.requests_in_flight -= 1
-        to.answer(Answer(to.seq, refusal=refusal))
+            self.shard.bytes_in_flight -= to.bytes
 
     def _refuse_moving(self, to: To) -> None:
         message = f"partition {self.partition} is moving to another owner"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from shardrt.core import requests as r
 from shardrt.errors import EpochFenced, StoreUnavailable
 from shardrt.host.activity_pool import ActivityPool
-from shardrt.host.checkpointer import Checkpointer
+from shardrt.host.checkpointer import RESIDENT_BYTES, Checkpointer
 from shardrt.host.committer import Committer
 from shardrt.host.intake import Intake
 from shardrt.host.partition_host import Answering, PartitionHost
@@ -44,6 +44,8 @@ TICK_S = 0.5
 ALARM_S_MAX = 60.0
 """Longest sleep towards a timer; clocks are corrected meanwhile."""
 OPEN_BACKOFF_S = 0.5
+CROWDED = 1.5
+"""Idle instances are evicted at the bound; so many times as much means that most are busy."""
 SESSION_US = 3600 * 1_000_000
 """A client that has not been heard of for so long is forgotten."""
 
@@ -68,19 +70,16 @@ class Shard:
         self.clock = clock
         self.network = network
         self.requests_in_flight = 0
+        self.bytes_in_flight = 0
+        self.is_crowded = False
+        """More instances are in memory than should be, and they cannot be evicted."""
         self._owner = owner
         self._partitions = partitions
         self.hosts: dict[int, PartitionHost] = {}
         self._opening: dict[int, tuple[int, asyncio.Task[None]]] = {}
         self._revoking: dict[int, asyncio.Task[None]] = {}
-        self.turns = Turns(Executor(app))
-        self.pool = ActivityPool(
-            app,
-            concurrency_max=settings.shard.activity_concurrency_max,
-            threads_max=settings.shard.activity_threads_max,
-            host_id=name,
-            shard=index,
-        )
+        self.turns = Turns(Executor(app), settings.limits.payload_bytes_max)
+        self.pool = ActivityPool(app, settings, host_id=name, shard=index)
         self.committer = Committer(store, clock)
         self.checkpointer = Checkpointer(
             store,
@@ -100,6 +99,7 @@ class Shard:
             submit=self.submit,
         )
         self._drain_s = settings.host.drain_s
+        self._resident_bytes_max = settings.shard.resident_bytes_max
         self._woken: dict[PartitionHost, None] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0
@@ -311,6 +311,8 @@ class Shard:
         while True:
             await asyncio.sleep(TICK_S)
             before = self.clock.now() - SESSION_US
+            instances = sum(len(host.core.instances) for host in self.hosts.values())
+            self.is_crowded = instances * RESIDENT_BYTES > CROWDED * self._resident_bytes_max
             for host in list(self.hosts.values()):
                 host.lanes.tick()
                 host.core.compact_timers()
@@ -342,6 +344,7 @@ class Shard:
             "evictions": self.checkpointer.evictions,
             "replays": self.turns.replays,
             "activities_running": len(self.pool),
+            "bytes_in_flight": self.bytes_in_flight,
             "requests_in_flight": self.requests_in_flight,
             "purged": self._retention.purged,
             "stale_results": sum(host.core.stale for host in hosts),

@@ -11,10 +11,20 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from shardrt.core.work import Parked, Step, WorkItem
+from shardrt.core.history import (
+    EventSent,
+    Failure,
+    SubOrchestrationInstanceCreated,
+    TaskScheduled,
+)
+from shardrt.core.work import Completed, Continued, Failed, Parked, Step, WorkItem
 from shardrt.errors import ShardrtError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from msgspec import Raw
+
     from shardrt.core.history import HistoryEvent
     from shardrt.host.partition_host import PartitionHost
     from shardrt.orchestration.executor import Executor
@@ -27,8 +37,9 @@ REBUILD_RETRY_S = 1.0
 class Turns:
     """The local executor and what it has in hand."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, payload_bytes_max: int) -> None:
         self.executor = executor
+        self._payload_bytes_max = payload_bytes_max
         self.running = ""
         """Name and instance of the orchestrator whose code is running at this moment."""
         self.replays = 0
@@ -62,7 +73,11 @@ class Turns:
     def _run(self, item: WorkItem, history: list[HistoryEvent] | None) -> Step:
         self.running = f"{item.started.name} {item.instance_id}"
         try:
-            return self.executor.run(item, history)
+            step = self.executor.run(item, history)
+            checked = bounded(step, self._payload_bytes_max)
+            if checked is not step:
+                self.executor.drop(item.instance_id)
+            return checked
         except Exception as error:
             # A bug of ours, not the user's: the instance stays as it is, for all to see.
             logger.exception("instance=%s cannot be run", item.instance_id)
@@ -111,3 +126,29 @@ class Turns:
             and not instance.is_final
             and instance.execution_id == item.execution_id
         )
+
+
+def bounded(step: Step, bytes_max: int) -> Step:
+    """Return the step, or in its place a failed one if it asks for something too large."""
+    for what, payload in payloads_of(step):
+        size = len(memoryview(payload))
+        if size > bytes_max:
+            message = f"{what} has {size} bytes, more than {bytes_max}"
+            failure = Failure(type="PayloadTooLarge", message=message)
+            return Step(step.instance_id, step.execution_id, step.turn, outcome=Failed(failure))
+    return step
+
+
+def payloads_of(step: Step) -> Iterator[tuple[str, Raw]]:
+    """Yield what a step brings, with a name for each."""
+    for action in step.actions:
+        if isinstance(action, (TaskScheduled, SubOrchestrationInstanceCreated)):
+            yield f"input of {action.name!r}", action.input
+        elif isinstance(action, EventSent):
+            yield f"event {action.name!r}", action.data
+    if step.custom_status is not None:
+        yield "custom status", step.custom_status
+    if isinstance(step.outcome, Completed):
+        yield "output", step.outcome.result
+    elif isinstance(step.outcome, Continued):
+        yield "input of the next execution", step.outcome.input
