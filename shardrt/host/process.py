@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
@@ -21,8 +21,9 @@ from shardrt.host.clock import HubClock
 from shardrt.host.imports import import_app
 from shardrt.host.network import UnixNetwork
 from shardrt.host.shard import Shard
+from shardrt.host.visitor import Visitor
 from shardrt.links import control
-from shardrt.links.messages import Acknowledge, Ask, Deliver, Forward, Resend, ToShard
+from shardrt.links.messages import Acknowledge, Deliver, Resend, ToShard
 from shardrt.links.unix import listen_unix
 from shardrt.store.factory import make_store
 
@@ -140,27 +141,6 @@ class ShardProcess:
             counters=self._shard.counters(),
             running=self._shard.running(),
         )
-
-
-class Visitor:
-    """A gateway or another shard, at the other end of a link."""
-
-    def __init__(self, shard: Shard, link: Link) -> None:
-        self._shard = shard
-        self._link = link
-
-    def on_messages(self, messages: list[Any]) -> None:
-        shard, answer = self._shard, self._link.send
-        for message in messages:
-            if isinstance(message, Forward):
-                shard.submit(message, answer)
-            elif isinstance(message, Ask):
-                shard.ask(message, answer)
-            else:
-                shard.receive(message)
-
-    def on_closed(self) -> None:
-        """Answers to it are dropped by the link."""
 
 
 async def serve(parent: Parent, configure: control.Configure) -> None:

@@ -73,11 +73,7 @@ class Turns:
     def _run(self, item: WorkItem, history: list[HistoryEvent] | None) -> Step:
         self.running = f"{item.started.name} {item.instance_id}"
         try:
-            step = self.executor.run(item, history)
-            checked = bounded(step, self._payload_bytes_max)
-            if checked is not step:
-                self.executor.drop(item.instance_id)
-            return checked
+            return self.executor.run(item, history)
         except Exception as error:
             # A bug of ours, not the user's: the instance stays as it is, for all to see.
             logger.exception("instance=%s cannot be run", item.instance_id)
@@ -88,7 +84,8 @@ class Turns:
             self.running = ""
 
     def _finish(self, host: PartitionHost, step: Step) -> None:
-        if not host.core.step(step):
+        checked = bounded(step, self._payload_bytes_max)
+        if not host.core.step(checked) or checked is not step:
             self.executor.drop(step.instance_id)
 
     def _rebuild(self, host: PartitionHost, item: WorkItem) -> None:
