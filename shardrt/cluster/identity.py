@@ -33,6 +33,11 @@ def default_host_id(port: int) -> str:
     return f"{socket.gethostname()}-{port}"
 
 
+def passing_host_id() -> str:
+    """Return the id of a host that has no port to be known by."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
 def is_dead(incarnation: str) -> bool:
     """Return whether that incarnation's process ran on this machine and is gone."""
     parts = incarnation.split(".")

@@ -129,6 +129,10 @@ class Membership:
         self._drained.set()
         await self._gone.wait()
 
+    def hurry(self) -> None:
+        """Drop what `leave` has not drained so far."""
+        self._ownership.fenced()
+
     def look(self) -> None:
         """Look at the hub now: a hint came that something has changed."""
         self._lease.look()

@@ -1,0 +1,183 @@
+"""`Runtime`: a whole host inside any asyncio program.
+
+It takes part in a hub like any other host; see `host.embedded` for what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Self
+
+from shardrt import __version__
+from shardrt.client.client import Client
+from shardrt.cluster.identity import passing_host_id
+from shardrt.config import load
+from shardrt.errors import ConfigInvalid, ShardrtError
+from shardrt.host.child import loop_factory
+from shardrt.host.embedded import EmbeddedHost
+from shardrt.links.messages import PROTOCOL, Welcome
+from shardrt.store.factory import make_store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from types import TracebackType
+
+    from shardrt.orchestration.app import App
+    from shardrt.store.base import Store
+
+logger = logging.getLogger(__name__)
+
+STORE_CONNECTIONS = 4
+"""Two as any shard has, two as a supervisor has."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Runtime:
+    """Runs an app inside this program: ``async with Runtime(app) as rt: …``, or ``rt.run()``.
+
+    It serves once the block is entered, and drains when it is left: activities that run get
+    `host.drain_s` to end; everything else is durable at any time. A runtime can be entered
+    again after it was left.
+
+    Args:
+        app: what to run.
+        store: URL of the hub, or an unopened store.
+        host_id: name of this host in the hub; default: made up.
+        partitions: of a new hub; fixed from then on.
+        settings: more settings by ``section.key``, as in a configuration file.
+
+    Raises:
+        ConfigInvalid: settings make no sense; lists every problem.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        store: str | Store = "memory://",
+        host_id: str | None = None,
+        partitions: int = 32,
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
+        given: dict[str, object] = {"hub.partitions": partitions, "host.host_id": host_id}
+        if isinstance(store, str):
+            given["store.url"] = store
+        self.settings = load(overrides=given | dict(settings or {}))
+        self.host_id = self.settings.host.host_id or passing_host_id()
+        self._app = app
+        self._store = store
+        self._host: EmbeddedHost | None = None
+        self._client: Client | None = None
+
+    async def __aenter__(self) -> Self:
+        """Serve.
+
+        Raises:
+            StoreError: the store is not reachable, or not ours.
+            ConfigInvalid: another running host has this id.
+        """
+        if self._host is not None:
+            raise ConfigInvalid("this runtime is running already")
+        self._host = EmbeddedHost(
+            self.settings, self._app, self._make_store(), host_id=self.host_id, version=__version__
+        )
+        try:
+            await self._host.start()
+        except BaseException:
+            self._host = None
+            raise
+        self._client = await Client.connect_in_process(self._host.accept, self._welcome())
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Drain and end, as leaving the block does. Idempotent."""
+        client, host = self._client, self._host
+        self._client = None
+        try:
+            if host is not None:
+                await host.stop(self.settings.host.drain_s)
+        finally:
+            self._host = None
+            if client is not None:
+                await client.close()
+
+    @property
+    def client(self) -> Client:
+        """A client of this very runtime; there is one while it runs."""
+        if self._client is None:
+            raise ShardrtError("the runtime is not running: use it in `async with`, or call run()")
+        return self._client
+
+    @property
+    def host(self) -> EmbeddedHost:
+        """What runs; there is one while it runs. For gateways and reports."""
+        if self._host is None:
+            raise ShardrtError("the runtime is not running: use it in `async with`, or call run()")
+        return self._host
+
+    def run(self) -> None:
+        """Serve until SIGINT or SIGTERM, then drain. A second signal does not wait."""
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(self._run())
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:  # noqa: ARG002 - ASGI's
+        """Serve as long as an ASGI application lives: ``FastAPI(lifespan=rt.lifespan)``."""
+        async with self:
+            yield
+
+    def asgi(self) -> Any:
+        """Return an ASGI application with the management API, to mount into another one."""
+        # By name: the HTTP layer is above this one, and an embedded host need not have it.
+        return import_module("shardrt.http").embedded(self)
+
+    async def _run(self) -> None:
+        told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, told.set)
+        try:
+            async with self:
+                logger.info("host=%s serves", self.host_id)
+                await _either(told.wait(), self.host.ended())
+                for number in SIGNALS:
+                    loop.add_signal_handler(number, self.host.hurry)
+        finally:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _make_store(self) -> Store:
+        if not isinstance(self._store, str):
+            return self._store
+        settings = self.settings.store
+        return make_store(settings.url, connections=STORE_CONNECTIONS, unsafe=settings.unsafe)
+
+    def _welcome(self) -> Welcome:
+        return Welcome(
+            protocol=PROTOCOL,
+            version=__version__,
+            partitions=self.host.partitions,
+            host_id=self.host_id,
+            payload_bytes_max=self.settings.limits.payload_bytes_max,
+        )
+
+
+async def _either(*awaitables: Any) -> None:
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
