@@ -7,49 +7,17 @@ rather than cope: the partition stops and others go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from shardrt.core import entries as e, history as h, messages as m
-from shardrt.core.effects import CancelActivity, Effect, Reply, RunActivity
-from shardrt.core.ids import derived_id, partition_of
-from shardrt.core.requests import Origin, Snapshot
-from shardrt.core.state import START_TIMER, Child, Instance, Lane, PartitionState, Pending, Session
-from shardrt.core.timers import Timers
+from shardrt.core.ground import Ground
+from shardrt.core.ids import derived_id
+from shardrt.core.state import START_TIMER, Child, Instance, Pending
 from shardrt.core.work import Completed, Continued, Failed, Parked
 
-if TYPE_CHECKING:
-    from msgspec import Raw
 
-_FINAL_OUTCOME = (h.Status.COMPLETED, h.Status.FAILED)
-
-F = TypeVar("F", bound=Callable[..., None])
-
-
-class Transitions:
-    """A partition's state, what is derived from it, and the handlers that change both."""
-
-    def __init__(self, state: PartitionState) -> None:
-        self.state = state
-        self.instances = state.instances
-        self.timers = Timers()
-        self.ready: dict[str, None] = {}
-        """Instances with news whose code has not been called yet, in order."""
-        self.dirty: dict[str, None] = {}
-        """Changed since the last checkpoint was captured."""
-        self.deleted: dict[str, None] = {}
-        """Purged since the last checkpoint was captured."""
-        self.tombstones: dict[str, None] = {}
-        """Purged, while the store may still have them: not to be loaded again."""
-        self.abandoned: list[str] = []
-        """Instances whose resident code is obsolete: ended or replaced from outside."""
-        self.effects: list[Effect] = []
-        self.speculative: list[RunActivity] = []
-        """May start before they are durable."""
-        self.sends: dict[int, None] = {}
-        self.confirms: dict[int, int] = {}
-        self.waiters: dict[str, list[object]] = {}
-        """Who asked to be told when an instance ends. Not durable: clients ask again."""
+class Transitions(Ground):
+    """The handlers, one per kind of entry and of action."""
 
     def apply(self, entry: e.Entry) -> None:
         """Change the state as the entry says."""
@@ -73,43 +41,6 @@ class Transitions:
             instance.timers[START_TIMER] = entry.start_at
             self.timers.add(entry.start_at, entry.instance_id, START_TIMER)
         self._install(instance, entry.at)
-
-    def _install(self, instance: Instance, at: int) -> None:
-        """Put a new instance in, over one of that id that had ended or that has restarted."""
-        old = self.instances.get(instance.instance_id)
-        if old is not None:
-            assert old.is_final, f"{old.instance_id} is replaced but has not ended"
-            # A late repetition of the start of the old one must not replace the new one.
-            self._settle(old.created_by, at)
-            instance.stale_history = True
-            self.abandoned.append(old.instance_id)
-        elif instance.instance_id in self.tombstones:
-            instance.stale_history = True
-            self.deleted.pop(instance.instance_id, None)
-            del self.tombstones[instance.instance_id]
-        self.instances[instance.instance_id] = instance
-        self._begin(instance, at)
-
-    def _begin(self, instance: Instance, at: int) -> None:
-        started = h.ExecutionStarted(
-            at, instance.name, instance.input, instance.version, instance.parent, instance.tags
-        )
-        instance.tail = [started]
-        instance.history_length = 1
-        self._touch(instance, at)
-        self._wake(instance)
-
-    def _touch(self, instance: Instance, at: int) -> None:
-        instance.updated_at = max(instance.updated_at, at)
-        self.dirty[instance.instance_id] = None
-
-    def _wake(self, instance: Instance) -> None:
-        if instance.has_news:
-            self.ready[instance.instance_id] = None
-
-    def _record(self, instance: Instance, *events: h.HistoryEvent) -> None:
-        instance.tail += events
-        instance.history_length += len(events)
 
     def _deleted(self, entry: e.Deleted) -> None:
         instance = self.instances.pop(entry.instance_id)
@@ -165,19 +96,6 @@ class Transitions:
         self._touch(instance, entry.event.at)
         self._wake(instance)
 
-    def _settle(self, origin: Origin | None, at: int) -> None:
-        """Remember that a request was applied, and forget those its client has settled."""
-        if origin is None:
-            return
-        session = self.state.sessions.get(origin.client)
-        if session is None:
-            session = self.state.sessions[origin.client] = Session(at, origin.low, set())
-        session.used_at = max(at, session.used_at)
-        session.applied.add(origin.seq)
-        if origin.low > session.low:
-            session.low = origin.low
-            session.applied = {seq for seq in session.applied if seq >= origin.low}
-
     # -- a turn of the code ------------------------------------------------------------------
 
     def _stepped(self, entry: e.Stepped) -> None:
@@ -213,68 +131,6 @@ class Transitions:
             case Continued():
                 self._continue_as_new(instance, outcome, at)
 
-    def _finish(
-        self,
-        instance: Instance,
-        at: int,
-        status: h.Status,
-        *,
-        output: Raw = h.NULL,
-        failure: h.Failure | None = None,
-    ) -> None:
-        """End an instance. Activities and children still under way end unheard."""
-        instance.status = status
-        instance.output = output
-        instance.failure = failure
-        instance.completed_at = at
-        instance.suspended = False
-        instance.parked = ""
-        self._clear(instance)
-        instance.inbox = []
-        if status in _FINAL_OUTCOME:
-            self._record(instance, h.ExecutionCompleted(at, status, output, failure))
-        self._tell_parent(instance)
-        for to in self.waiters.pop(instance.instance_id, ()):
-            self.effects.append(Reply(to, self.snapshot(instance)))
-
-    def _clear(self, instance: Instance) -> None:
-        instance.timers = {}
-        instance.pending = {}
-        instance.children = {}
-        self.ready.pop(instance.instance_id, None)
-
-    def _tell_parent(self, instance: Instance) -> None:
-        parent = instance.parent
-        if parent is None:
-            return
-        failure = instance.failure
-        if instance.status in {h.Status.TERMINATED, h.Status.CANCELED}:
-            failure = h.Failure(
-                type="OrchestrationTerminated", message=instance.reason, non_retryable=True
-            )
-        self._post(
-            m.ChildEnded(
-                parent.instance_id,
-                parent.execution_id,
-                parent.task_id,
-                instance.attempt,
-                instance.status,
-                instance.output,
-                failure,
-            )
-        )
-
-    def _continue_as_new(self, instance: Instance, outcome: Continued, at: int) -> None:
-        """Begin the next execution; carried events come before those that arrived meanwhile."""
-        newer = [event for event in instance.inbox if isinstance(event, h.EventRaised)]
-        self._clear(instance)
-        instance.execution_id = derived_id(instance.execution_id, "next")
-        instance.input = outcome.input
-        instance.turn = 0
-        instance.inbox = [*outcome.carried, *newer]
-        instance.stale_history = True
-        self._begin(instance, at)
-
     # -- actions -----------------------------------------------------------------------------
 
     def _schedule(self, instance: Instance, action: h.TaskScheduled, at: int) -> None:
@@ -289,30 +145,12 @@ class Transitions:
         instance.pending[action.task_id] = pending
         self._run(instance, action.task_id, pending)
 
-    def _run(self, instance: Instance, task_id: int, pending: Pending) -> None:
-        effect = RunActivity(
-            instance.instance_id,
-            instance.execution_id,
-            task_id,
-            pending.attempt,
-            pending.name,
-            pending.input,
-            pending.timeout,
-        )
-        if pending.speculative:
-            self.speculative.append(effect)
-        else:
-            self.effects.append(effect)
-
     def _cancel(self, instance: Instance, action: h.TaskCanceled, at: int) -> None:
         del at
         if instance.pending.pop(action.task_id, None) is not None:
             self._cancel_activity(instance, action.task_id)
         elif (child := instance.children.pop(action.task_id, None)) is not None:
             self._terminate_child(instance, action.task_id, child, "canceled by its parent")
-
-    def _cancel_activity(self, instance: Instance, task_id: int) -> None:
-        self.effects.append(CancelActivity(instance.instance_id, instance.execution_id, task_id))
 
     def _create_timer(self, instance: Instance, action: h.TimerCreated, at: int) -> None:
         del at
@@ -333,17 +171,6 @@ class Transitions:
         if action.retry is None:
             child.name, child.version, child.input = "", None, h.NULL
 
-    def _start_child(self, instance: Instance, task_id: int, child: Child) -> None:
-        parent = h.Parent(instance.instance_id, instance.execution_id, task_id, instance.name)
-        self._post(
-            m.StartChild(
-                child.instance_id, child.name, child.input, parent, child.version, child.attempt
-            )
-        )
-
-    def _terminate_child(self, instance: Instance, task_id: int, child: Child, reason: str) -> None:
-        self._post(m.TerminateChild(child.instance_id, instance.execution_id, task_id, reason))
-
     def _send_event(self, instance: Instance, action: h.EventSent, at: int) -> None:
         del instance, at
         self._post(m.DeliverEvent(action.instance_id, action.name, action.data))
@@ -354,18 +181,6 @@ class Transitions:
         self._settle(entry.origin, entry.at)
         instance = self.instances[entry.instance_id]
         self._terminate(instance, entry.at, entry.reason, recursive=entry.recursive)
-
-    def _terminate(self, instance: Instance, at: int, reason: str, *, recursive: bool) -> None:
-        for task_id in instance.pending:
-            self._cancel_activity(instance, task_id)
-        if recursive:
-            for task_id, child in instance.children.items():
-                self._terminate_child(instance, task_id, child, reason)
-        instance.reason = reason
-        self._record(instance, h.ExecutionTerminated(at, reason))
-        self.abandoned.append(instance.instance_id)
-        self._touch(instance, at)
-        self._finish(instance, at, h.Status.TERMINATED)
 
     def _suspended(self, entry: e.Suspended) -> None:
         self._settle(entry.origin, entry.at)
@@ -388,14 +203,6 @@ class Transitions:
         self._wake(instance)
 
     # -- messages ----------------------------------------------------------------------------
-
-    def _post(self, message: m.Message) -> None:
-        destination = partition_of(message.instance_id, self.state.partitions)
-        lane = self.state.lanes.get(destination)
-        if lane is None:
-            lane = self.state.lanes[destination] = Lane()
-        lane.messages.append(message)
-        self.sends[destination] = None
 
     def _received(self, entry: e.Received) -> None:
         last = self.state.received.get(entry.source, 0)
@@ -504,12 +311,6 @@ class Transitions:
         for client in entry.clients:
             del self.state.sessions[client]
 
-    # -- reading -------------------------------------------------------------------------------
-
-    def snapshot(self, instance: Instance) -> Snapshot:
-        """Return an instance as users see it."""
-        return snapshot_of(instance, self.state.partition)
-
     _ENTRIES: ClassVar[dict[type, Any]] = {
         e.Taken: _taken,
         e.Created: _created,
@@ -535,26 +336,3 @@ class Transitions:
         h.SubOrchestrationInstanceCreated: _create_child,
         h.EventSent: _send_event,
     }
-
-
-def snapshot_of(instance: Instance, partition: int) -> Snapshot:
-    """Return an instance as users see it."""
-    parent = instance.parent
-    return Snapshot(
-        instance_id=instance.instance_id,
-        execution_id=instance.execution_id,
-        name=instance.name,
-        status=instance.status,
-        created_at=instance.created_at,
-        updated_at=instance.updated_at,
-        partition=partition,
-        version=instance.version,
-        completed_at=instance.completed_at,
-        input=instance.input,
-        output=instance.output,
-        custom_status=instance.custom_status,
-        failure=instance.failure,
-        reason=instance.parked or instance.reason,
-        parent_instance_id=parent.instance_id if parent is not None else None,
-        tags=instance.tags,
-    )

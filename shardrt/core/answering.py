@@ -1,0 +1,235 @@
+"""Clients' requests: which are applied, which are repetitions, and which are refused.
+
+A refused request has changed nothing. A repeated one (same `Origin`) is answered as it was the
+first time, without being applied again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from shardrt.core import entries as e, history as h, requests as r
+from shardrt.core.effects import Reply
+from shardrt.core.ids import derived_id
+from shardrt.core.transitions import Transitions
+
+if TYPE_CHECKING:
+    from shardrt.core.state import Instance, PartitionState
+
+INBOX_EVENTS_MAX = 100_000
+"""More undelivered arrivals than this and clients' events are refused."""
+
+
+class Out(NamedTuple):
+    """A turn that somebody is running at the moment."""
+
+    execution_id: str
+    turn: int
+    at: int
+    consumed: int
+
+
+class Answering(Transitions):
+    """The part of a partition that talks to clients."""
+
+    def __init__(self, state: PartitionState) -> None:
+        super().__init__(state)
+        self.entries: list[e.Entry] = []
+        """Written since the last seal."""
+        self.out: dict[str, Out] = {}
+        """Work items handed out; an execution has at most one."""
+
+    def _write(self, entry: e.Entry) -> None:
+        self.apply(entry)
+        self.entries.append(entry)
+
+    def request(
+        self, instance_id: str, request: r.Request, origin: r.Origin, now: int, to: object
+    ) -> None:
+        """Take a client's request. `to` comes back with the answer."""
+        self._REQUESTS[type(request)](self, instance_id, request, origin, now, to)
+
+    def _reply(self, to: object, result: r.Result | r.Refusal | None) -> None:
+        self.effects.append(Reply(to, result))
+
+    def _refuse(self, to: object, code: str, message: str) -> None:
+        self._reply(to, r.Refusal(code, message))
+
+    def is_applied(self, origin: r.Origin) -> bool:
+        """Whether this very request was applied before."""
+        session = self.state.sessions.get(origin.client)
+        return session is not None and (origin.seq in session.applied or origin.seq < session.low)
+
+    def _start(
+        self, instance_id: str, start: r.Start, origin: r.Origin, now: int, to: object
+    ) -> None:
+        execution_id = derived_id(origin.client, origin.seq, instance_id)
+        if self.is_applied(origin):
+            self._reply(to, r.Started(instance_id, execution_id))
+            return
+        old = self.instances.get(instance_id)
+        if old is not None:
+            if _is_same(old.created_by, origin):
+                self._reply(to, r.Started(instance_id, execution_id))
+                return
+            if start.on_conflict == "return":
+                self._reply(to, r.Started(instance_id, old.execution_id, created=False))
+                return
+            if start.on_conflict != "restart" or not old.is_final:
+                state = "has ended" if old.is_final else "is open"
+                self._refuse(
+                    to, "InstanceExists", f"instance {instance_id!r} exists already and {state}"
+                )
+                return
+        self._create(instance_id, start, execution_id, origin, now)
+        self._reply(to, r.Started(instance_id, execution_id))
+
+    def _create(
+        self, instance_id: str, start: r.Start, execution_id: str, origin: r.Origin, now: int
+    ) -> None:
+        created = e.Created(
+            now,
+            instance_id,
+            execution_id,
+            start.name,
+            start.input.copy(),
+            start.version,
+            start.tags,
+            start.start_at,
+            origin,
+        )
+        self._write(created)
+
+    def _open(
+        self, instance_id: str, origin: r.Origin, to: object, *, final: bool = False
+    ) -> Instance | None:
+        """Return the instance a request is about, or answer why the request is not applied."""
+        if self.is_applied(origin):
+            self._reply(to, r.Done())
+            return None
+        instance = self.instances.get(instance_id)
+        if instance is None:
+            self._refuse(to, "InstanceNotFound", f"there is no instance {instance_id!r}")
+        elif instance.is_final and not final:
+            message = f"instance {instance_id!r} has ended: {instance.status}"
+            self._refuse(to, "InstanceFinished", message)
+        elif final and not instance.is_final:
+            message = f"instance {instance_id!r} has not ended: {instance.status}"
+            self._refuse(to, "InstanceNotFinished", message)
+        else:
+            return instance
+        return None
+
+    def _raise(
+        self, instance_id: str, request: r.Raise, origin: r.Origin, now: int, to: object
+    ) -> None:
+        instance = self._open(instance_id, origin, to)
+        if instance is None:
+            return
+        if len(instance.inbox) >= INBOX_EVENTS_MAX:
+            message = f"instance {instance_id!r} has {len(instance.inbox)} undelivered events"
+            self._reply(to, r.Refusal("Overloaded", message, 1.0))
+            return
+        event = h.EventRaised(now, request.name, request.data.copy())
+        self._write(e.Raised(instance_id, event, origin))
+        self._reply(to, r.Done())
+
+    def _terminate_request(
+        self, instance_id: str, request: r.Terminate, origin: r.Origin, now: int, to: object
+    ) -> None:
+        if self._open(instance_id, origin, to) is not None:
+            self._write(e.Terminated(now, instance_id, request.reason, request.recursive, origin))
+            self._reply(to, r.Done())
+
+    def _suspend(
+        self, instance_id: str, request: r.Suspend, origin: r.Origin, now: int, to: object
+    ) -> None:
+        instance = self._open(instance_id, origin, to)
+        if instance is not None:
+            if not instance.suspended:
+                self._write(e.Suspended(now, instance_id, request.reason, origin))
+            self._reply(to, r.Done())
+
+    def _resume(
+        self, instance_id: str, request: r.Resume, origin: r.Origin, now: int, to: object
+    ) -> None:
+        instance = self._open(instance_id, origin, to)
+        if instance is not None:
+            if instance.suspended:
+                self._write(e.Resumed(now, instance_id, request.reason, origin))
+            self._reply(to, r.Done())
+
+    def _restart(
+        self, instance_id: str, request: r.Restart, origin: r.Origin, now: int, to: object
+    ) -> None:
+        del request
+        execution_id = derived_id(origin.client, origin.seq, instance_id)
+        old = self.instances.get(instance_id)
+        if self.is_applied(origin) or (old is not None and _is_same(old.created_by, origin)):
+            self._reply(to, r.Started(instance_id, execution_id))
+            return
+        instance = self._open(instance_id, origin, to, final=True)
+        if instance is not None:
+            start = r.Start(instance.name, instance.input, instance.version, instance.tags)
+            self._create(instance_id, start, execution_id, origin, now)
+            self._reply(to, r.Started(instance_id, execution_id))
+
+    def _purge(
+        self, instance_id: str, request: r.Purge, origin: r.Origin, now: int, to: object
+    ) -> None:
+        del request
+        if self.is_applied(origin):
+            self._reply(to, r.Purged(1))
+        elif instance_id not in self.instances:
+            self._reply(to, r.Purged(0))
+        elif self._open(instance_id, origin, to, final=True) is not None:
+            self.out.pop(instance_id, None)
+            self._write(e.Deleted(now, instance_id, origin))
+            self._reply(to, r.Purged(1))
+
+    def _rewind(
+        self, instance_id: str, request: r.Rewind, origin: r.Origin, now: int, to: object
+    ) -> None:
+        del request, now
+        if self._open(instance_id, origin, to, final=True) is not None:
+            self._refuse(to, "InputInvalid", "rewind is not supported by this release")
+
+    def _get(
+        self, instance_id: str, request: r.Get, origin: r.Origin, now: int, to: object
+    ) -> None:
+        del request, origin, now
+        instance = self.instances.get(instance_id)
+        self._reply(to, None if instance is None else self.snapshot(instance))
+
+    def _wait(
+        self, instance_id: str, request: r.Wait, origin: r.Origin, now: int, to: object
+    ) -> None:
+        del request, origin, now
+        instance = self.instances.get(instance_id)
+        if instance is None:
+            self._refuse(to, "InstanceNotFound", f"there is no instance {instance_id!r}")
+        elif instance.is_final:
+            self._reply(to, self.snapshot(instance))
+        else:
+            self.waiters.setdefault(instance_id, []).append(to)
+
+    _REQUESTS: ClassVar[dict[type, Any]] = {
+        r.Start: _start,
+        r.Raise: _raise,
+        r.Terminate: _terminate_request,
+        r.Suspend: _suspend,
+        r.Resume: _resume,
+        r.Rewind: _rewind,
+        r.Restart: _restart,
+        r.Purge: _purge,
+        r.Get: _get,
+        r.Wait: _wait,
+    }
+
+
+def _is_same(created_by: r.Origin | None, origin: r.Origin) -> bool:
+    return (
+        created_by is not None
+        and created_by.client == origin.client
+        and created_by.seq == origin.seq
+    )
