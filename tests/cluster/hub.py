@@ -13,7 +13,7 @@ from shardrt.cluster.renewal import Identities
 from shardrt.errors import CommitUnknown, ShardrtError, StoreUnavailable
 from shardrt.store.base import Host as Row
 from shardrt.store.memory import MemoryStore
-from tests.cluster.virtual_time import LoopClock
+from tests.cluster.virtual_time import LoopClock, pass_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -157,8 +157,8 @@ class FakeHub:
         loop = asyncio.get_running_loop()
         start_s = loop.time()
         async with asyncio.timeout(within_s):
-            while not condition():  # noqa: ASYNC110 - in virtual time
-                await asyncio.sleep(0.01)
+            while not condition():
+                await pass_time(0.01)
         return loop.time() - start_s
 
 

@@ -9,7 +9,7 @@ import pytest
 from shardrt.cluster.lease import LeaseState
 from shardrt.errors import ConfigInvalid
 from tests.cluster.hub import TTL_S, FakeHub, a_hub
-from tests.cluster.virtual_time import run_virtual
+from tests.cluster.virtual_time import pass_time, run_virtual
 
 ALL = set(range(8))
 
@@ -41,7 +41,7 @@ async def test_an_idle_host_asks_the_store_three_times_per_ttl(hub: FakeHub) -> 
     a = hub.host("a")
     await a.member.wait_settled()
     a.store.calls.clear()
-    await asyncio.sleep(101)
+    await pass_time(101)
     assert a.store.calls == {"renew": 30}
 
 
@@ -104,7 +104,7 @@ async def test_a_host_stops_before_others_can_take_its_partitions(hub: FakeHub) 
     a.store.away = True
     while b.owned != ALL:
         assert not (a.may_serve and b.owned & a.owned)
-        await asyncio.sleep(0.01)
+        await pass_time(0.01)
     assert a.member.state is LeaseState.EXPIRED
     assert len(a.owned) == 4  # its memory is kept, until it knows
 
@@ -131,7 +131,7 @@ async def test_with_the_store_away_for_a_while_work_goes_on_under_the_old_epochs
     await a.member.wait_settled()
     a.store.away = True
     await hub.until(lambda: not a.may_serve, within_s=2 * TTL_S)
-    await asyncio.sleep(5 * TTL_S)
+    await pass_time(5 * TTL_S)
     a.store.away = False
     await hub.until(lambda: a.may_serve, within_s=TTL_S)
     assert a.member.state is LeaseState.HELD
@@ -144,7 +144,7 @@ async def test_a_store_that_does_not_answer_is_not_waited_for(hub: FakeHub) -> N
     a = hub.host("a")
     await a.member.wait_settled()
     a.store.hangs = True
-    await asyncio.sleep(1.5 * TTL_S)
+    await pass_time(1.5 * TTL_S)
     assert a.member.state is LeaseState.EXPIRED
     a.store.hangs = False
     await hub.until(lambda: a.may_serve, within_s=TTL_S)
@@ -156,7 +156,7 @@ async def test_an_outage_does_not_hammer_the_store(hub: FakeHub) -> None:
     await a.member.wait_settled()
     a.store.away = True
     a.store.calls.clear()
-    await asyncio.sleep(10 * TTL_S)
+    await pass_time(10 * TTL_S)
     assert a.store.calls.total() < 40
 
 
@@ -165,7 +165,7 @@ async def test_a_replaced_host_drops_everything_and_is_refused_in_the_end(hub: F
     a = hub.host("a")
     await a.member.wait_settled()
     a.store.away = True
-    await asyncio.sleep(2 * TTL_S)
+    await pass_time(2 * TTL_S)
     successor = hub.host("a")
     await hub.until(lambda: successor.owned == ALL, within_s=TTL_S)
     a.store.away = False
@@ -231,7 +231,7 @@ async def test_a_broken_partition_is_tried_again_ever_less_often(hub: FakeHub) -
     tries = 0
     a.member.lost(4, 1, "record 7 fails its checksum")
     for _ in range(600):
-        await asyncio.sleep(1)
+        await pass_time(1)
         held = a.shards.assigned[4]
         if held > tries + 1:
             tries += 1

@@ -48,3 +48,14 @@ class LoopClock:
 def run_virtual(main: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(main)
+
+
+async def pass_time(seconds: float) -> None:
+    """Let virtual time pass, which takes none."""
+    loop = asyncio.get_running_loop()
+    passed = loop.create_future()
+    timer = loop.call_later(seconds, passed.set_result, None)
+    try:
+        await passed
+    finally:
+        timer.cancel()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
+import threading
 from pathlib import Path
 
 from shardrt.host.child import FatalStart, Parent, run_child
@@ -46,7 +46,7 @@ class Fake:
                 self.hosted[partition] = epoch
                 self.parent.send(control.Opened(partition, epoch))
                 if self.fault == "blocked" and epoch == 1:
-                    time.sleep(1000)
+                    threading.Event().wait()
             case control.Revoke(partition, epoch):
                 self.log(f"revoke {partition} {epoch}")
                 del self.hosted[partition]
