@@ -22,8 +22,9 @@ SELECT pg_current_wal_lsn() - '0/0'::pg_lsn,
   FROM pg_stat_database
  WHERE datname = %s
 """
-# A backend reports what it did when it is next idle, but at most once per second.
-REPORT_DELAY_S = 1.2
+REPORT_DELAY_S = 10.5
+"""A backend reports at most once per second, and what was left over when it has been idle for
+ten seconds."""
 
 
 @dataclass(frozen=True)

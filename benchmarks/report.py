@@ -10,8 +10,9 @@ from benchmarks.closed_loop import Timing
 from benchmarks.options import Options
 from benchmarks.postgres_stats import Counters
 from benchmarks.processes import cpu_model
+from shardrt import __version__
 
-PACKAGES = ("shardrt", "uvloop", "orjson", "msgspec", "psycopg", "websockets", "uvicorn")
+PACKAGES = ("uvloop", "orjson", "msgspec", "psycopg", "websockets", "uvicorn")
 
 
 def quantile(ordered: list[float], q: float) -> float:
@@ -59,7 +60,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    found = {"shardrt": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
