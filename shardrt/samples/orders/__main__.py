@@ -107,7 +107,8 @@ async def process_one(client: Client, order: Order, approve: bool) -> Outcome:
     if order.total >= APPROVAL_FROM:
         with contextlib.suppress(InstanceFinished):
             await client.raise_event(handle.instance_id, "approval", approve)
-    return msgspec.convert(await handle.result(), Outcome)
+    outcome: Outcome = await handle.result()
+    return outcome
 
 
 def show(batch: Batch) -> None:

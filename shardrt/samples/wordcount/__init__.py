@@ -68,7 +68,7 @@ class Summary:
 
 @app.activity
 def split_text(text: Text) -> list[Part]:
-    """Cut a file into parts that end between words."""
+    """Cut a file into parts that end with a line."""
     path = readable(text.path)
     size = path.stat().st_size
     if size > FILE_BYTES_MAX:

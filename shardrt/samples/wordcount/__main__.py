@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -36,7 +35,8 @@ def main(file: Path | None, top: int, part_bytes: int, url: str | None, store: s
 async def count(text: Text, url: str | None, store: str) -> Summary:
     async with connected(url, store) as client:
         handle = await client.start(wordcount, text)
-        return msgspec.convert(await handle.result(), Summary)
+        summary: Summary = await handle.result()
+        return summary
 
 
 def show(summary: Summary) -> None:
