@@ -236,7 +236,6 @@ class Execution:
 
 
 def _close(task: Task[Any]) -> None:
-    task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
     coroutine: Any = task.get_coro()
     for _ in range(CLOSE_ATTEMPTS_MAX):
         try:

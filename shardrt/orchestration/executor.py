@@ -37,6 +37,10 @@ class Executor:
         self._ready: deque[Handle] = deque()
         """Shared by all loops; empty between turns."""
 
+    def __del__(self) -> None:
+        # Coroutines that die with an abandoned executor must not notice either.
+        self.drop_all()
+
     def __len__(self) -> int:
         return len(self._residents)
 

@@ -129,9 +129,9 @@ class EventFuture(Future[T]):
         if self.handle is not None:
             self.handle.cancel()
         try:
-            value = self.codec.decode(event.data)
+            value = self.codec.decode(event.data, f"event {self.name!r}")
         except InputInvalid as error:
-            self.set_exception(InputInvalid(f"event {self.name!r}: {error}"))
+            self.set_exception(error)
         else:
             self.set_result(value)
 

@@ -213,14 +213,14 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     ) -> Any:
         if self.ledger.inert:
             coro.close()
-            self.ledger.refuse()
-            coro = _nothing()
+            return self.create_future()
         refuse_unordered()
         number = self.new_number()
         # asyncio's default names count the tasks of the whole process.
         name = f"Task-{number}" if name is None else str(name)
         task: Task[Any] = Task(coro, loop=self, name=name, context=context, **options)
         task.number = number
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
         self._remember(task)
         return task
 
@@ -228,6 +228,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         """Return the task of the body; its first step is ready."""
         task = Task(coro, loop=self, name="body", context=context)
         task.number = self.new_number()
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
         return task
 
     def _remember(self, task: Task[Any]) -> None:
@@ -265,10 +266,6 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
 
     def get_task_factory(self) -> None:
         return None
-
-
-async def _nothing() -> None:
-    pass
 
 
 def _us(duration: float) -> int:

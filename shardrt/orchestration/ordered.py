@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import sys
 from asyncio.events import _get_running_loop
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,7 +30,10 @@ def _in_order(original: Callable[..., T]) -> Callable[..., T]:
     @functools.wraps(original)
     def as_completed(fs: Iterable[Any], **options: Any) -> T:
         loop = _get_running_loop()
-        if hasattr(loop, "drain") and not asyncio.iscoroutine(fs) and not asyncio.isfuture(fs):
+        single: object = fs
+        if inspect.iscoroutine(single) or asyncio.isfuture(single):
+            return original(fs, **options)  # which says that it wants several
+        if hasattr(loop, "drain"):
             fs = [asyncio.ensure_future(each) for each in fs]
         return original(fs, **options)
 

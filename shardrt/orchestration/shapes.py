@@ -92,7 +92,10 @@ def _inner(annotation: Any) -> list[Any]:
     fields = fields_of(annotation)
     if fields is not None:
         return list(fields.values())
-    return [argument for argument in typing.get_args(annotation) if argument is not Ellipsis]
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Annotated:
+        arguments = arguments[:1]
+    return [argument for argument in arguments if argument is not Ellipsis]
 
 
 def _has_union(annotation: Any, seen: frozenset[Any]) -> bool:
