@@ -1,0 +1,427 @@
+"""Random life in a `World`: every kind of input, in any order, with everything that goes wrong.
+
+The driver plays clients, orchestrator code, activities and the network, and keeps the little
+that an outsider knows: which requests were answered, and which events each instance was given.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import NamedTuple
+
+from msgspec import Raw
+
+from shardrt.core import history as h, messages as m, requests as r
+from shardrt.core.effects import RunActivity
+from shardrt.core.ids import derived_id
+from shardrt.core.state import Instance
+from shardrt.core.work import Completed, Continued, Failed, Outcome, Parked, Step, WorkItem
+from tests.core import laws
+from tests.core.world import Node, World
+
+SECOND = 1_000_000
+ROUNDS_MAX = 8
+"""So often at most may one thing wait for another: a child for its retry, say."""
+RETRY = h.Retry(max_attempts=3, first_interval=SECOND, jitter=0.5)
+CLIENTS = ("ann", "bob")
+WEIGHTS = {
+    "start": 5,
+    "raise": 4,
+    "terminate": 2,
+    "suspend": 1,
+    "resume": 1,
+    "resume_all": 1,
+    "purge": 2,
+    "restart": 1,
+    "repeat": 3,
+    "settle": 2,
+    "forget": 1,
+    "turn": 12,
+    "take_work": 3,
+    "finish_work": 3,
+    "repeat_step": 1,
+    "end_activity": 6,
+    "repeat_outcome": 1,
+    "pass_time": 5,
+    "compact": 1,
+    "deliver": 10,
+    "acknowledge": 4,
+    "send_again": 1,
+    "commit": 8,
+    "crash": 2,
+    "checkpoint": 1,
+    "evict": 2,
+}
+"""What may happen, and how often next to the others."""
+
+
+class Asked(NamedTuple):
+    """A request that may be repeated."""
+
+    origin: r.Origin
+    instance_id: str
+    request: r.Request
+    answer: object
+    """What it must be answered again, if it was applied."""
+
+
+class Given(NamedTuple):
+    """An event that was handed to an instance."""
+
+    instance_id: str
+    root: str
+    data: bytes
+    node: int
+    record: int
+    """The record that makes it durable."""
+
+
+class Driver:
+    """See the module."""
+
+    def __init__(self, random: Random, partitions: int) -> None:
+        self.random = random
+        self.world = World(partitions)
+        self.names = [f"i{n}!{n}" for n in range(2 * partitions)]
+        self.seq = 0
+        self.asked: list[Asked] = []
+        self.given: list[Given] = []
+        self.roots: dict[str, str] = {}
+        """Execution → the first one of the instance, where it is not itself."""
+        self.data = 0
+        self.old_steps: list[Step] = []
+        self.old_runs: list[tuple[RunActivity, Raw]] = []
+
+    def act(self) -> None:
+        """Do something, and check everything."""
+        (name,) = self.random.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        self.act_as(name)
+
+    def act_as(self, name: str) -> None:
+        """Do one thing, and check everything."""
+        getattr(self, f"do_{name}")()
+        laws.check(self.world)
+        self.check_given()
+
+    def some_node(self) -> Node:
+        return self.random.choice(self.world.nodes)
+
+    # -- clients -------------------------------------------------------------------------------
+
+    def _ask(self, request: r.Request) -> None:
+        self.seq += 1
+        client = self.random.choice(CLIENTS)
+        open_seqs = [each.origin.seq for each in self.asked if each.origin.client == client]
+        origin = r.Origin(client, self.seq, min(open_seqs, default=self.seq))
+        self._submit(origin, self.random.choice(self.names), request)
+
+    def _submit(self, origin: r.Origin, instance_id: str, request: r.Request) -> None:
+        node = self.world.node_of(instance_id)
+        answer = self.world.request(instance_id, request, origin)
+        newest = node.entries()[-1]
+        written = getattr(newest, "origin", None) or getattr(newest, "created_by", None)
+        applied = written is not None and written.seq == origin.seq
+        if applied and isinstance(request, r.Raise):
+            instance = node.core.instances[instance_id]
+            self._give(node, instance, request.data, len(node.journal))
+        self.asked.append(Asked(origin, instance_id, request, answer if applied else None))
+
+    def do_start(self) -> None:
+        conflict = self.random.choice(["fail", "return", "restart", "restart"])
+        delay = self.random.choice([None, None, 3 * SECOND])
+        start_at = None if delay is None else self.world.now + delay
+        self._ask(r.Start("code", Raw(b"1"), start_at=start_at, on_conflict=conflict))
+
+    def do_raise(self) -> None:
+        self._ask(r.Raise("go", self._new_data()))
+
+    def do_terminate(self) -> None:
+        self._ask(r.Terminate("enough", self.random.random() < 0.7))
+
+    def do_suspend(self) -> None:
+        self._ask(r.Suspend("wait"))
+
+    def do_resume(self) -> None:
+        self._ask(r.Resume())
+
+    def do_resume_all(self) -> None:
+        for instance_id in self.names:
+            node = self.world.node_of(instance_id)
+            if instance_id in node.core.instances:
+                self.seq += 1
+                origin = r.Origin("cat", self.seq, self.seq)
+                self.world.request(instance_id, r.Resume(), origin)
+
+    def do_purge(self) -> None:
+        self._ask(r.Purge())
+
+    def do_restart(self) -> None:
+        self._ask(r.Restart())
+
+    def do_repeat(self) -> None:
+        """Repeat a request whose answer is said to be lost."""
+        if not self.asked:
+            return
+        asked = self.random.choice(self.asked)
+        if asked.answer is None:
+            self.asked.remove(asked)
+            self._submit(asked.origin, asked.instance_id, asked.request)
+            return
+        answer = self.world.request(asked.instance_id, asked.request, asked.origin)
+        assert answer == asked.answer
+
+    def do_settle(self) -> None:
+        """Let a client promise never to repeat its oldest requests."""
+        del self.asked[: self.random.randrange(3)]
+
+    # -- code ----------------------------------------------------------------------------------
+
+    def do_turn(self) -> None:
+        """Run a turn at once, as resident code does."""
+        item = self.world.next_work(self.some_node())
+        if item is not None:
+            self._finish(item)
+
+    def do_take_work(self) -> None:
+        """Take a turn in hand, as a distant worker does."""
+        self.world.next_work(self.some_node())
+
+    def do_finish_work(self) -> None:
+        if self.world.work:
+            self._finish(self.random.choice(self.world.work))
+
+    def do_repeat_step(self) -> None:
+        if self.old_steps:
+            step = self.random.choice(self.old_steps)
+            assert not self.world.step(step), "a step counts once"
+
+    def _finish(self, item: WorkItem) -> None:
+        self.world.work.remove(item)
+        node = self.world.node_of(item.instance_id)
+        instance = node.core.instances.get(item.instance_id)
+        step = self._step(item, node, instance)
+        if isinstance(step.outcome, Continued):
+            root = self.roots.get(item.execution_id, item.execution_id)
+            self.roots[derived_id(item.execution_id, "next")] = root
+        fits = (
+            instance is not None
+            and (instance.execution_id, instance.turn) == (item.execution_id, item.turn)
+            and not instance.is_final
+        )
+        assert self.world.step(step) == fits
+        if not isinstance(step.outcome, Parked):
+            self.old_steps = [*self.old_steps[-5:], step]
+
+    def _step(self, item: WorkItem, node: Node, instance: Instance | None) -> Step:
+        ids = (item.instance_id, item.execution_id, item.turn)
+        chance = self.random.random()
+        if chance < 0.05:
+            return Step(*ids, outcome=Parked(self.random.choice(["no code", "other code"])))
+        actions = tuple(
+            self._action(10 * item.turn + n, item, instance)
+            for n in range(self.random.choice([0, 1, 2, 4]))
+        )
+        outcome: Outcome | None = None
+        if chance < 0.1:
+            outcome = Completed(Raw(b"2"))
+        elif chance < 0.15:
+            outcome = Failed(h.Failure(type="ValueError"))
+        elif chance < 0.25:
+            past = [] if instance is None else node.whole_history(instance)
+            events = [each for each in [*past, *item.arrivals] if isinstance(each, h.EventRaised)]
+            outcome = Continued(Raw(b"3"), tuple(events))
+        status = self.random.choice([None, Raw(b"4")])
+        return Step(*ids, actions, outcome, status)
+
+    def _action(self, task_id: int, item: WorkItem, instance: Instance | None) -> h.Action:
+        kind = self.random.randrange(9)
+        retry = self.random.choice([None, RETRY])
+        other = self.random.choice(self.names)
+        if kind in {0, 7, 8}:
+            speculative = self.random.random() < 0.3
+            return h.TaskScheduled(task_id, "act", Raw(b"5"), retry, speculative=speculative)
+        if kind == 1:
+            return h.TimerCreated(task_id, item.at + self.random.randrange(5) * SECOND)
+        if kind == 2:
+            child = self.random.choice([other, f"{item.instance_id}:{task_id}"])
+            return h.SubOrchestrationInstanceCreated(
+                task_id, child, "code", Raw(b"6"), None, retry
+            )
+        if kind == 3 and instance is not None and instance.timers:
+            return h.TimerCanceled(self.random.choice(list(instance.timers)))
+        if kind in {3, 4} and instance is not None and (instance.pending or instance.children):
+            return h.TaskCanceled(
+                self.random.choice([*instance.pending, *instance.children])
+            )
+        return h.EventSent(task_id, other, "go", self._new_data())
+
+    # -- activities and time -------------------------------------------------------------------
+
+    def do_end_activity(self) -> None:
+        if not self.world.running:
+            return
+        run = self.world.running.pop(self.random.randrange(len(self.world.running)))
+        outcome: Raw | h.Failure = Raw(b"7")
+        if self.random.random() < 0.5:
+            outcome = h.Failure(type="OSError")
+        else:
+            self.old_runs = [*self.old_runs[-5:], (run, Raw(b"7"))]
+        self.world.activity_ended(run, outcome, self.random.random())
+
+    def do_repeat_outcome(self) -> None:
+        if self.old_runs:
+            self.world.activity_ended(*self.random.choice(self.old_runs))
+
+    def do_pass_time(self) -> None:
+        self.world.now += self.random.randrange(3 * SECOND)
+        self.world.fire(self.some_node(), self.random.choice([1, 2, 1000]))
+
+    # -- the network ---------------------------------------------------------------------------
+
+    def do_deliver(self) -> None:
+        """Deliver a frame out of turn; it may come again, or may have been lost."""
+        frames = self.world.frames
+        if not frames:
+            return
+        frame = self.random.choice(frames)
+        if self.random.random() < 0.7:
+            frames.remove(frame)
+        if self.random.random() < 0.1:
+            return
+        node = self.world.nodes[frame.destination]
+        last = node.core.state.received.get(frame.source, 0)
+        fresh = frame.messages[last + 1 - frame.first :] if frame.first <= last + 1 else ()
+        for message in fresh:
+            # One by one, to note who is given what.
+            node.load(message.instance_id)
+            instance = node.core.instances.get(message.instance_id)
+            if isinstance(message, m.DeliverEvent) and instance is not None:
+                if not instance.is_final:
+                    self._give(node, instance, message.data, len(node.journal) + 1)
+            last += 1
+            single = type(frame)(frame.source, frame.destination, last, (message,))
+            assert self.world.deliver(single, self.random.random()) is None
+        missing = self.world.deliver(frame, 0.5)
+        assert missing == (last + 1 if frame.first > last + 1 else None)
+
+    def do_acknowledge(self) -> None:
+        acks = self.world.acks
+        if acks:
+            ack = self.random.choice(acks)
+            if self.random.random() < 0.7:
+                acks.remove(ack)
+            self.world.acknowledge(ack)
+
+    def do_send_again(self) -> None:
+        node = self.some_node()
+        self.world.commit(node)
+        for destination, lane in node.core.state.lanes.items():
+            self.world.send(node, destination, lane.last)
+
+    # -- the host ------------------------------------------------------------------------------
+
+    def do_commit(self) -> None:
+        self.world.commit(self.some_node())
+
+    def do_crash(self) -> None:
+        node = self.some_node()
+        # A turn that was lost is handed out anew; its old answer went to the old owner.
+        self.old_steps.clear()
+        self.given = [
+            each
+            for each in self.given
+            if each.node != node.number or each.record <= len(node.journal)
+        ]
+        laws.check_taken(node, self.world.crash(node))
+        laws.check_replay(node)
+
+    def do_checkpoint(self) -> None:
+        node = self.some_node()
+        self.world.commit(node)
+        node.write_rows()
+        laws.check_replay(node)
+
+    def do_evict(self) -> None:
+        """Checkpoint and drop from memory whatever may leave it."""
+        self.do_checkpoint()
+        node = self.some_node()
+        for instance_id in list(node.core.instances):
+            node.evict(instance_id)
+
+    def do_compact(self) -> None:
+        timers = self.some_node().core.timers
+        timers._compact_at = 0
+        self.some_node().core.compact_timers()
+
+    def do_forget(self) -> None:
+        """Drop sessions, long after the clients' last repetition."""
+        self.asked.clear()
+        for node in self.world.nodes:
+            node.core.forget_sessions(self.world.now + 1)
+        self.world.commit_all()
+
+    # -- what was given arrives once, in order ---------------------------------------------------
+
+    def _new_data(self) -> Raw:
+        self.data += 1
+        return Raw(b"%d" % self.data)
+
+    def _root(self, instance: Instance) -> str:
+        return self.roots.get(instance.execution_id, instance.execution_id)
+
+    def _give(self, node: Node, instance: Instance, data: Raw, record: int) -> None:
+        given = Given(instance.instance_id, self._root(instance), bytes(data), node.number, record)
+        self.given.append(given)
+
+    def check_given(self) -> None:
+        """Check that each open instance has the events it was given, once each, in order."""
+        for node in self.world.nodes:
+            for instance in node.instances().values():
+                if not instance.is_final:
+                    key = (instance.instance_id, self._root(instance))
+                    mine = [each.data for each in self.given if each[:2] == key]
+                    assert laws.events_of(node, instance) == mine
+
+    # -- phase two: nothing goes wrong any more --------------------------------------------------
+
+    def finish(self) -> None:
+        """Let everything end; fail if something does not."""
+        for node in self.world.nodes:
+            self.world.crash(node)  # a new owner tries parked instances again
+        for _ in range(ROUNDS_MAX):
+            self._round()
+        for node in self.world.nodes:
+            assert all(instance.is_final for instance in node.instances().values())
+            assert not any(lane.messages for lane in node.core.state.lanes.values())
+            laws.check_replay(node)
+
+    def _raise_all(self) -> None:
+        for node in self.world.nodes:
+            for instance_id, instance in node.instances().items():
+                if not instance.is_final:
+                    self.seq += 1
+                    origin = r.Origin("cat", self.seq, self.seq)
+                    self.world.request(instance_id, r.Raise("go"), origin)
+
+    def _round(self) -> None:
+        """Time passes, nothing is suspended, what is waited for comes, and code ends."""
+        world = self.world
+        self.do_resume_all()
+        self._raise_all()
+        world.now += 3600 * SECOND
+        running, world.running = world.running, []
+        for run in running:
+            world.activity_ended(run, Raw(b"8"))
+        for node in world.nodes:
+            world.fire(node)
+            while world.next_work(node) is not None:
+                pass
+        for item in list(world.work):
+            world.work.remove(item)
+            ids = (item.instance_id, item.execution_id, item.turn)
+            world.step(Step(*ids, outcome=Completed()))
+        world.commit_all()
+        for node in world.nodes:
+            for destination, lane in node.core.state.lanes.items():
+                world.send(node, destination, lane.last)
+        world.exchange()
