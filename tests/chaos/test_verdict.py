@@ -1,0 +1,99 @@
+"""The verdict itself is tested: a check that finds nothing must be one that could."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shardrt import HistoryEvent
+from tests.chaos.kinds import Sent, wrong_items
+from tests.chaos.ledger import PATH_VARIABLE, Ledger, record
+from tests.chaos.verdict import effect_faults, end_faults, outcome_faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+SENT = Sent(acknowledged={0: [0, 2], 1: [0]}, unknown={0: [1]})
+
+
+def history(*kinds: str, task_id: int = 1, result: Any = None) -> list[HistoryEvent]:
+    return [
+        HistoryEvent(
+            kind=kind,
+            event_id=event_id,
+            timestamp=EPOCH,
+            task_id=task_id if kind.startswith("Task") else None,
+            result=result,
+        )
+        for event_id, kind in enumerate(kinds)
+    ]
+
+
+def items(sender: int, *numbers: int, last: int) -> list[dict[str, Any]]:
+    sent = [{"sender": sender, "number": number, "last": False} for number in numbers]
+    return [*sent, {"sender": sender, "number": last, "last": True}]
+
+
+@pytest.mark.parametrize("numbers", [(0, 1, 2), (0, 2)], ids=["arrived", "did not arrive"])
+def test_an_unknown_event_may_have_arrived_or_not(numbers: tuple[int, ...]) -> None:
+    assert not wrong_items([*items(1, 0, last=1), *items(0, *numbers, last=3)], SENT)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(0,), (2, 0), (0, 0, 2), (0, 1, 1, 2), (0, 2, 5)],
+    ids=["lost", "reordered", "twice", "unknown twice", "never sent"],
+)
+def test_a_wrong_delivery_is_found(numbers: tuple[int, ...]) -> None:
+    assert wrong_items([*items(1, 0, last=1), *items(0, *numbers, last=3)], SENT)
+
+
+def test_one_outcome_per_activity_is_right() -> None:
+    assert not outcome_faults(history("TaskScheduled", "TaskCompleted"))
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ("TaskScheduled",),
+        ("TaskCompleted",),
+        ("TaskScheduled", "TaskCompleted", "TaskCompleted"),
+        ("TaskScheduled", "TaskFailed", "TaskCompleted"),
+        ("TaskScheduled", "TaskScheduled", "TaskCompleted"),
+    ],
+)
+def test_any_other_number_of_outcomes_is_found(kinds: tuple[str, ...]) -> None:
+    assert outcome_faults(history(*kinds))
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ("ExecutionStarted",),
+        ("ExecutionStarted", "ExecutionCompleted", "TaskCompleted"),
+        ("ExecutionStarted", "ExecutionCompleted", "ExecutionCompleted"),
+        ("ExecutionStarted", "ExecutionStarted", "ExecutionCompleted"),
+    ],
+)
+def test_an_execution_that_does_not_start_or_end_once_is_found(kinds: tuple[str, ...]) -> None:
+    assert end_faults(history(*kinds))
+
+
+def test_a_result_must_be_that_of_a_run_in_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger"
+    path.touch()
+    monkeypatch.setenv(PATH_VARIABLE, str(path))
+    token = record("a", "x", 1, 1)
+    record("a", "x", 1, 1)
+    ledger = Ledger(path)
+    (real,) = history("TaskCompleted", result={"token": token})
+    (invented,) = history("TaskCompleted", result={"token": "invented"})
+    assert effect_faults(real, "a", ledger) == []
+    assert effect_faults(invented, "a", ledger)
+    assert effect_faults(real, "b", ledger)
+    assert (len(ledger), ledger.repeated()) == (2, 1)
