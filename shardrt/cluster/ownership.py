@@ -135,8 +135,9 @@ class Ownership:
     def fenced(self) -> None:
         """Drop everything: somebody else took our place."""
         self.view = None
+        if self.holdings.held:
+            logger.warning("host=%s drops %d partitions", self._me, len(self.holdings.held))
         for partition, holding in list(self.holdings.held.items()):
-            logger.warning("partition=%d epoch=%d lost with the lease", partition, holding.epoch)
             self._forget(partition, holding.epoch)
         self._note()
 

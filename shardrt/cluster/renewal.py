@@ -175,9 +175,9 @@ class LeaseKeeper:
 
     def _on_failure(self, reason: str) -> float:
         self._failures += 1
-        if self._failures == 1:
-            logger.warning("host=%s lease not renewed: %s", self.host.host_id, reason)
-        self._signal(LeaseSignal.RENEWAL_FAILED)
+        if self._failures == 1 and self.state not in {LeaseState.HELD, LeaseState.DOUBTFUL}:
+            logger.warning("host=%s cannot renew its lease: %s", self.host.host_id, reason)
+        self._signal(LeaseSignal.RENEWAL_FAILED, reason)
         pause_s = min(self._interval_s, RETRY_S_MIN * 2.0 ** min(self._failures - 1, 20))
         left_s = self.until_s - self._clock.monotonic_s()
         if left_s > 0:
@@ -230,11 +230,12 @@ class LeaseKeeper:
         except (StoreError, TimeoutError) as error:
             logger.warning("could not look for left-over hosts: %s", error)
 
-    def _signal(self, signal: LeaseSignal) -> None:
+    def _signal(self, signal: LeaseSignal, reason: str = "") -> None:
         state = TRANSITIONS[self.state][signal]
         if state is not self.state:
             log = logger.warning if state in _ALARMING else logger.info
-            log("host=%s lease %s → %s (%s)", self.host.host_id, self.state, state, signal)
+            why = f"{signal}: {reason}" if reason else signal
+            log("host=%s lease %s → %s (%s)", self.host.host_id, self.state, state, why)
         self.state = state
 
 

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LAST_WORDS_S = 1.0
+"""How long after its death a child's link is read."""
+
 MODULES = {"shard": "shardrt.host.process", "gateway": "shardrt.http.process"}
 
 
 class ChildProcess:
-    """A running child. Made by `start_child`; dead once `exit_code` is not None."""
+    """A running child. Made by `start_child`; it has ended once `ended` says so."""
 
     def __init__(self, process: subprocess.Popen[bytes], started_s: float) -> None:
         self._process = process
@@ -38,14 +41,27 @@ class ChildProcess:
         self.beat = control.Beat()
         self.condemned_s: float | None = None
         """Since when it is to be killed for its silence."""
+        self._link_ended = False
+        self._dead_since_s: float | None = None
 
     def adopt(self, link: ControlLink) -> None:
         self._link = link
 
-    @property
-    def exit_code(self) -> int | None:
-        """Its exit code, negative for a signal; None while it lives. Reaps it."""
-        return self._process.poll()
+    def on_link_end(self) -> None:
+        self._link_ended = True
+
+    def ended(self, now_s: float) -> int | None:
+        """Return its exit code, negative for a signal; None while it lives. Reaps it.
+
+        A dead child counts as living until its last words are read, that is until its link
+        has ended too; but not for long, as a process of its own may hold the link open.
+        """
+        code = self._process.poll()
+        if code is None:
+            return None
+        if self._dead_since_s is None:
+            self._dead_since_s = now_s
+        return code if self._link_ended or now_s - self._dead_since_s > LAST_WORDS_S else None
 
     def send(self, message: control.ToChild) -> None:
         """Send, or drop if its link has ended."""
@@ -103,8 +119,13 @@ async def start_child(
             env=environment(),
         )
     child = ChildProcess(process, now_s)
+
+    def link_ended() -> None:
+        child.on_link_end()
+        on_closed()
+
     link = await connect_control(
-        ours.detach(), control.FromChild, lambda message: on_message(child, message), on_closed
+        ours.detach(), control.FromChild, lambda message: on_message(child, message), link_ended
     )
     child.adopt(link)
     child.send(configure)

@@ -97,13 +97,13 @@ class Slot:
     def reap(self) -> bool:
         """Return whether the child has died since the last call, and plan the next one."""
         child = self.child
-        if child is None or (code := child.exit_code) is None:
+        now_s = self._clock.monotonic_s()
+        if child is None or (code := child.ended(now_s)) is None:
             return False
         self.child = None
         child.close()
         if child.stopping:
             return True
-        now_s = self._clock.monotonic_s()
         delay_s = self._ended(child, code, now_s)
         if delay_s is not None:
             self._next_start_s = now_s + delay_s
