@@ -58,7 +58,9 @@ RETRY_S = 0.05
 _READS = (requests.Get, requests.GetHistory, requests.Wait)
 
 _decode_started = msgspec.json.Decoder(requests.Started).decode
-_decode_snapshot = msgspec.json.Decoder(requests.Snapshot | None).decode
+_decode_snapshot: Callable[[Raw], requests.Snapshot | None] = msgspec.json.Decoder(
+    requests.Snapshot | None
+).decode
 _decode_purged = msgspec.json.Decoder(requests.Purged).decode
 _DONE = requests.Done()
 
@@ -352,4 +354,5 @@ def decode_result(request: Request, result: Raw) -> requests.Result | None:
             return _decode_purged(result)
         case requests.GetHistory():
             return None if bytes(result) == b"null" else result
-    return _DONE
+        case _:
+            return _DONE

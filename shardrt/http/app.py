@@ -1,0 +1,108 @@
+"""The ASGI application: management API, health, and the clients' link."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+
+from shardrt import __version__
+from shardrt.config import LimitSettings
+from shardrt.errors import ShardrtError
+from shardrt.http import health, problems
+from shardrt.http.link import LinkEndpoint
+from shardrt.http.management import ManagementApi
+from shardrt.http.token import is_allowed
+from shardrt.links.websocket import PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from shardrt.http.caller import Caller
+    from shardrt.links.base import Accept
+
+
+def build_app(
+    caller: Caller,
+    *,
+    accept: Accept | None = None,
+    readiness: Callable[[], tuple[bool, dict[str, Any]]] = lambda: (True, {}),
+    token: str | None = None,
+    limits: LimitSettings | None = None,
+) -> ASGIApp:
+    """Return the application of a host.
+
+    Args:
+        caller: answers what the API asks.
+        accept: who listens to clients' links (`Gateway.accept`); None: there is no ``/link``.
+        readiness: whether requests should come here, and facts about it.
+        token: what clients must present as bearer token, except for health; None: nothing.
+        limits: of what is taken from outside.
+    """
+    limits = limits or LimitSettings()
+    api = ManagementApi(
+        caller,
+        payload_bytes_max=limits.payload_bytes_max,
+        json_depth_max=limits.json_depth_max,
+        page_size_max=limits.page_size_max,
+    )
+    routes: list[BaseRoute] = [*api.routes(), *health.health_routes(readiness)]
+    routes.append(Route("/openapi.json", _openapi(routes), methods=["GET"]))
+    if accept is not None:
+        endpoint = LinkEndpoint(accept, token, limits.payload_bytes_max)
+        routes.append(WebSocketRoute(PATH, endpoint))
+    app = Starlette(
+        routes=routes,
+        exception_handlers={
+            ShardrtError: problems.on_refused,
+            HTTPException: problems.on_http_exception,
+            Exception: problems.on_bug,
+        },
+    )
+    return app if token is None else _TokenRequired(app, token)
+
+
+class _TokenRequired:
+    """Lets nothing through without the token but health checks; links check it themselves."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401, or pass on."""
+        free = scope["type"] != "http" or scope["path"] in health.PATHS
+        if free or is_allowed(scope, self._token):
+            await self._app(scope, receive, send)
+            return
+        headers = {"WWW-Authenticate": "Bearer"}
+        refused = problems.problem(401, "the token is missing or wrong", headers)
+        await refused(scope, receive, send)
+
+
+def _openapi(routes: list[BaseRoute]) -> Callable[[Request], Any]:
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        if isinstance(route, Route):
+            for method in sorted((route.methods or set()) - {"HEAD"}):
+                path = route.path_format
+                paths.setdefault(path, {})[method.lower()] = {
+                    "operationId": route.name,
+                    "responses": {"default": {"description": "JSON"}},
+                }
+    document = {
+        "openapi": "3.1.0",
+        "info": {"title": "shardrt", "version": __version__},
+        "paths": paths,
+    }
+
+    async def openapi(_: Request) -> Response:
+        return problems.json_response(document)
+
+    return openapi

@@ -1,0 +1,184 @@
+"""The WebSocket endpoint at which clients' links end.
+
+Frames are binary, uncompressed JSON arrays; text frames are taken, too. Answers of one turn
+leave as one frame. A client that does not read is not read from either, and is let go when
+more is waiting for it than memory is worth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from shardrt.errors import ProtocolViolation
+from shardrt.http.token import is_allowed
+from shardrt.links.frames import Codec, client_frame_bytes_max
+from shardrt.links.messages import Answer, FromClient
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+    from shardrt.links.base import Accept
+
+logger = logging.getLogger(__name__)
+
+UNREAD_BYTES_HIGH = 8 * 1024 * 1024
+"""More than this waiting for a client: nothing more is read from it meanwhile."""
+UNREAD_BYTES_MAX = 256 * 1024 * 1024
+"""More than this waiting for a client: it is let go."""
+
+_GOING_AWAY = 1001
+_PROTOCOL_ERROR = 1002
+_TOO_SLOW = 1013
+
+
+class LinkEndpoint:
+    """An ASGI application for WebSocket connections.
+
+    Args:
+        accept: who listens to clients.
+        token: what they must present, if anything.
+        payload_bytes_max: what was promised in the welcome.
+    """
+
+    def __init__(self, accept: Accept, token: str | None, payload_bytes_max: int) -> None:
+        self._accept = accept
+        self._token = token
+        self._codec = Codec(FromClient)
+        self._frame_bytes_max = client_frame_bytes_max(payload_bytes_max)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one client until either side ends the link."""
+        await receive()  # websocket.connect
+        if not is_allowed(scope, self._token):
+            await _refuse(send)
+            return
+        await send({"type": "websocket.accept"})
+        link = _AsgiLink(self._codec, send)
+        handler = self._accept(link)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                writer = tasks.create_task(link.write())
+                reader = tasks.create_task(self._read(receive, link, handler.on_messages))
+                reader.add_done_callback(lambda _: link.close())
+                writer.add_done_callback(lambda _: reader.cancel())
+        finally:
+            handler.on_closed()
+
+    async def _read(self, receive: Receive, link: _AsgiLink, take: Any) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                link.abandon()
+                return
+            try:
+                take(self._decode(message))
+            except ProtocolViolation as error:
+                logger.warning("client let go: %s", error)
+                link.close(_PROTOCOL_ERROR)
+                return
+            await link.readable()
+
+    def _decode(self, message: Message) -> list[Any]:
+        data = message.get("bytes")
+        body: bytes = (message.get("text") or "").encode() if data is None else bytes(data)
+        if len(body) > self._frame_bytes_max:
+            raise ProtocolViolation(f"frame of {len(body)} bytes exceeds {self._frame_bytes_max}")
+        # Payloads are passed on unseen, so this is where their text is checked.
+        if not body.isascii():
+            try:
+                body.decode()
+            except UnicodeDecodeError as error:
+                raise ProtocolViolation(f"not UTF-8: {error}") from None
+        return self._codec.decode(body)
+
+
+class _AsgiLink:
+    """The gateway's end of a client's link."""
+
+    def __init__(self, codec: Codec, send: Send) -> None:
+        self._codec = codec
+        self._send = send
+        self._held: list[Any] = []
+        self._held_bytes = 0
+        """Size of the payloads among what is held."""
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._open = True
+        self._close_code = _GOING_AWAY
+        self._abandoned = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
+    @property
+    def is_congested(self) -> bool:
+        return not self._room.is_set()
+
+    def send(self, message: Any) -> None:
+        if not self._open:
+            return
+        self._held.append(message)
+        if type(message) is Answer:
+            self._held_bytes += memoryview(message.result).nbytes
+            if self._held_bytes > UNREAD_BYTES_HIGH:
+                self._on_unread()
+        self._news.set()
+
+    def close(self, code: int = _GOING_AWAY) -> None:
+        if self._open:
+            self._open = False
+            self._close_code = code
+            self._news.set()
+
+    def abandon(self) -> None:
+        """End without another word: the client has gone."""
+        self._abandoned = True
+        self._open = False
+        self._held = []
+        self._news.set()
+
+    async def readable(self) -> None:
+        """Wait until more may be read from the client."""
+        await self._room.wait()
+
+    async def write(self) -> None:
+        """Write what is sent, until the end."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            messages, self._held = self._held, []
+            self._held_bytes = 0
+            self._room.set()
+            try:
+                for body in self._codec.encode(messages) if messages else ():
+                    await self._send({"type": "websocket.send", "bytes": body})
+                if self._abandoned:
+                    return
+                if not self._open and not self._held:
+                    await self._send({"type": "websocket.close", "code": self._close_code})
+                    return
+            except OSError:  # the client has gone
+                return
+
+    def _on_unread(self) -> None:
+        self._room.clear()
+        if self._held_bytes > UNREAD_BYTES_MAX:
+            logger.warning("client let go: %d bytes wait for it", self._held_bytes)
+            self._held = []
+            self.close(_TOO_SLOW)
+
+
+async def _refuse(send: Send) -> None:
+    await send(
+        {
+            "type": "websocket.http.response.start",
+            "status": 401,
+            "headers": [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")],
+        }
+    )
+    body = b'{"message":"the token is missing or wrong"}'
+    await send({"type": "websocket.http.response.body", "body": body})

@@ -1,0 +1,199 @@
+"""The management API: start, look at and steer orchestrations over plain HTTP.
+
+Everything here is one request to a `Caller`, so it can stand in front of a gateway as well as
+an embedded runtime. What it answers with 202 is durable.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from starlette.routing import Route
+
+from shardrt.client.filters import page_of, status_of_text
+from shardrt.client.starting import check_instance_id
+from shardrt.core import requests as r
+from shardrt.errors import InputInvalid, InstanceNotFound, PayloadTooLarge
+from shardrt.http.bodies import EventBody, ReasonBody, StartBody, parse, read_body
+from shardrt.http.problems import BadRequest, json_response
+from shardrt.http.shapes import history_shape, instance_shape, micros_of
+from shardrt.links.frames import ENVELOPE_BYTES_MAX
+from shardrt.store.base import Filter
+
+if TYPE_CHECKING:
+    from msgspec import Raw
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from shardrt.http.caller import Caller
+
+ROOT = "/runtime/orchestrations"
+PAGE_SIZE = 100
+POLL_AFTER_S = 1
+_TRUE = ("true", "1", "yes", "")
+
+
+class ManagementApi:
+    """The routes. Each method answers one of them."""
+
+    def __init__(
+        self, caller: Caller, *, payload_bytes_max: int, json_depth_max: int, page_size_max: int
+    ) -> None:
+        self._caller = caller
+        self._payload_bytes_max = payload_bytes_max
+        self._json_depth_max = json_depth_max
+        self._page_size_max = page_size_max
+
+    def routes(self) -> list[Route]:
+        one = ROOT + "/{instance_id:path}"
+        posts = {
+            one + "/raiseEvent/{event:path}": self.raise_event,
+            one + "/terminate": self.terminate,
+            one + "/suspend": self.suspend,
+            one + "/resume": self.resume,
+            one + "/rewind": self.rewind,
+            one + "/restart": self.restart,
+        }
+        return [
+            Route(ROOT + "/start/{name:path}", self.start, methods=["POST"]),
+            Route(ROOT, self.list_instances, methods=["GET"]),
+            *(Route(path, endpoint, methods=["POST"]) for path, endpoint in posts.items()),
+            Route(one, self.get, methods=["GET"]),
+            Route(one, self.purge, methods=["DELETE"]),
+        ]
+
+    async def start(self, request: Request) -> Response:
+        body: StartBody = await self._body(request, StartBody)
+        self._check_payload(body.input, "input")
+        fresh = body.instance_id is None
+        instance_id = uuid.uuid4().hex if fresh else check_instance_id(body.instance_id or "")
+        if body.on_conflict not in ("fail", "return", "restart"):
+            raise BadRequest("onConflict must be fail, return or restart")
+        started: Any = await self._caller.call(
+            instance_id,
+            r.Start(
+                request.path_params["name"],
+                body.input,
+                body.version,
+                body.tags,
+                micros_of(body.start_at, "startAt"),
+                body.on_conflict,
+                fresh,
+            ),
+        )
+        urls = _management_urls(request, started.instance_id)
+        headers = {
+            "Location": urls["statusQueryGetUri"],
+            "Retry-After": str(POLL_AFTER_S),
+        }
+        answer = {"instanceId": started.instance_id, "managementUrls": urls}
+        return json_response(answer, 202, headers)
+
+    async def get(self, request: Request) -> Response:
+        instance_id = _instance_id(request)
+        snapshot: Any = await self._caller.call(instance_id, r.Get())
+        if snapshot is None:
+            raise InstanceNotFound(f"no instance {instance_id!r}")
+        shape = instance_shape(snapshot, show_input=_flag(request, "showInput", default=True))
+        if _flag(request, "showHistory"):
+            encoded: Any = await self._caller.call(instance_id, r.GetHistory())
+            show_output = _flag(request, "showHistoryOutput")
+            shape["historyEvents"] = (
+                [] if encoded is None else history_shape(encoded, show_output=show_output)
+            )
+        return json_response(shape)
+
+    async def raise_event(self, request: Request) -> Response:
+        body: EventBody = await self._body(request, EventBody)
+        self._check_payload(body.event_data, "eventData")
+        return await self._done(request, r.Raise(request.path_params["event"], body.event_data))
+
+    async def terminate(self, request: Request) -> Response:
+        body = await self._reason(request)
+        return await self._done(request, r.Terminate(body.reason, body.recursive))
+
+    async def suspend(self, request: Request) -> Response:
+        return await self._done(request, r.Suspend((await self._reason(request)).reason))
+
+    async def resume(self, request: Request) -> Response:
+        return await self._done(request, r.Resume((await self._reason(request)).reason))
+
+    async def rewind(self, request: Request) -> Response:
+        return await self._done(request, r.Rewind((await self._reason(request)).reason))
+
+    async def restart(self, request: Request) -> Response:
+        await self._reason(request)
+        return await self._done(request, r.Restart())
+
+    async def purge(self, request: Request) -> Response:
+        purged: Any = await self._caller.call(_instance_id(request), r.Purge())
+        return json_response({"instancesDeleted": purged.count})
+
+    async def list_instances(self, request: Request) -> Response:
+        given = request.query_params
+        wanted = [s for text in given.getlist("status") for s in text.split(",") if s]
+        where = Filter(
+            status=tuple(status_of_text(text).value for text in wanted),
+            name=given.get("name") or None,
+            id_prefix=given.get("prefix") or None,
+            created_from=micros_of(given.get("createdFrom"), "createdFrom"),
+            created_to=micros_of(given.get("createdTo"), "createdTo"),
+        )
+        limit = self._page_size(given.get("top"))
+        page = await page_of(self._caller, where, limit, given.get("continuationToken") or None)
+        show_input = _flag(request, "showInput", default=True)
+        shapes = [instance_shape(each, show_input=show_input) for each in page.instances]
+        return json_response({"instances": shapes, "continuationToken": page.token})
+
+    # -------------------------------------------------------------------------------------------
+
+    async def _done(self, request: Request, wanted: r.Request) -> Response:
+        instance_id = _instance_id(request)
+        await self._caller.call(instance_id, wanted)
+        return json_response({"instanceId": instance_id}, 202)
+
+    async def _reason(self, request: Request) -> ReasonBody:
+        body: ReasonBody = await self._body(request, ReasonBody)
+        if not body.reason:
+            body.reason = request.query_params.get("reason", "")
+        return body
+
+    async def _body(self, request: Request, kind: Any) -> Any:
+        body = await read_body(request, self._payload_bytes_max + ENVELOPE_BYTES_MAX)
+        return parse(body, kind, self._json_depth_max)
+
+    def _check_payload(self, payload: Raw, what: str) -> None:
+        size = memoryview(payload).nbytes
+        if size > self._payload_bytes_max:
+            raise PayloadTooLarge(f"{what} of {size} bytes exceeds {self._payload_bytes_max}")
+
+    def _page_size(self, top: str | None) -> int:
+        if not top:
+            return min(PAGE_SIZE, self._page_size_max)
+        if not top.isdecimal() or not 0 < int(top[:9]) <= self._page_size_max:
+            raise BadRequest(f"top must be a number from 1 to {self._page_size_max}")
+        return int(top)
+
+
+def _instance_id(request: Request) -> str:
+    try:
+        return check_instance_id(request.path_params["instance_id"])
+    except InputInvalid:
+        raise InstanceNotFound("no instance can have that id") from None
+
+
+def _flag(request: Request, name: str, *, default: bool = False) -> bool:
+    text = request.query_params.get(name)
+    return default if text is None else text.lower() in _TRUE
+
+
+def _management_urls(request: Request, instance_id: str) -> dict[str, str]:
+    one = f"{str(request.base_url).rstrip('/')}{ROOT}/{quote(instance_id, safe='')}"
+    return {
+        "statusQueryGetUri": one,
+        "sendEventPostUri": f"{one}/raiseEvent/{{eventName}}",
+        "terminatePostUri": f"{one}/terminate",
+        "purgeHistoryDeleteUri": one,
+    }

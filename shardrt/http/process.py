@@ -1,0 +1,192 @@
+"""A gateway as a child process: ``python -m shardrt.http.process``, started by a supervisor.
+
+It listens on the socket that the supervisor bound, routes calls as the supervisor says, and
+never imports user code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import uvicorn
+
+from shardrt import __version__
+from shardrt.client.session import Session
+from shardrt.config import Settings
+from shardrt.errors import ConfigInvalid
+from shardrt.host.child import FatalStart, Parent, run_child, settle_memory
+from shardrt.http.app import build_app
+from shardrt.http.gateway import Gateway
+from shardrt.links import control
+from shardrt.links.frames import client_frame_bytes_max
+from shardrt.links.messages import PROTOCOL, Welcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+logger = logging.getLogger(__name__)
+
+HTTP_CALL_TIMEOUT_S = 10.0
+"""How long an HTTP request is kept while its partition has no owner, before it gets a 503."""
+
+BACKLOG = 2048
+END_S = 1.0
+"""How long connections may take to close once everything is answered."""
+
+
+class GatewayProcess:
+    """The gateway of this process, and the supervisor's orders to it."""
+
+    def __init__(self, parent: Parent, configure: control.Configure) -> None:
+        self._settings = msgspec.convert(configure.settings, Settings)
+        self._parent = parent
+        self._listen_fd = configure.listen_fd
+        self._partitions = configure.partitions
+        self._queries: dict[int, Callable[[dict[str, Any]], None]] = {}
+        self._query_seq = 0
+        self._gateway = Gateway(
+            Welcome(
+                PROTOCOL,
+                __version__,
+                configure.partitions,
+                configure.host_id,
+                self._settings.limits.payload_bytes_max,
+            ),
+            ask_cluster=self._ask_cluster,
+        )
+
+    async def run(self) -> None:
+        """Serve until the supervisor says stop, and what is under way is answered."""
+        try:
+            token = self._settings.read_token()
+        except ConfigInvalid as error:
+            raise FatalStart(str(error)) from None
+        with self._listening_socket() as listening:
+            # The HTTP API is a client of the gateway like any other, but nearer.
+            session = Session(self._gateway.dial(), call_timeout_s=HTTP_CALL_TIMEOUT_S)
+            await session.open()
+            server = self._server(session, token)
+            async with asyncio.TaskGroup() as tasks:
+                parts = [
+                    tasks.create_task(self._gateway.run()),
+                    tasks.create_task(self._parent.beat(self._beat)),
+                ]
+                serving = tasks.create_task(server.serve(sockets=[listening]))
+                settle_memory()
+                self._parent.send(control.Ready(os.getpid(), listening.getsockname()[1]))
+                grace_s = await self._obey()
+                draining = tasks.create_task(self._gateway.drain(grace_s))
+                while not draining.done():
+                    await self._obey_until(draining)
+                server.should_exit = True
+                await serving
+                await session.close()
+                for part in parts:
+                    part.cancel()
+
+    async def _obey(self) -> float:
+        """Follow orders until the one to stop; return its grace."""
+        while True:
+            message = await self._parent.receive()
+            if isinstance(message, control.Stop):
+                return message.grace_s
+            self._on_order(message)
+
+    async def _obey_until(self, draining: asyncio.Task[None]) -> None:
+        """Follow further orders while draining; a second stop hurries."""
+        order = asyncio.ensure_future(self._parent.receive())
+        await asyncio.wait([order, draining], return_when=asyncio.FIRST_COMPLETED)
+        if not order.done():
+            order.cancel()
+        elif isinstance(order.result(), control.Stop):
+            draining.cancel()
+        else:
+            self._on_order(order.result())
+
+    def _on_order(self, message: control.ToChild) -> None:
+        if isinstance(message, control.Routes):
+            self._gateway.set_routes(message.targets)
+        elif isinstance(message, control.ClusterView):
+            answered = self._queries.pop(message.seq, None)
+            if answered is not None:
+                answered(message.view)
+
+    def _ask_cluster(self, answered: Callable[[dict[str, Any]], None]) -> None:
+        self._query_seq += 1
+        self._queries[self._query_seq] = answered
+        self._parent.send(control.Query(self._query_seq))
+
+    def _beat(self) -> control.Beat:
+        return control.Beat(
+            counters={
+                "calls_under_way": self._gateway.calls_under_way,
+                "partitions_served": self._gateway.partitions_served,
+            }
+        )
+
+    def _listening_socket(self) -> socket.socket:
+        if self._listen_fd >= 0:
+            return socket.socket(fileno=self._listen_fd)
+        host = self._settings.host
+        try:
+            family = socket.AF_INET6 if ":" in host.bind else socket.AF_INET
+            return socket.create_server((host.bind, host.port), family=family, backlog=BACKLOG)
+        except OSError as error:
+            where = f"{host.bind}:{host.port}"
+            raise FatalStart(f"cannot listen on {where}: {error.strerror or error}") from None
+
+    def _server(self, session: Session, token: str | None) -> uvicorn.Server:
+        limits = self._settings.limits
+        app = build_app(
+            session,
+            accept=self._gateway.accept,
+            readiness=self._readiness,
+            token=token,
+            limits=limits,
+        )
+        return QuietServer(uvicorn_config(app, limits.payload_bytes_max))
+
+    def _readiness(self) -> tuple[bool, dict[str, Any]]:
+        served = self._gateway.partitions_served
+        facts = {"partitions": self._partitions, "partitionsServed": served}
+        return self._gateway.is_ready, facts
+
+
+class QuietServer(uvicorn.Server):
+    """Leaves signals to whoever runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def uvicorn_config(app: Any, payload_bytes_max: int) -> uvicorn.Config:
+    """Return how uvicorn shall serve the application, whoever runs it."""
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=client_frame_bytes_max(payload_bytes_max),
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(END_S)),
+        backlog=BACKLOG,
+    )
+
+
+async def serve(parent: Parent, configure: control.Configure) -> None:
+    """Be the gateway that `configure` describes."""
+    await GatewayProcess(parent, configure).run()
+
+
+if __name__ == "__main__":
+    run_child(serve)

@@ -1,0 +1,85 @@
+"""Instances and history as the HTTP API shows them: camelCase, ISO times, payloads spliced."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from shardrt.client.views import history_of, to_datetime, to_micros
+from shardrt.core.history import NULL, Status
+from shardrt.http.problems import BadRequest
+
+if TYPE_CHECKING:
+    from msgspec import Raw
+
+    from shardrt.core.requests import Snapshot
+
+
+def iso(micros: int | None) -> str | None:
+    """Return a time as ISO 8601 in UTC, to the microsecond."""
+    if micros is None:
+        return None
+    return to_datetime(micros).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def micros_of(text: str | None, what: str) -> int | None:
+    """Return an ISO 8601 time as µs since 1970; without an offset it is UTC."""
+    if not text:
+        return None
+    try:
+        # A "+" of an offset arrives as a space if the client did not quote it.
+        when = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+        return to_micros(when.replace(tzinfo=when.tzinfo or UTC))
+    except (ValueError, OverflowError):
+        raise BadRequest(f"{what}: not an ISO 8601 time: {text!r}") from None
+
+
+def instance_shape(snapshot: Snapshot, *, show_input: bool = True) -> dict[str, Any]:
+    """Return an instance as an object."""
+    shape: dict[str, Any] = {
+        "instanceId": snapshot.instance_id,
+        "executionId": snapshot.execution_id,
+        "name": snapshot.name,
+        "version": snapshot.version,
+        "runtimeStatus": snapshot.status,
+        "input": snapshot.input if show_input else None,
+        "output": snapshot.output,
+        "customStatus": snapshot.custom_status,
+        "createdTime": iso(snapshot.created_at),
+        "lastUpdatedTime": iso(snapshot.updated_at),
+        "completedTime": iso(snapshot.completed_at),
+        "tags": snapshot.tags or {},
+        "parentInstanceId": snapshot.parent_instance_id,
+        "partition": snapshot.partition,
+    }
+    if snapshot.failure is not None:
+        shape["failure"] = snapshot.failure
+        if snapshot.output == NULL:
+            shape["output"] = f"{snapshot.failure.type}: {snapshot.failure.message}"
+    if snapshot.reason:
+        shape["reason"] = snapshot.reason
+        if snapshot.status is Status.TERMINATED and snapshot.output == NULL:
+            shape["output"] = snapshot.reason
+    return shape
+
+
+def history_shape(encoded: Raw, *, show_output: bool) -> list[dict[str, Any]]:
+    """Return the history as a list of objects, with inputs and results if wanted."""
+    shapes = []
+    for event in history_of(encoded):
+        shape = {
+            _camel(name): value
+            for name in event.__dataclass_fields__
+            if (value := getattr(event, name)) is not None
+            and (show_output or name not in ("input", "result", "data"))
+        }
+        shape["eventType"] = shape.pop("kind")
+        shapes.append(msgspec.to_builtins(shape))
+    return shapes
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.title() for part in rest)
