@@ -1,0 +1,114 @@
+"""A real gateway, at a real port, in front of stand-ins for shards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+from shardrt.client import Client
+from shardrt.client.session import Session
+from shardrt.config import LimitSettings
+from shardrt.http.app import build_app
+from shardrt.http.gateway import Gateway
+from shardrt.http.process import QuietServer, uvicorn_config
+from shardrt.links.messages import PROTOCOL, Welcome
+from tests.fake_shard import FakeShard
+
+PARTITIONS = 8
+LIMITS = LimitSettings(payload_bytes_max=64 * 1024)
+
+
+class FakeHost:
+    """Shards, a gateway that routes to them, and its HTTP server."""
+
+    def __init__(
+        self, *, shards: int = 1, token: str | None = None, stranded_s_max: float = 20.0
+    ) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="shardrt-")
+        self.shards = [FakeShard() for _ in range(shards)]
+        self.paths = [f"{self._directory.name}/s{index}" for index in range(shards)]
+        welcome = Welcome(PROTOCOL, "0", PARTITIONS, "host", LIMITS.payload_bytes_max)
+        self.gateway = Gateway(welcome, stranded_s_max=stranded_s_max)
+        self.token = token
+        self.port = 0
+        self._server: QuietServer | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def shard(self) -> FakeShard:
+        return self.shards[0]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def app(self, session: Session) -> Any:
+        return build_app(
+            session,
+            accept=self.gateway.accept,
+            readiness=lambda: (self.gateway.is_ready, {}),
+            token=self.token,
+            limits=LIMITS,
+        )
+
+    def route(self) -> None:
+        """Route all partitions to the shards in turn."""
+        count = len(self.paths)
+        self.gateway.set_routes([self.paths[each % count] for each in range(PARTITIONS)])
+
+    async def linked(self) -> None:
+        """Wait until the gateway has links to all shards."""
+        for shard in self.shards:
+            await shard.until(lambda shard=shard: bool(shard.links))
+        async with asyncio.timeout(10):
+            while self.gateway.partitions_served < PARTITIONS:
+                await asyncio.sleep(0)
+
+    async def start_http(self, session: Session) -> None:
+        """Serve at the port that was used before, if any."""
+        config = uvicorn_config(self.app(session), LIMITS.payload_bytes_max)
+        self._server = QuietServer(config)
+        listening = socket.create_server(("127.0.0.1", self.port))
+        self.port = listening.getsockname()[1]
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
+        async with asyncio.timeout(10):
+            while not self._server.started:
+                await asyncio.sleep(0)
+
+    async def stop_http(self) -> None:
+        """Hang up on all clients, and listen no more."""
+        assert self._server is not None
+        assert self._serving is not None
+        self._server.should_exit = True
+        await self._serving
+
+    async def client(self, **options: Any) -> Client:
+        return await Client.connect(self.url, token=self.token, **options)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(cls, **options: Any) -> AsyncIterator[Self]:
+        """Everything up, until the block ends."""
+        host = cls(**options)
+        for shard, path in zip(host.shards, host.paths, strict=True):
+            await shard.listen(path)
+        gateway = asyncio.create_task(host.gateway.run())
+        session = Session(host.gateway.dial(), call_timeout_s=2.0)
+        try:
+            await session.open()
+            host.route()
+            await host.start_http(session)
+            await host.linked()
+            yield host
+            await host.stop_http()
+        finally:
+            await session.close()
+            gateway.cancel()
+            await asyncio.gather(gateway, return_exceptions=True)
+            for shard in host.shards:
+                await shard.close()
+            host._directory.cleanup()
