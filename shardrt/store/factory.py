@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from shardrt.errors import ConfigInvalid
 
@@ -25,7 +24,7 @@ def make_store(url: str, *, connections: int = 2, unsafe: bool = False) -> Store
     Raises:
         ConfigInvalid: unknown scheme, or a part of the URL makes no sense.
     """
-    scheme = urlsplit(url).scheme
+    scheme = url.partition(":")[0]
     if scheme == "memory":
         from shardrt.store.memory import MemoryStore  # noqa: PLC0415
 
@@ -39,5 +38,5 @@ def make_store(url: str, *, connections: int = 2, unsafe: bool = False) -> Store
 
         return PostgresStore(url, connections=connections, unsafe=unsafe)
     raise ConfigInvalid(
-        f"store.url: unknown scheme {scheme!r}; use memory://, sqlite:///file.db or postgresql://…"
+        f"store.url: unknown scheme {scheme[:20]!r}; use memory://, sqlite:///file.db or postgresql://…"
     )

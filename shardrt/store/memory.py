@@ -252,7 +252,7 @@ class MemoryStore:
     async def load(self, partition: int, instance_ids: Sequence[str]) -> list[InstanceRow]:
         self._count_query()
         instances = self._partition(partition).instances
-        return [instances[each] for each in set(instance_ids) if each in instances]
+        return [instances[each] for each in dict.fromkeys(instance_ids) if each in instances]
 
     async def active(self, partition: int) -> AsyncIterator[InstanceRow]:
         self._count_query()

@@ -27,7 +27,13 @@ _SAFE = {
 }
 
 # Concurrent creators collide in the system catalogues; who comes second tries again.
-_COLLISIONS = (pg.UniqueViolation, pg.DuplicateSchema, pg.DuplicateTable, pg.DeadlockDetected)
+_COLLISIONS = (
+    pg.DeadlockDetected,
+    pg.DuplicateObject,
+    pg.DuplicateSchema,
+    pg.DuplicateTable,
+    pg.UniqueViolation,
+)
 
 
 def check_safety(url_masked: str, settings: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ import psycopg
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format, TransactionStatus
 
 from shardrt.errors import CommitUnknown, StoreError, StoreUnavailable
-from shardrt.store.postgres.failures import connect_failed, refused_with
+from shardrt.store.postgres.failures import connect_failed, refused, refused_with
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -106,7 +106,8 @@ class Lane:
             connection, birth = await self._connect()
         except psycopg.Error as error:
             self._backoff_s = min(BACKOFF_S_MAX, max(BACKOFF_S_MIN, self._backoff_s * 2))
-            raise connect_failed(error, self._url) from None
+            connecting = isinstance(error, psycopg.OperationalError)
+            raise (connect_failed if connecting else refused)(error, self._url) from None
         if self._is_closed():  # meanwhile
             await connection.close()
             raise StoreUnavailable(f"{self._url.masked}: the store is not open")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -52,8 +52,9 @@ def parse_url(url: str) -> PostgresUrl:
         query = parse_qsl(parts.query, keep_blank_values=True)
         schema = dict(query).get("schema", SCHEMA_DEFAULT)
         ours = [(key, value) for key, value in query if key != "schema"]
-        bare = parts._replace(query=urlencode(ours, quote_via=quote)).geturl()
+        bare = _join(parts, ours)
         given = conninfo_to_dict(bare)
+        _check_separators(parts, str(given.get("port") or ""))
     except (ValueError, ProgrammingError):
         # The text of these may show the password, and so would the chained exception.
         raise ConfigInvalid(
@@ -88,6 +89,16 @@ def _masked(url: str) -> str:
         (key, _MASK if key in _SECRET_KEYS else value)
         for key, value in parse_qsl(parts.query, keep_blank_values=True)
     ]
-    return parts._replace(
-        netloc=netloc, query=urlencode(query, safe="*/", quote_via=quote)
-    ).geturl()
+    return _join(parts._replace(netloc=netloc), query, safe="*/")
+
+
+def _join(parts: SplitResult, query: list[tuple[str, str]], safe: str = "") -> str:
+    # `geturl` would drop the slashes of an empty host, which libpq insists on.
+    text = f"{parts.scheme}://{parts.netloc}{parts.path}"
+    return f"{text}?{urlencode(query, safe=safe, quote_via=quote)}" if query else text
+
+
+def _check_separators(parts: SplitResult, ports: str) -> None:
+    """Refuse what a password with an unencoded / or @ looks like: we could not mask it."""
+    if "@" in parts.path or not all(port.isdigit() for port in ports.split(",") if port):
+        raise ValueError("unencoded characters")
