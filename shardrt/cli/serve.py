@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -10,13 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shardrt.config import load
-from shardrt.errors import (
-    ConfigInvalid,
-    HubMismatch,
-    SchemaTooNew,
-    ShardrtError,
-    StoreUnsafe,
-)
+from shardrt.errors import ConfigInvalid, ShardrtError
 from shardrt.host.child import log_to_stderr, loop_factory
 from shardrt.supervisor.supervisor import Supervisor
 
@@ -25,8 +20,6 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-USAGE = (ConfigInvalid, HubMismatch, SchemaTooNew, StoreUnsafe)
-"""What goes away only if the user changes something: another try would not help."""
 
 
 @click.command()
@@ -57,7 +50,7 @@ def serve(config: str | None, *, insecure: bool, **options: object) -> None:
         drained = run(settings)
     except ShardrtError as error:
         click.echo(f"shardrt: {error}", err=True)
-        sys.exit(EXIT_USAGE if isinstance(error, USAGE) else EXIT_FAILED)
+        sys.exit(EXIT_USAGE if isinstance(error, ConfigInvalid) else EXIT_FAILED)
     sys.exit(0 if drained else EXIT_FAILED)
 
 
@@ -72,7 +65,8 @@ def overrides(options: dict[str, object], insecure: bool) -> dict[str, object]:
 
 def run(settings: Settings) -> bool:
     """Serve; return whether everything was drained in the end."""
-    log_to_stderr("supervisor")
+    # Until it serves, only what went wrong: a start that fails ends with one clear line.
+    log_to_stderr("supervisor", logging.WARNING)
     settings.read_token()  # complains now rather than in a child
     supervisor = Supervisor(settings, import_paths=[os.getcwd()], announce=announce)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -80,6 +74,7 @@ def run(settings: Settings) -> bool:
 
 
 def announce(line: str) -> None:
-    """Print at once, also into a pipe."""
+    """Print at once, also into a pipe, and from now on log every change of state."""
     click.echo(line)
     sys.stdout.flush()
+    logging.getLogger().setLevel(logging.INFO)
