@@ -12,6 +12,7 @@ integers: microseconds since 1970 UTC. Event names are Durable Task's.
 from __future__ import annotations
 
 from enum import StrEnum
+from math import isfinite
 from typing import TypeAlias
 
 import msgspec
@@ -69,6 +70,11 @@ class Retry(Value, frozen=True, kw_only=True, array_like=False, omit_defaults=Tr
     jitter: float = 0.0
     """Each delay is multiplied by a random number from [1 - jitter, 1 + jitter]."""
     non_retryable: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # JSON has no infinity: written as null, it would make the whole record unreadable.
+        if not (isfinite(self.backoff) and isfinite(self.jitter)):
+            raise ValueError("backoff and jitter of a retry policy must be finite")
 
 
 class Parent(Value, frozen=True):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
 from shardrt.core import history as h, requests as r
-from shardrt.core.effects import RunActivity
 from shardrt.core.work import Outcome, Step, WorkItem
-from tests.core.world import World
+
+if TYPE_CHECKING:
+    from shardrt.core.effects import RunActivity
+    from tests.core.world import World
 
 SECOND = 1_000_000
 ONE, TWO, THREE = Raw(b"1"), Raw(b"2"), Raw(b"3")
@@ -83,3 +85,8 @@ def run_of(world: World, task_id: int) -> RunActivity:
 def arrivals(world: World, instance_id: str = "a") -> tuple[h.Arrival, ...]:
     """Return what the next turn of an instance would see."""
     return tuple(world.instance(instance_id).inbox)
+
+
+def data_of(arrived: tuple[h.Arrival, ...]) -> list[bytes]:
+    """Return the payloads of the external events among what arrived."""
+    return [bytes(event.data) for event in arrived if isinstance(event, h.EventRaised)]

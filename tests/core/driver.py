@@ -6,18 +6,21 @@ that an outsider knows: which requests were answered, and which events each inst
 
 from __future__ import annotations
 
-from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Raw
 
 from shardrt.core import history as h, messages as m, requests as r
-from shardrt.core.effects import RunActivity
 from shardrt.core.ids import derived_id
-from shardrt.core.state import Instance
 from shardrt.core.work import Completed, Continued, Failed, Outcome, Parked, Step, WorkItem
 from tests.core import laws
 from tests.core.world import Node, World
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from shardrt.core.effects import RunActivity
+    from shardrt.core.state import Instance
 
 SECOND = 1_000_000
 ROUNDS_MAX = 8
@@ -244,15 +247,11 @@ class Driver:
             return h.TimerCreated(task_id, item.at + self.random.randrange(5) * SECOND)
         if kind == 2:
             child = self.random.choice([other, f"{item.instance_id}:{task_id}"])
-            return h.SubOrchestrationInstanceCreated(
-                task_id, child, "code", Raw(b"6"), None, retry
-            )
+            return h.SubOrchestrationInstanceCreated(task_id, child, "code", Raw(b"6"), None, retry)
         if kind == 3 and instance is not None and instance.timers:
             return h.TimerCanceled(self.random.choice(list(instance.timers)))
         if kind in {3, 4} and instance is not None and (instance.pending or instance.children):
-            return h.TaskCanceled(
-                self.random.choice([*instance.pending, *instance.children])
-            )
+            return h.TaskCanceled(self.random.choice([*instance.pending, *instance.children]))
         return h.EventSent(task_id, other, "go", self._new_data())
 
     # -- activities and time -------------------------------------------------------------------
@@ -295,9 +294,9 @@ class Driver:
             # One by one, to note who is given what.
             node.load(message.instance_id)
             instance = node.core.instances.get(message.instance_id)
-            if isinstance(message, m.DeliverEvent) and instance is not None:
-                if not instance.is_final:
-                    self._give(node, instance, message.data, len(node.journal) + 1)
+            is_open = instance is not None and not instance.is_final
+            if isinstance(message, m.DeliverEvent) and instance is not None and is_open:
+                self._give(node, instance, message.data, len(node.journal) + 1)
             last += 1
             single = type(frame)(frame.source, frame.destination, last, (message,))
             assert self.world.deliver(single, self.random.random()) is None

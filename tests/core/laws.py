@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from shardrt.core import codec, entries as e, history as h, messages as m
 from shardrt.core.effects import Effect, RunActivity, Send
-from shardrt.core.state import Instance
 from shardrt.core.timers import WHOLE, Item
 from tests.core.twin import assert_instances_equal, without_instances
-from tests.core.world import Node, World
+
+if TYPE_CHECKING:
+    from shardrt.core.state import Instance
+    from tests.core.world import Node, World
 
 ENDINGS = (h.ExecutionCompleted, h.ExecutionTerminated)
 OUTCOMES = (
@@ -92,7 +96,7 @@ def timers_of(instance: Instance) -> set[Item]:
     items = {(due, name, task_id) for task_id, due in instance.timers.items()}
     for calls in (instance.pending, instance.children):
         for task_id, call in calls.items():
-            due = call.retry_at  # type: ignore[attr-defined]
+            due = call.retry_at
             if due is not None:
                 items.add((due, name, task_id))
     return items
@@ -151,7 +155,9 @@ def check_origins(node: Node) -> None:
     """Check (I7) that no request was ever applied twice."""
     seen: set[tuple[str, int]] = set()
     for entry in node.entries():
-        origin = entry.created_by if isinstance(entry, e.Created) else getattr(entry, "origin", None)
+        origin = (
+            entry.created_by if isinstance(entry, e.Created) else getattr(entry, "origin", None)
+        )
         if origin is not None:
             assert (origin.client, origin.seq) not in seen, f"{entry} was applied before"
             seen.add((origin.client, origin.seq))

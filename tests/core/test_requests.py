@@ -6,10 +6,10 @@ import pytest
 from msgspec import Raw
 
 from shardrt.core import entries as e, history as h, requests as r
-from shardrt.core.ids import derived_id
 from shardrt.core.answering import INBOX_EVENTS_MAX
-from shardrt.core.work import Completed
-from tests.core.acts import ONE, SECOND, TWO, activity, ask, origin, start, turn
+from shardrt.core.ids import derived_id
+from shardrt.core.work import Completed, Continued
+from tests.core.acts import ONE, SECOND, TWO, activity, ask, data_of, origin, start, step_of, turn
 from tests.core.world import START, World
 
 FIRST = derived_id("ann", 1, "a")
@@ -59,8 +59,6 @@ def test_a_repeated_start_is_answered_alike_and_changes_nothing():
 
 
 def test_a_start_repeated_after_continue_as_new_is_answered_alike():
-    from shardrt.core.work import Continued
-
     world = World()
     start(world)
     turn(world, outcome=Continued(TWO))
@@ -147,7 +145,7 @@ def test_events_are_delivered_in_order():
     start(world)
     for seq in (2, 3, 4):
         ask(world, r.Raise("go", Raw(b"%d" % seq)), seq)
-    assert [bytes(each.data) for each in turn(world).arrivals] == [b"2", b"3", b"4"]
+    assert data_of(turn(world).arrivals) == [b"2", b"3", b"4"]
 
 
 def test_a_repeated_event_is_delivered_once():
@@ -191,7 +189,7 @@ def test_requests_below_what_the_client_has_settled_count_as_applied():
     start(world)
     world.request("a", r.Raise("go", ONE), origin(9, low=7))
     assert ask(world, r.Raise("go", TWO), 6) == r.Done()
-    assert [bytes(each.data) for each in turn(world).arrivals] == [b"1"]
+    assert data_of(turn(world).arrivals) == [b"1"]
     assert world.nodes[0].core.state.sessions["ann"].applied == {9}
 
 
@@ -348,8 +346,6 @@ def test_who_waits_is_told_the_end_once_it_is_durable():
     world.request("a", r.Wait(), origin(2), to="me")
     item = world.next_work(world.nodes[0])
     assert item is not None
-    from tests.core.acts import step_of
-
     world.step(step_of(item, outcome=Completed(TWO)))
     assert "me" not in world.answers
     world.commit_all()

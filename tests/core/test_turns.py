@@ -17,6 +17,7 @@ from tests.core.acts import (
     arrivals,
     ask,
     child,
+    data_of,
     run_of,
     start,
     step_of,
@@ -36,9 +37,7 @@ def started(partitions: int = 1) -> World:
 
 def test_the_first_turn_starts_the_body():
     world = started()
-    assert take(world) == WorkItem(
-        "a", FIRST, 0, START, h.ExecutionStarted(START, "code", ONE), ()
-    )
+    assert take(world) == WorkItem("a", FIRST, 0, START, h.ExecutionStarted(START, "code", ONE), ())
 
 
 def test_a_turn_is_recorded_with_what_it_saw_and_what_it_asked_for():
@@ -157,9 +156,7 @@ def test_a_body_that_raises_fails_the_instance():
     turn(world, outcome=Failed(BROKEN))
     instance = world.instance("a")
     assert (instance.status, instance.failure) == (h.Status.FAILED, BROKEN)
-    assert instance.tail[-1] == h.ExecutionCompleted(
-        START, h.Status.FAILED, failure=BROKEN
-    )
+    assert instance.tail[-1] == h.ExecutionCompleted(START, h.Status.FAILED, failure=BROKEN)
 
 
 def test_what_the_last_turn_asks_for_is_done_all_the_same():
@@ -192,7 +189,7 @@ def test_carried_events_come_before_those_that_arrived_meanwhile():
     kept = item.arrivals[1]
     assert isinstance(kept, h.EventRaised)
     world.step(step_of(item, outcome=Continued(TWO, (kept,))))
-    assert [bytes(each.data) for each in take(world).arrivals] == [b"3", b"4"]
+    assert data_of(take(world).arrivals) == [b"3", b"4"]
 
 
 def test_results_for_the_old_execution_are_dropped():

@@ -6,17 +6,21 @@ load, crash, recover. What may go wrong is a method that a test calls when it li
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 from msgspec import Raw
 
 from shardrt.core import codec, entries as e, messages as m, requests as r
 from shardrt.core.effects import CancelActivity, Confirm, Effect, Reply, RunActivity, Send
-from shardrt.core.history import Failure, HistoryEvent
 from shardrt.core.ids import partition_of
 from shardrt.core.state import Head, Instance, PartitionState
 from shardrt.core.timers import WHOLE
-from shardrt.core.work import Step, WorkItem
 from tests.core.twin import Twin
+
+if TYPE_CHECKING:
+    from shardrt.core.history import Failure, HistoryEvent
+    from shardrt.core.work import Step, WorkItem
 
 START = 1_000_000_000
 
