@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 OnConflict: TypeAlias = Literal["fail", "return", "restart"]
 Orchestrator: TypeAlias = str | Callable[..., Any]
 
-INSTANCE_ID_CHARS_MAX = 1024
-"""Hosts may allow less (`limits.instance_id_chars_max`)."""
-
 _CONFLICTS = ("fail", "return", "restart")
 
 
@@ -74,16 +71,14 @@ def new_instance_id() -> str:
 
 
 def check_instance_id(instance_id: str) -> str:
-    """Return the id if it can be one.
+    """Return the id if it can be one. How long it may be is for the host to say.
 
     Raises:
-        InputInvalid: it is empty, too long, or has characters that no store takes.
+        InputInvalid: it is empty, or has characters that no store takes.
     """
     if not isinstance(instance_id, str) or not instance_id:
         raise InputInvalid(f"not an instance id: {instance_id!r}")
-    if len(instance_id) > INSTANCE_ID_CHARS_MAX:
-        raise InputInvalid(f"instance id of {len(instance_id)} characters: longest is 1024")
-    if "\0" in instance_id or not instance_id.isprintable():
+    if not instance_id.isprintable():
         raise InputInvalid(f"instance id {instance_id!r} has unprintable characters")
     return instance_id
 

@@ -1,1 +1,18 @@
 """The door to the outside: the gateway that routes requests to owners, its link and HTTP API."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from shardrt.runtime import Runtime
+
+
+def embedded(runtime: Runtime) -> ASGIApp:
+    """Return the ASGI application of an embedded runtime, which need not run yet."""
+    # Late: whoever wants only a part of this package should not wait for all of it.
+    app: ASGIApp = import_module("shardrt.http.embedded").embedded_app(runtime)
+    return app

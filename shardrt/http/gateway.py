@@ -46,7 +46,6 @@ SWEEP_S = 1.0
 RETRY_AFTER_S = 0.1
 OVERLOADED_RETRY_AFTER_S = 0.5
 SEQ_MAX = 2**53
-INSTANCE_ID_CHARS_MAX = 1024
 
 AskCluster: TypeAlias = Callable[[Callable[[dict[str, Any]], None]], None]
 """Ask the supervisor for its view of the cluster, and have it told to a callback."""
@@ -62,6 +61,7 @@ class Gateway:
         keep: how links to shards are made; default: over Unix sockets.
         ask_cluster: whom to ask about the cluster; default: nobody.
         stranded_s_max: how long a call is kept without an owner.
+        instance_id_chars_max: length of ids beyond which they are refused.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Gateway:
         keep: Keep = keep_unix,
         ask_cluster: AskCluster | None = None,
         stranded_s_max: float = STRANDED_S_MAX,
+        instance_id_chars_max: int = 255,
     ) -> None:
         self.welcome = welcome
         self.draining = False
@@ -78,6 +79,7 @@ class Gateway:
         self._keep = keep
         self._ask_cluster = ask_cluster
         self._stranded_s_max = stranded_s_max
+        self._instance_id_chars_max = instance_id_chars_max
         self._loop = asyncio.get_running_loop()
         self._routes: list[Upstream | None] = [None] * welcome.partitions
         self._upstreams: dict[str, Upstream] = {}
@@ -167,9 +169,9 @@ class Gateway:
 
     def _is_sound(self, visitor: Visitor, call: Call) -> bool:
         instance_id = call.instance_id
-        if 0 < len(instance_id) <= INSTANCE_ID_CHARS_MAX and instance_id.isprintable():
+        if 0 < len(instance_id) <= self._instance_id_chars_max and instance_id.isprintable():
             return True
-        text = f"instance ids have 1 to {INSTANCE_ID_CHARS_MAX} printable characters"
+        text = f"instance ids have 1 to {self._instance_id_chars_max} printable characters"
         visitor.refuse(call.seq, InputInvalid.code, text)
         return False
 

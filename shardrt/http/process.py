@@ -59,6 +59,7 @@ class GatewayProcess:
                 self._settings.limits.payload_bytes_max,
             ),
             ask_cluster=self._ask_cluster,
+            instance_id_chars_max=self._settings.limits.instance_id_chars_max,
         )
 
     async def run(self) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from shardrt.client.views import history_of, to_datetime, to_micros
 from shardrt.core.history import NULL, Status
-from shardrt.http.problems import BadRequest
+from shardrt.errors import InputInvalid
 
 if TYPE_CHECKING:
     from msgspec import Raw
@@ -33,7 +33,7 @@ def micros_of(text: str | None, what: str) -> int | None:
         when = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
         return to_micros(when.replace(tzinfo=when.tzinfo or UTC))
     except (ValueError, OverflowError):
-        raise BadRequest(f"{what}: not an ISO 8601 time: {text!r}") from None
+        raise InputInvalid(f"{what}: not an ISO 8601 time: {text!r}") from None
 
 
 def instance_shape(snapshot: Snapshot, *, show_input: bool = True) -> dict[str, Any]:

@@ -165,7 +165,9 @@ async def dial_websocket(
             ssl=ssl.create_default_context() if uri.secure else None,
         )
     except OSError as error:
-        raise ConnectionLost(f"cannot reach {url}: {error.strerror or error}") from None
+        refused = isinstance(error, ConnectionRefusedError)
+        why = "connection refused" if refused else error.strerror or error
+        raise ConnectionLost(f"cannot reach {url}: {why}") from None
     try:
         await link.accepted
     except asyncio.CancelledError:
