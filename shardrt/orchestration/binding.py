@@ -39,6 +39,7 @@ class Binding:
         "_names",
         "_result_codec",
         "_what",
+        "takes_input",
     )
 
     def __init__(
@@ -54,13 +55,10 @@ class Binding:
         self._input_codec: Codec[Any] | None = None
         self._result_codec: Codec[Any] | None = None
         self._take_parameters(context_class)
+        self.takes_input = self._input is not None
         # What is not defined yet may come further down in the module.
         with contextlib.suppress(NameError):
             self._resolve()
-
-    @property
-    def takes_input(self) -> bool:
-        return self._input is not None
 
     @property
     def input_codec(self) -> Codec[Any]:

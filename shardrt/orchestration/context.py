@@ -20,6 +20,7 @@ from shardrt.core.history import (
 from shardrt.errors import (
     ActivityFailed,
     ActivityNotRegistered,
+    InputInvalid,
     OrchestratorNotRegistered,
     SubOrchestrationFailed,
 )
@@ -166,6 +167,8 @@ class OrchestrationContext(ExecutionFacts):
             known = None
         name = fn if known is None else known.name
         assert isinstance(name, str)
+        if input is not None and known is not None and not known.binding.takes_input:
+            raise InputInvalid(f"activity {name!r} takes no input")
         payload = encode(input, "input of activity", name)
         ledger = self._ledger
         task_id = ledger.new_id()
@@ -254,7 +257,7 @@ class OrchestrationContext(ExecutionFacts):
             instance_id or f"{self._instance_id}:{self._execution_id[:8]}:{task_id:04x}",
             name,
             payload,
-            version if known is None else known.version,
+            version if version is not None or known is None else known.version,
             None if retry is None else retry.as_retry(),
         )
         ledger.emit(child)

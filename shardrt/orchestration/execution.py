@@ -233,6 +233,7 @@ class Execution:
                 tasks.clear()
         ledger.pending.clear()
         ledger.events = None
+        self._loop.tasks = None  # they know the loop: a cycle
 
 
 def _close(task: Task[Any]) -> None:

@@ -7,6 +7,7 @@ user code does: that is always a step.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,11 @@ class Executor:
 
     def __del__(self) -> None:
         # Coroutines that die with an abandoned executor must not notice either.
-        self.drop_all()
+        if sys.is_finalizing():
+            for execution in self._residents.values():
+                execution.ledger.inert = True
+        else:
+            self.drop_all()
 
     def __len__(self) -> int:
         return len(self._residents)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 from shardrt.core.history import Failure
-from shardrt.errors import ActivityFailed, OrchestrationFailed, SubOrchestrationFailed
+from shardrt.errors import ActivityFailed, InputInvalid, OrchestrationFailed, SubOrchestrationFailed
 
 CAUSES_MAX = 16
 """Longest chain of causes that is recorded."""
@@ -20,6 +20,7 @@ def failure_of(error: BaseException, *, depth: int = 0) -> Failure:
     return Failure(
         type=type(error).__name__,
         message=_message(error),
+        non_retryable=isinstance(error, InputInvalid),
         details=details,
         cause=_cause(error, depth) if depth < CAUSES_MAX else None,
     )

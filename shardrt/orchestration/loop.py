@@ -45,6 +45,9 @@ FIRE_AT_MAX: Final = 253_402_300_799_000_000
 
 _TASKS_SWEPT_MIN = 16
 
+_ONE_TASK_PER_THREAD = sys.version_info >= (3, 14)
+"""Before, asyncio knew the current task of each loop."""
+
 
 class Handle(msgspec.Struct, eq=False):
     """A callback in the ready queue; stands for `asyncio.Handle`, at a third of its cost."""
@@ -303,7 +306,7 @@ def enter_turn(loop: OrchestrationLoop) -> Outer:
     """Make `loop` the running one. The result goes to `leave_turn`, in a `finally`."""
     outer = _get_running_loop()
     task = None
-    if outer is not None and sys.version_info >= (3, 14):
+    if outer is not None and _ONE_TASK_PER_THREAD:
         task = asyncio.current_task(outer)
         if task is not None:
             asyncio.tasks._leave_task(outer, task)  # noqa: SLF001

@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias, Union
 
 import msgspec
@@ -33,7 +34,7 @@ def decoder(annotation: Any) -> Decode:
     try:
         return msgspec.json.Decoder(annotation, dec_hook=_decode_custom).decode
     except TypeError as error:
-        if not _has_union(annotation, frozenset()):
+        if not _has_union(annotation):
             raise
         for member in _leaves(annotation, frozenset()):
             _check_leaf(member, error)
@@ -63,6 +64,7 @@ def _is_union(annotation: Any) -> bool:
     return typing.get_origin(annotation) in {Union, types.UnionType}
 
 
+@lru_cache(maxsize=1024)
 def fields_of(annotation: Any) -> dict[str, Any] | None:
     """Return the annotated fields of a dataclass, attrs class, TypedDict or NamedTuple."""
     origin = typing.get_origin(annotation) or annotation
@@ -98,12 +100,17 @@ def _inner(annotation: Any) -> list[Any]:
     return [argument for argument in arguments if argument is not Ellipsis]
 
 
-def _has_union(annotation: Any, seen: frozenset[Any]) -> bool:
+@lru_cache(maxsize=1024)
+def _has_union(annotation: Any) -> bool:
+    return _is_union_within(annotation, frozenset())
+
+
+def _is_union_within(annotation: Any, seen: frozenset[Any]) -> bool:
     if _is_union(annotation):
         return True
     if annotation in seen:
         return False
-    return any(_has_union(inner, seen | {annotation}) for inner in _inner(annotation))
+    return any(_is_union_within(inner, seen | {annotation}) for inner in _inner(annotation))
 
 
 def _leaves(annotation: Any, seen: frozenset[Any]) -> Iterator[Any]:
@@ -123,7 +130,7 @@ def shape(value: Any, annotation: Any, path: str) -> Any:
     """Return plain JSON as a value of `annotation`; raise `Mismatch` if it does not fit."""
     if _is_union(annotation):
         return _shape_union(value, typing.get_args(annotation), path)
-    if not _has_union(annotation, frozenset()):
+    if not _has_union(annotation):
         return _convert(value, annotation, path)
     fields = fields_of(annotation)
     if fields is not None:
@@ -132,7 +139,7 @@ def shape(value: Any, annotation: Any, path: str) -> Any:
     arguments = typing.get_args(annotation)
     if origin is typing.Annotated:
         return shape(value, arguments[0], path)
-    if origin is dict:
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         return _shape_dict(value, arguments, path)
     return _shape_items(value, annotation, arguments, path)
 
@@ -151,15 +158,9 @@ def _convert(value: Any, annotation: Any, path: str, *, forbid_unknown: bool = F
         raise Mismatch(f"{reason} - at `{path}{where.rstrip('`')}`") from error
 
 
+@lru_cache(maxsize=1024)
 def _decoder_of(annotation: Any) -> Decode:
-    decode = _DECODERS.get(annotation)
-    if decode is None:
-        decode = msgspec.json.Decoder(annotation, dec_hook=_decode_custom).decode
-        _DECODERS[annotation] = decode
-    return decode
-
-
-_DECODERS: dict[Any, Decode] = {}
+    return msgspec.json.Decoder(annotation, dec_hook=_decode_custom).decode
 
 
 def _shape_union(value: Any, members: tuple[Any, ...], path: str) -> Any:
@@ -167,7 +168,7 @@ def _shape_union(value: Any, members: tuple[Any, ...], path: str) -> Any:
     for forbid_unknown in (True, False):
         for member in members:
             try:
-                if _has_union(member, frozenset()):
+                if _has_union(member):
                     return shape(value, member, path)
                 return _convert(value, member, path, forbid_unknown=forbid_unknown)
             except Mismatch as error:
@@ -185,10 +186,27 @@ def _shape_fields(value: Any, annotation: Any, fields: dict[str, Any], path: str
         if name in value
     }
     make = typing.get_origin(annotation) or annotation
+    for name in _required_keys(make):
+        if name not in given:
+            raise Mismatch(f"Object missing required field `{name}` - at `{path}`")
     try:
         return make(**given)
     except (TypeError, ValueError) as error:
         raise Mismatch(f"{error} - at `{path}`") from error
+
+
+@lru_cache(maxsize=1024)
+def _required_keys(of: Any) -> list[str]:
+    if not typing.is_typeddict(of):
+        return []
+    # Annotations that are strings hide NotRequired from __required_keys__.
+    hints = typing.get_type_hints(of, include_extras=True)
+    required: frozenset[str] = of.__required_keys__
+    return [
+        name
+        for name, hint in hints.items()
+        if name in required and typing.get_origin(hint) is not typing.NotRequired
+    ]
 
 
 def _shape_dict(value: Any, arguments: tuple[Any, ...], path: str) -> Any:

@@ -30,14 +30,15 @@ from shardrt.core.history import (
     TimerFired,
 )
 from shardrt.core.work import Completed, Continued, Failed, Parked, Step, WorkItem
+from shardrt.orchestration.app import App
 from shardrt.orchestration.executor import Executor
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from shardrt.core.history import Action, Arrival, HistoryEvent
-    from shardrt.orchestration.app import App
+    from shardrt.orchestration.context import OrchestrationContext
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
@@ -143,6 +144,22 @@ class Instance:
         self.now += round(seconds * SECOND)
 
 
+def started(
+    body: Callable[[OrchestrationContext], Awaitable[Any]], *others: App
+) -> tuple[Instance, Step]:
+    """Start an orchestrator with this body, and run its first turn."""
+    app = App()
+    for other in others:
+        app.include(other)
+
+    @app.orchestrator
+    async def orchestrator(ctx: OrchestrationContext) -> Any:
+        return await body(ctx)
+
+    instance = Instance(app, "orchestrator", {"n": 1})
+    return instance, instance.run()
+
+
 class World:
     """Answers whatever an instance asks for, in an order drawn from `rng`."""
 
@@ -214,5 +231,6 @@ __all__ = [
     "raw",
     "reason_of",
     "result_of",
+    "started",
     "value_of",
 ]

@@ -243,6 +243,18 @@ def test_results_are_typed_too():
     assert binding.result_codec.decode(raw({"id": "x"})) == Order("x")
 
 
+def test_annotations_may_be_objects_and_functions_may_have_no_module():
+    def fn(context, order) -> None:
+        assert (context.name, order) == ("it", Order("x"))
+
+    fn.__annotations__ = {"context": ActivityContext, "order": Order}
+    bound(fn, raw({"id": "x"}))
+    fn.__module__ = "gone"
+    fn.__annotations__ = {"context": "ActivityContext", "order": "dict[str, str]"}
+    with pytest.raises(AssertionError):
+        bound(fn, raw({"id": "x"}))
+
+
 def test_annotations_may_refer_to_what_comes_later():
     app = App()
 

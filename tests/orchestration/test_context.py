@@ -34,6 +34,7 @@ from tests.orchestration.harness import (
     raw,
     reason_of,
     result_of,
+    started,
 )
 
 if TYPE_CHECKING:
@@ -55,16 +56,8 @@ async def ship(ctx: OrchestrationContext, to: str) -> tuple[str, int]:
     return to, 1
 
 
-def started(body: Callable[[OrchestrationContext], Awaitable[Any]]) -> tuple[Instance, Step]:
-    mine = App()
-    mine.include(app)
-
-    @mine.orchestrator
-    async def orchestrator(ctx: OrchestrationContext) -> Any:
-        return await body(ctx)
-
-    instance = Instance(mine, "orchestrator", {"n": 1})
-    return instance, instance.run()
+def begin(body: Callable[[OrchestrationContext], Awaitable[Any]]) -> tuple[Instance, Step]:
+    return started(body, app)
 
 
 def test_the_facts_of_an_execution():
@@ -81,7 +74,7 @@ def test_the_facts_of_an_execution():
             ctx.current_utc_datetime,
         ]
 
-    _, step = started(body)
+    _, step = begin(body)
     now = datetime.fromtimestamp(START / SECOND, UTC).isoformat().replace("+00:00", "Z")
     facts = ["i-1", "01234567", "orchestrator", None, None, False, {"n": 1}, {"n": 1.0}, now]
     assert result_of(step) == facts
@@ -99,7 +92,7 @@ def test_an_activity_is_scheduled_with_what_it_was_registered_with():
     async def body(ctx: OrchestrationContext) -> datetime:
         return await ctx.call_activity(charge, 7)
 
-    instance, step = started(body)
+    instance, step = begin(body)
     retry = Retry(max_attempts=2, first_interval=SECOND, max_interval=60 * SECOND)
     scheduled = TaskScheduled(1, "charge", raw(7), retry, 30 * SECOND, speculative=True)
     assert step.actions == (scheduled,)
@@ -113,7 +106,7 @@ def test_a_call_can_bring_its_own_retry_and_timeout():
         _ = ctx.call_activity("elsewhere", 7, retry=once)
         await ctx.call_activity(charge, 7, timeout=2)
 
-    _, step = started(body)
+    _, step = begin(body)
     once = Retry(max_attempts=1, first_interval=0)
     assert step.actions[0] == TaskScheduled(
         1, "charge", raw(7), once, 60 * SECOND, speculative=True
@@ -129,7 +122,7 @@ def test_a_result_has_the_type_that_was_asked_for():
         day = await ctx.call_activity("day", result_type=datetime)
         return [day.year, await ctx.call_activity("anything")]
 
-    instance, _ = started(body)
+    instance, _ = begin(body)
     instance.complete(1, "2021-02-03T00:00:00")
     assert result_of(instance.complete(2, {"a": [1]})) == [2021, {"a": [1]}]
 
@@ -142,7 +135,7 @@ def test_a_result_that_does_not_fit_is_an_error():
             return str(error)
         return ""
 
-    instance, _ = started(body)
+    instance, _ = begin(body)
     message = result_of(instance.complete(1, [1]))
     assert message.startswith("result of activity 'charge' (task 1): Expected `datetime`, got")
 
@@ -155,7 +148,7 @@ def test_a_failed_activity_raises_with_its_type_message_and_cause():
             return [error.error_type, error.message, error.details, error.cause, str(error)]
         return []
 
-    instance, _ = started(body)
+    instance, _ = begin(body)
     text = "activity 'charge' (task 1) failed: KeyError: no such card"
     step = instance.fail(1, "KeyError", "no such card")
     assert result_of(step) == ["KeyError", "no such card", "Traceback …", None, text]
@@ -165,7 +158,7 @@ def test_an_unhandled_failure_fails_the_instance_and_keeps_the_cause():
     async def body(ctx: OrchestrationContext) -> None:
         await ctx.call_activity(charge, 1)
 
-    instance, _ = started(body)
+    instance, _ = begin(body)
     failure = failure_in(instance.fail(1))
     assert failure.type == "ActivityFailed"
     assert "in body" in failure.details
@@ -178,7 +171,7 @@ def test_a_child_gets_an_id_of_its_execution():
         to, _ = await ctx.call_sub_orchestrator(ship, "Rome")
         return to
 
-    instance, step = started(body)
+    instance, step = begin(body)
     child = SubOrchestrationInstanceCreated(1, "i-1:01234567:0001", "ship", raw("Rome"), "3")
     assert step.actions == (child,)
     assert result_of(instance.complete(1, ["Oslo", 2])) == "Oslo"
@@ -195,7 +188,7 @@ def test_a_child_elsewhere_can_have_an_id_a_version_and_retries():
             return str(error)
         return ""
 
-    instance, step = started(body)
+    instance, step = begin(body)
     retry = Retry(max_attempts=2, first_interval=SECOND, max_interval=60 * SECOND)
     assert step.actions == (SubOrchestrationInstanceCreated(1, "c", "far", NULL, "9", retry),)
     assert result_of(instance.fail(1)) == "sub-orchestration 'far' (task 1) failed: ValueError: no"
@@ -210,7 +203,7 @@ def test_a_function_that_is_not_registered_is_refused(kind: str):
             await ctx.call_activity(stranger)
         await ctx.call_sub_orchestrator(stranger)
 
-    _, step = started(body)
+    _, step = begin(body)
     failure = failure_in(step)
     assert failure.type in {"ActivityNotRegistered", "OrchestratorNotRegistered"}
     assert "stranger is not registered" in failure.message
@@ -222,7 +215,7 @@ def test_calls_start_when_they_are_made():
         await ctx.wait_for_event("go")
         return str(await call)
 
-    instance, step = started(body)
+    instance, step = begin(body)
     assert step.actions == (TaskScheduled(1, "a", NULL),)
     instance.complete(1, "early")
     assert result_of(instance.raise_event("go")) == "early"
@@ -237,7 +230,7 @@ def test_cancelling_a_call_gives_it_up_and_its_result_is_ignored():
         await ctx.wait_for_event("go")
         return "gone"
 
-    instance, step = started(body)
+    instance, step = begin(body)
     assert step.actions[2:] == (TaskCanceled(1), TaskCanceled(2))
     instance.run(instance.completed(1), TaskFailed(2, 0, Failure(type="X")))
     assert result_of(instance.raise_event("go")) == "gone"
@@ -257,7 +250,7 @@ def test_a_timer_takes_a_time_or_a_duration():
         await ctx.create_timer(timedelta(seconds=1))
         return "done"
 
-    instance, step = started(body)
+    instance, step = begin(body)
     hour = 3600 * SECOND
     assert step.actions == (
         TimerCreated(1, START + 30 * 24 * hour),
@@ -277,7 +270,7 @@ def test_a_timer_that_was_cancelled_by_hand_stays_cancelled():
         await asyncio.sleep(0)
         return timer.cancelled()
 
-    _, step = started(body)
+    _, step = begin(body)
     assert result_of(step) is True
 
 
@@ -285,7 +278,7 @@ def test_an_event_is_sent_with_the_turn():
     async def body(ctx: OrchestrationContext) -> None:
         ctx.send_event("other", "Hello", {"a": 1})
 
-    _, step = started(body)
+    _, step = begin(body)
     assert step.actions == (EventSent(1, "other", "Hello", raw({"a": 1})),)
 
 
@@ -297,7 +290,7 @@ def test_the_custom_status_of_a_turn_is_the_last_one_set():
         ctx.set_custom_status(None)
         await ctx.wait_for_event("go")
 
-    instance, step = started(body)
+    instance, step = begin(body)
     assert step.custom_status == raw("two")
     assert instance.raise_event("other").custom_status is None
     assert instance.raise_event("go").custom_status == NULL
@@ -310,7 +303,7 @@ def test_continue_as_new_carries_what_nobody_has_consumed_in_order():
         ctx.continue_as_new({"first": first})
         return "ignored"
 
-    instance, _ = started(body)
+    instance, _ = begin(body)
     instance.run(instance.raised("a", 1), instance.raised("b", 2), instance.raised("A", 3))
     step = instance.run(
         instance.raised("b", 4),
@@ -352,7 +345,7 @@ def test_a_body_that_raises_fails_even_after_continue_as_new():
         ctx.continue_as_new()
         raise LookupError("after all")
 
-    _, step = started(body)
+    _, step = begin(body)
     assert failure_in(step).type == "LookupError"
 
 
@@ -388,7 +381,7 @@ def test_the_logger_names_the_instance_and_is_silent_while_replaying(
         ctx.logger.info("two")
         replaying.append(ctx.is_replaying)
 
-    instance, _ = started(body)
+    instance, _ = begin(body)
     instance.run(instance.raised("go"), replay=True)
     assert caplog.messages == ["one 1 [instance_id=i-1]", "two [instance_id=i-1]"]
     assert replaying == [False, True, False]
@@ -398,7 +391,7 @@ def test_a_result_that_cannot_be_told_fails_the_instance():
     async def body(ctx: OrchestrationContext) -> object:
         return {"a": [object()]}
 
-    _, step = started(body)
+    _, step = begin(body)
     failure = failure_in(step)
     assert failure.type == "InputInvalid"
     assert failure.message.startswith("result: ")
@@ -422,14 +415,51 @@ def test_a_body_that_cancels_itself_fails():
     async def body(ctx: OrchestrationContext) -> None:
         raise asyncio.CancelledError
 
-    _, step = started(body)
+    _, step = begin(body)
     assert failure_in(step).type == "CancelledError"
+
+
+def test_an_activity_without_input_takes_none():
+    mine = App()
+
+    @mine.activity
+    def plain() -> None: ...
+
+    @mine.orchestrator
+    async def flow(ctx: OrchestrationContext) -> None:
+        await ctx.call_activity(plain, 3)  # type: ignore[arg-type]
+
+    failure = failure_in(Instance(mine, "flow").run())
+    assert failure.message == "activity 'plain' takes no input"
+
+
+def test_a_call_that_was_settled_by_hand_stays_so():
+    async def body(ctx: OrchestrationContext) -> list[Any]:
+        calls = [ctx.call_activity("a"), ctx.call_activity("b")]
+        for call in calls:
+            call.set_result("by hand")
+        await ctx.wait_for_event("go")
+        return [await call for call in calls]
+
+    instance, _ = begin(body)
+    instance.run(instance.completed(1, "late"), instance.failed(2))
+    assert result_of(instance.raise_event("go")) == ["by hand", "by hand"]
+
+
+def test_a_child_given_by_function_can_be_of_another_version():
+    async def body(ctx: OrchestrationContext) -> None:
+        await ctx.call_sub_orchestrator(ship, "x", version="9")
+
+    _, step = begin(body)
+    (child,) = step.actions
+    assert isinstance(child, SubOrchestrationInstanceCreated)
+    assert child.version == "9"
 
 
 def test_the_arguments_of_a_call_are_checked_at_the_call():
     async def body(ctx: OrchestrationContext) -> None:
         await ctx.call_activity(charge, object())  # type: ignore[arg-type]
 
-    _, step = started(body)
+    _, step = begin(body)
     assert failure_in(step).message.startswith("input of activity 'charge': ")
     assert step.actions == ()

@@ -287,6 +287,61 @@ def test_the_executor_knows_what_it_holds():
     assert executor.shrink(0) == []
 
 
+def test_what_outlives_a_dropped_execution_does_nothing():
+    kept: list[Any] = []
+
+    async def body(ctx: OrchestrationContext) -> None:
+        loop = asyncio.get_running_loop()
+        kept.extend([ctx.call_activity("a"), ctx.wait_for_event("x", timeout=5)])
+        kept.append(loop.call_later(5, print))
+        await ctx.wait_for_event("go")
+
+    instance = waiting(body)
+    drop(instance)
+    call, event, handle = kept
+    handle.cancel()
+    assert call.cancel()
+    assert event.cancel()
+    assert instance.run(instance.raised("other")).actions == ()
+
+
+def test_an_abandoned_executor_drops_what_it_holds():
+    reached: list[str] = []
+
+    async def body(ctx: OrchestrationContext) -> None:
+        try:
+            await ctx.wait_for_event("go")
+        finally:
+            reached.append("finally")
+            ctx.send_event("other", "ended")
+            reached.append("after")
+
+    instance = waiting(body)
+    del instance
+    gc.collect()
+    assert reached == ["finally"]
+
+
+def test_an_executor_that_dies_with_the_process_makes_its_code_inert(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    inert: list[bool] = []
+
+    async def body(ctx: OrchestrationContext) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await ctx.wait_for_event("go")
+        finally:
+            inert.append(loop.is_closed())
+
+    instance = waiting(body)
+    monkeypatch.setattr("sys.is_finalizing", lambda: True)
+    del instance
+    gc.collect()
+    monkeypatch.undo()
+    assert inert == [True]
+
+
 def test_another_execution_of_the_instance_replaces_the_resident():
     async def body(ctx: OrchestrationContext) -> str:
         await ctx.wait_for_event("go")

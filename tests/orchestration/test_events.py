@@ -9,21 +9,10 @@ import pytest
 
 from shardrt.core.history import TimerCanceled, TimerCreated
 from shardrt.errors import InputInvalid
-from shardrt.orchestration.app import App
-from tests.orchestration.harness import SECOND, START, Instance, result_of
+from tests.orchestration.harness import SECOND, START, result_of, started
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from shardrt.core.work import Step
     from shardrt.orchestration.context import OrchestrationContext
-
-
-def started(body: Callable[[OrchestrationContext], Awaitable[Any]]) -> tuple[Instance, Step]:
-    app = App()
-    app.orchestrator(name="body")(body)  # type: ignore[type-var]
-    instance = Instance(app, "body")
-    return instance, instance.run()
 
 
 def test_an_event_that_comes_before_the_wait_is_kept():

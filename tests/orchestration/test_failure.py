@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shardrt.core.history import Failure
-from shardrt.errors import ActivityFailed
+from shardrt.errors import ActivityFailed, InputInvalid
 from shardrt.orchestration.failure import CAUSES_MAX, failure_of
 
 
@@ -44,6 +44,11 @@ def test_the_first_of_a_group_is_the_cause():
     assert (failure.type, failure.cause.message) == ("ExceptionGroup", "first")
 
 
+def test_input_that_does_not_fit_will_never_fit():
+    assert failure_of(InputInvalid("x")).non_retryable
+    assert not failure_of(ValueError("x")).non_retryable
+
+
 def test_endless_chains_end():
     error = ValueError("x")
     error.__context__ = KeyError("y")
@@ -61,4 +66,11 @@ def test_broken_exceptions_are_recorded_all_the_same():
 
     failure = failure_of(raised(BrokenError()))
     assert failure.message == "<BrokenError whose text cannot be made>"
+
+    class Unreadable(Exception):
+        @property
+        def __notes__(self) -> list[str]:  # type: ignore[override]
+            raise RuntimeError("no notes")
+
+    assert failure_of(Unreadable("x")).message == "x"
     assert failure_of(ValueError("\ud800")).message == "\\ud800"

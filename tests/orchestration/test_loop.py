@@ -9,27 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shardrt.core.history import TaskCanceled, TaskScheduled, TimerCanceled, TimerCreated
-from shardrt.orchestration.app import App
 from shardrt.orchestration.loop import FIRE_AT_MAX
-from tests.orchestration.harness import SECOND, START, Instance, failure_in, result_of
+from tests.orchestration.harness import SECOND, START, failure_in, result_of, started
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from shardrt.core.work import Step
     from shardrt.orchestration.context import OrchestrationContext
-
-
-def started(body: Callable[[OrchestrationContext], Awaitable[Any]]) -> tuple[Instance, Step]:
-    """Start an orchestrator with this body, and run its first turn."""
-    app = App()
-
-    @app.orchestrator
-    async def orchestrator(ctx: OrchestrationContext) -> Any:
-        return await body(ctx)
-
-    instance = Instance(app, "orchestrator")
-    return instance, instance.run()
 
 
 def timer(task_id: int, seconds: float) -> TimerCreated:
@@ -350,124 +334,3 @@ def test_many_tasks_one_after_the_other_are_not_kept():
 
     instance, _ = started(body)
     assert instance.executor.resident_bytes < 30_000
-
-
-def test_a_turn_that_never_waits_is_stopped(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("shardrt.orchestration.loop.TURN_CALLBACKS_MAX", 1_000)
-
-    async def body(ctx: OrchestrationContext) -> None:
-        for _ in iter(int, 1):
-            await asyncio.sleep(0)
-
-    instance, step = started(body)
-    assert "sleep(0)" in failure_in(step).message
-    assert len(instance.executor) == 0
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: asyncio.to_thread(print),
-        lambda: asyncio.open_connection("localhost", 1),
-        lambda: asyncio.create_subprocess_exec("true"),
-        lambda: asyncio.get_running_loop().run_in_executor(None, print),
-        lambda: asyncio.get_running_loop().getaddrinfo("localhost", 1),
-    ],
-)
-def test_the_world_outside_is_refused_by_name(call: Callable[[], Awaitable[Any]]):
-    async def body(ctx: OrchestrationContext) -> None:
-        await call()
-
-    _, step = started(body)
-    failure = failure_in(step)
-    assert failure.type == "RuntimeError"
-    assert "is not available in an orchestrator" in failure.message
-    assert "loop." in failure.message
-
-
-def test_the_loop_answers_what_asyncio_asks_of_it():
-    async def body(ctx: OrchestrationContext) -> list[Any]:
-        loop = asyncio.get_running_loop()
-        loop.set_debug(True)
-        return [
-            loop.is_running(),
-            loop.is_closed(),
-            loop.get_debug(),
-            loop.get_exception_handler(),
-            loop.get_task_factory(),
-        ]
-
-    _, step = started(body)
-    assert result_of(step) == [True, False, False, None, None]
-
-
-def test_the_loop_of_the_host_is_running_again_after_a_turn():
-    seen: list[asyncio.AbstractEventLoop] = []
-
-    async def body(ctx: OrchestrationContext) -> None:
-        seen.append(asyncio.get_running_loop())
-
-    async def host() -> None:
-        task = asyncio.current_task()
-        started(body)
-        assert asyncio.get_running_loop() not in seen
-        assert asyncio.current_task() is task
-
-    asyncio.run(host())
-    assert len(seen) == 1
-
-
-def test_an_abandoned_async_generator_does_not_reach_the_host():
-    closed: list[str] = []
-
-    async def numbers() -> Any:
-        try:
-            yield 1
-            yield 2
-        finally:
-            closed.append("closed")
-
-    async def body(ctx: OrchestrationContext) -> int:
-        async for number in numbers():
-            return int(number)
-        return 0
-
-    async def host() -> None:
-        _, step = started(body)
-        assert result_of(step) == 1
-        assert closed == ["closed"]
-
-    asyncio.run(host())
-
-
-def test_an_exception_in_a_callback_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixture):
-    async def body(ctx: OrchestrationContext) -> str:
-        loop = asyncio.get_running_loop()
-        loop.call_soon(divmod, 1, 0)
-        loop.call_soon(exit_now)
-        await asyncio.sleep(0)
-        loop.default_exception_handler({"message": "by hand"})
-        return "fine"
-
-    def exit_now() -> None:
-        raise SystemExit(3)
-
-    _, step = started(body)
-    assert result_of(step) == "fine"
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
-
-
-def test_exiting_fails_the_instance_and_not_the_host():
-    async def body(ctx: OrchestrationContext) -> None:
-        raise SystemExit(3)
-
-    _, step = started(body)
-    assert failure_in(step).type == "SystemExit"
-
-
-def test_an_interrupt_goes_to_the_host():
-    async def body(ctx: OrchestrationContext) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        started(body)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 
 import msgspec
 import pytest
@@ -59,6 +60,18 @@ class Positive:
             raise ValueError("n must be positive")
 
 
+@dataclass
+class Leaf:
+    value: int
+
+
+@dataclass
+class Branch:
+    left: Branch | Leaf
+    right: Branch | Leaf | Literal["nothing"]
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+
 class Point(NamedTuple):
     x: int
     y: int
@@ -67,6 +80,11 @@ class Point(NamedTuple):
 class Movie(TypedDict):
     name: str
     year: int
+
+
+class Parcel(TypedDict):
+    content: Order | Refund
+    weight: NotRequired[int]
 
 
 class Message(msgspec.Struct):
@@ -170,12 +188,15 @@ NOW = datetime(2024, 2, 29, 12, 30, 1, 999_999, tzinfo=UTC)
         (Refund("a", "b"), Annotated[Order | Refund, "either"]),
         ([Refund("a", "b"), None], list[Order | Refund | None]),
         ({"x": Order("a", 1.0)}, dict[str, Order | Refund]),
+        ({"x": Order("a", 1.0)}, Mapping[str, Order | Refund]),
+        ({"content": Order("a", 1.0)}, Parcel),
         ({3: Order("a", 1.0)}, dict[int, Order | Refund]),
         ((Order("a", 1.0), 2), tuple[Order | Refund, int]),
         ((Order("a", 1.0), Refund("b", "c")), tuple[Order | Refund, ...]),
         (Basket(Order("a", 1.0), {1: [Refund("b", "c")]}), Basket),
         (Box(Refund("a", "b")), Box[Order | Refund]),
         (Model(4), Model | Order),
+        (Branch(Branch(Leaf(1), "nothing"), Leaf(2), {"a": ["b"]}), Branch),
         ([Order("a", 1.0)], list[Order | Refund] | Order),
     ],
 )
@@ -273,6 +294,7 @@ def test_what_contains_itself_is_refused():
         ('"x"', Order | Refund, "Expected `Order | Refund`: Expected `object`, got `str` - at `$`"),
         ("3", list[Order | Refund], "Expected `array`, got `int` - at `$`"),
         ("3", dict[str, Order | Refund], "Expected `object`, got `int` - at `$`"),
+        ("{}", Parcel, "Object missing required field `content` - at `$`"),
         ("3", Basket, "Expected `object`, got `int` - at `$`"),
         ('{"others":{}}', Basket, "missing 1 required positional argument: 'first' - at `$`"),
         ("[1]", tuple[Order | Refund, int], "Expected `array` of length 2, got 1 - at `$`"),
