@@ -7,6 +7,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from shardrt import App, Client, OrchestrationContext, Runtime
@@ -144,6 +145,25 @@ def test_its_host_describes_partitions_and_lags() -> None:
         assert [host["host_id"] for host in facts["hosts"]] == ["here"]
         assert [row["phase"] for row in facts["partitions"]] == ["serving"] * 2
         assert sum(row["commit_lsn"] for row in facts["partitions"]) > 0
+
+    asyncio.run(main())
+
+
+def test_its_management_api_can_be_mounted_before_it_runs() -> None:
+    async def main() -> None:
+        runtime = Runtime(app, partitions=2)
+        transport = httpx.ASGITransport(runtime.asgi())
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+            assert (await http.get("/health/ready")).status_code == 503
+            assert (await http.get("/runtime/orchestrations/a")).status_code == 503
+            async with runtime:
+                assert (await http.get("/health/ready")).status_code == 200
+                body = {"input": 4, "instanceId": "a"}
+                started = await http.post("/runtime/orchestrations/start/doubled", json=body)
+                assert started.status_code == 202
+                await runtime.client.handle("a").result(timeout=10)
+                seen = (await http.get("/runtime/orchestrations/a")).json()
+        assert (seen["runtimeStatus"], seen["output"]) == ("Completed", 8)
 
     asyncio.run(main())
 
