@@ -30,7 +30,9 @@ RENEWALS_PER_TTL = 3
 MARGIN = 0.2
 """Part of the TTL by which this host stops before its lease ends."""
 RETRY_S_MIN = 0.25
-"""Pause after the first failed renewal; doubled each time, up to a third of the TTL."""
+RETRY_S_MAX = 1.0
+"""The pause after a failed renewal doubles from the first to this: an outage is over for us
+within about a second of its end, and until then costs the store a query per second."""
 EXPIRY_SLACK_S = 0.05
 """How long after another host's expiry we look: late enough to see it."""
 
@@ -178,7 +180,8 @@ class LeaseKeeper:
         if self._failures == 1 and self.state not in {LeaseState.HELD, LeaseState.DOUBTFUL}:
             logger.warning("host=%s cannot renew its lease: %s", self.host.host_id, reason)
         self._signal(LeaseSignal.RENEWAL_FAILED, reason)
-        pause_s = min(self._interval_s, RETRY_S_MIN * 2.0 ** min(self._failures - 1, 20))
+        retry_s = RETRY_S_MIN * 2.0 ** min(self._failures - 1, 20)
+        pause_s = min(self._interval_s, RETRY_S_MAX, retry_s)
         left_s = self.until_s - self._clock.monotonic_s()
         if left_s > 0:
             return min(pause_s, left_s)
