@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shardrt.cli.client import JSON, Connection, client_command
+from shardrt.cli.client import JSON, Connection, client_command, fail
 from shardrt.cli.commands import StatusType
 
 if TYPE_CHECKING:
@@ -127,4 +127,6 @@ def purge(
         )
 
     purged = connection.run(work)
+    if instance_id and not purged:
+        fail(f"no instance {instance_id!r}")
     connection.show({"instancesDeleted": purged}, f"{purged} deleted")

@@ -128,7 +128,10 @@ class ManagementApi:
         return await self._done(request, r.Restart())
 
     async def purge(self, request: Request) -> Response:
-        purged: Any = await self._caller.call(_instance_id(request), r.Purge())
+        instance_id = _instance_id(request)
+        purged: Any = await self._caller.call(instance_id, r.Purge())
+        if not purged.count:
+            raise InstanceNotFound(f"no instance {instance_id!r}")
         return json_response({"instancesDeleted": purged.count})
 
     async def list_instances(self, request: Request) -> Response:
