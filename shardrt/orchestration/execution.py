@@ -52,9 +52,9 @@ logger = logging.getLogger(__name__)
 CLOSE_ATTEMPTS_MAX = 10
 """So often is a coroutine that answers GeneratorExit with another await told to close."""
 
-# Measured with tracemalloc. What user code keeps in its locals is not known.
-_BYTES_BASE = 2_600
-_BYTES_PER_WAIT = 600
+# Some more than tracemalloc says. What user code keeps in its locals is not known.
+_BYTES_BASE = 2_000
+_BYTES_PER_WAIT = 500
 
 _RUNAWAY = Failure(
     type="RuntimeError",

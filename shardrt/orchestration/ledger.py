@@ -210,7 +210,7 @@ class Mailbox:
         """Return a rough estimate of the memory held."""
         events = sum(len(entries) for entries in self._buffered.values())
         waiters = sum(len(waiters) for waiters in self._waiters.values())
-        return 400 + 1_000 * len(self._buffered) + 400 * events + 600 * waiters
+        return 300 + 1_000 * len(self._buffered) + 400 * events + 400 * waiters
 
     def unconsumed(self) -> tuple[EventRaised, ...]:
         """Return what nobody asked for, oldest first."""

@@ -82,13 +82,15 @@ class Instance:
         """Run one turn; with `replay`, on code that is rebuilt from history first."""
         if replay:
             self.executor.drop(self.instance_id)
-        item = WorkItem(
-            self.instance_id, self.execution_id, self.turn, self.now, self.started, arrivals
-        )
-        step = self.executor.run(item, list(self.history))
+        step = self.executor.run(self.item(*arrivals), list(self.history))
         if not isinstance(step.outcome, Parked):
             self._record(step, arrivals)
         return step
+
+    def item(self, *arrivals: Arrival) -> WorkItem:
+        return WorkItem(
+            self.instance_id, self.execution_id, self.turn, self.now, self.started, arrivals
+        )
 
     def _record(self, step: Step, arrivals: tuple[Arrival, ...]) -> None:
         assert step.turn == self.turn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import tracemalloc
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -340,6 +341,35 @@ def test_an_executor_that_dies_with_the_process_makes_its_code_inert(
     gc.collect()
     monkeypatch.undo()
     assert inert == [True]
+
+
+def test_a_waiting_instance_is_small():
+    app, count = App(), 200
+
+    @app.orchestrator
+    async def waiter(ctx: OrchestrationContext) -> None:
+        await ctx.wait_for_event("go")
+
+    @app.orchestrator
+    async def sleeper(ctx: OrchestrationContext) -> None:
+        await asyncio.sleep(60)
+
+    for name in ("waiter", "sleeper"):
+        executor = Executor(app)
+        instances = [
+            Instance(app, name, instance_id=str(n), executor=executor) for n in range(count)
+        ]
+        items = [instance.item() for instance in instances]
+        executor.run(items.pop())
+        tracemalloc.start()
+        try:
+            for item in items:
+                executor.run(item)
+            used, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert used / count < 3_000
+        assert 0.7 < executor.resident_bytes / used < 2
 
 
 def test_another_execution_of_the_instance_replaces_the_resident():

@@ -62,15 +62,8 @@ def test_a_replay_goes_on_where_the_code_was():
 def test_the_history_is_needed_if_the_execution_is_not_resident():
     instance = started(charge_and_ship)
     instance.executor.drop("i-1")
-    item_less: Any = instance.executor.run
     with pytest.raises(ValueError, match="'i-1' is not resident at turn 1"):
-        item_less(_item(instance))
-
-
-def _item(instance: Instance) -> Any:
-    from shardrt.core.work import WorkItem  # noqa: PLC0415
-
-    return WorkItem("i-1", instance.execution_id, instance.turn, instance.now, instance.started, ())
+        instance.executor.run(instance.item())
 
 
 def test_a_history_of_other_length_parks_the_instance():
