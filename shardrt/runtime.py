@@ -12,17 +12,13 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
-from msgspec import Raw
-
 from shardrt import __version__
 from shardrt.client.client import Client
 from shardrt.cluster.identity import passing_host_id
 from shardrt.config import load
-from shardrt.errors import ConfigInvalid, PartitionUnavailable, ShardrtError
+from shardrt.errors import ConfigInvalid, ShardrtError
 from shardrt.host.child import loop_factory
 from shardrt.host.embedded import EmbeddedHost
-from shardrt.links.admin import Cluster
 from shardrt.links.messages import PROTOCOL, Welcome
 from shardrt.store.factory import make_store
 
@@ -30,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
-    from shardrt.core.requests import Request, Result
-    from shardrt.links.admin import Question
     from shardrt.orchestration.app import App
     from shardrt.store.base import Store
 
@@ -150,22 +144,7 @@ class Runtime:
         It can be made before the runtime runs; until then it answers 503.
         """
         # By name: the HTTP layer is above this one, and an embedded host need not load it.
-        return import_module("shardrt.http.app").build_app(
-            _Caller(self),
-            readiness=self._readiness,
-            token=self.settings.read_token(),
-            limits=self.settings.limits,
-        )
-
-    def _readiness(self) -> tuple[bool, dict[str, Any]]:
-        if self._client is None or self._host is None:
-            return False, {}
-        membership = self._host.membership
-        facts = {
-            "partitions": self._host.partitions,
-            "partitionsServed": len(membership.serving()),
-        }
-        return membership.settled, facts
+        return import_module("shardrt.http").embedded(self)
 
     async def _run(self) -> None:
         told = asyncio.Event()
@@ -196,28 +175,6 @@ class Runtime:
             host_id=self.host_id,
             payload_bytes_max=self.settings.limits.payload_bytes_max,
         )
-
-
-class _Caller:
-    """The client of a runtime, whenever there is one; an `http.caller.Caller`."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-
-    async def call(self, instance_id: str, request: Request) -> Result | None:
-        return await self._client().call(instance_id, request)
-
-    async def ask(self, question: Question) -> Raw:
-        client = self._client()
-        if isinstance(question, Cluster):
-            return Raw(msgspec.json.encode(self._runtime.host.describe()))
-        return await client.ask(question)
-
-    def _client(self) -> Client:
-        try:
-            return self._runtime.client
-        except ShardrtError as error:
-            raise PartitionUnavailable(str(error)) from None
 
 
 async def _either(*awaitables: Any) -> None:

@@ -11,6 +11,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+from msgspec import Raw
+
 from shardrt.cluster.holdings import Terms
 from shardrt.cluster.membership import Membership
 from shardrt.errors import ShardrtError
@@ -18,6 +21,8 @@ from shardrt.host.clock import HubClock
 from shardrt.host.network import Loopback
 from shardrt.host.shard import Shard
 from shardrt.host.visitor import Visitor
+from shardrt.links.admin import Cluster, Question
+from shardrt.links.messages import Answer, Ask
 from shardrt.store.base import Host
 
 if TYPE_CHECKING:
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
     from shardrt.store.base import Store, View
 
 logger = logging.getLogger(__name__)
+
+_decode_question = msgspec.json.Decoder(Question).decode
 
 
 class EmbeddedHost:
@@ -100,7 +107,7 @@ class EmbeddedHost:
 
     def accept(self, link: Link) -> Visitor:
         """Let somebody talk to the shard: a client or a gateway in this process."""
-        return Visitor(self.shard, link)
+        return _LocalVisitor(self, link)
 
     def describe(self) -> dict[str, Any]:
         """Return the hub as this host sees it, as JSON-able facts."""
@@ -177,3 +184,30 @@ class EmbeddedHost:
             self._life.cancel()
             await asyncio.wait([self._life])
         await self._store.close()
+
+
+class _LocalVisitor(Visitor):
+    """A visitor that asks the host about the cluster, for there is no supervisor."""
+
+    def __init__(self, host: EmbeddedHost, link: Link) -> None:
+        super().__init__(host.shard, link)
+        self._host = host
+        self._link = link
+
+    def on_messages(self, messages: list[Any]) -> None:
+        others = [message for message in messages if not self._is_answered(message)]
+        if others:
+            super().on_messages(others)
+
+    def _is_answered(self, message: Any) -> bool:
+        if type(message) is not Ask:
+            return False
+        try:
+            question = _decode_question(message.question)
+        except msgspec.MsgspecError:
+            return False  # the shard says what is wrong with it
+        if not isinstance(question, Cluster):
+            return False
+        view = Raw(msgspec.json.encode(self._host.describe()))
+        self._link.send(Answer(message.seq, view))
+        return True

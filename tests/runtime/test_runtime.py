@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pytest
 
 from shardrt import App, Client, OrchestrationContext, Runtime
 from shardrt.errors import ConfigInvalid, HubMismatch, ShardrtError
+from shardrt.links.admin import Cluster
 from shardrt.store.memory import MemoryStore
 from tests.supervisor.hosts import ServedHost
 from tests.waiting import eventually, wait_until
@@ -196,5 +198,7 @@ def test_its_client_is_a_client() -> None:
         async with Runtime(app, partitions=2) as runtime:
             assert isinstance(runtime.client, Client)
             assert await runtime.client.get("nobody") is None
+            cluster = json.loads(bytes(await runtime.client.ask(Cluster())))
+            assert cluster["host_id"] == runtime.host_id
 
     asyncio.run(main())
