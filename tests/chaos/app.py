@@ -7,6 +7,7 @@ reordered message shows in them.
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -54,7 +55,11 @@ def effect_of(ctx: ActivityContext) -> str:
 
 @app.activity
 async def mark(ctx: ActivityContext, label: str) -> Mark:
-    return Mark(label, effect_of(ctx))
+    token = effect_of(ctx)
+    # Some take a while, so that there are always some that have had their effect, and not yet
+    # returned, when their process dies.
+    await asyncio.sleep(random.choice((0, 0, 0, 0.3)))
+    return Mark(label, token)
 
 
 @app.activity

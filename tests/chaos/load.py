@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from shardrt import Client
 
-STARTS_PER_S = 12.0
+STARTS_PER_S = 20.0
 OPEN_MAX = 200
 """Instances in flight. While the host is away the load waits instead of piling up."""
 ITEMS_MAX = 6

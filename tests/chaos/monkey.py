@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from shardrt.testing.postgres import PostgresServer
 
-PAUSE_S = (2.0, 6.0)
+PAUSE_S = (0.5, 5.5)
 """Between two kills; short enough to hit recoveries, too."""
 AWAY_S = (0.0, 3.0)
 """How long Postgres stays away."""

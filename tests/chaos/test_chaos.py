@@ -111,6 +111,7 @@ def run(trial: Trial, show: Show) -> None:
     assert set(monkey.kills) == trial.victims
     assert verdict.counts["completed"] > trial.seconds
     assert verdict.counts["events acknowledged"] > 0
+    assert verdict.counts["effects repeated"] > 0, "nothing was killed in the middle of its work"
 
 
 async def torment(

@@ -5,6 +5,8 @@ What the client was told, what the ledger saw, and what the store holds.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 OUTCOMES = {"TaskCompleted", "TaskFailed"}
 SHOWN_MAX = 20
+LAG_MAX_S = 15.0
+LAG_POLL_S = 0.5
 
 
 @dataclass
@@ -111,18 +115,33 @@ def effect_faults(event: HistoryEvent, instance_id: str, ledger: Ledger) -> list
 
 
 async def check_list(verdict: Verdict, client: Client, known: dict[str, Instance]) -> None:
-    """Check that the store holds what was started, its children, and nothing else."""
+    """Check that the store lists what was started, its children, and nothing else.
+
+    The list lags behind, but not for long.
+    """
+    deadline_s = time.monotonic() + LAG_MAX_S
+    faults = await list_faults(verdict, client, known)
+    while faults and time.monotonic() < deadline_s:
+        await asyncio.sleep(LAG_POLL_S)
+        faults = await list_faults(verdict, client, known)
+    verdict.faults += faults
+
+
+async def list_faults(verdict: Verdict, client: Client, known: dict[str, Instance]) -> list[str]:
     listed: Counter[str] = Counter()
+    faults: list[str] = []
     async for status in client.list(page_size=500):
         listed[status.instance_id] += 1
-        if status.parent_instance_id is None and status.instance_id not in known:
-            verdict.faults.append(f"{status.instance_id}: nobody started it")
-        if not status.status.is_final and known.get(status.instance_id) is None:
-            verdict.faults.append(f"{status.instance_id}: a child that is still {status.status}")
-    verdict.counts["instances in the store"] = len(listed)
-    verdict.faults += [f"{each}: is listed {n} times" for each, n in listed.items() if n > 1]
-    verdict.faults += [
+        is_child = status.parent_instance_id is not None
+        if not is_child and status.instance_id not in known:
+            faults.append(f"{status.instance_id}: nobody started it")
+        if is_child and not status.is_final:
+            faults.append(f"{status.instance_id}: a child that is still {status.status}")
+    faults += [f"{each}: is listed {n} times" for each, n in listed.items() if n > 1]
+    faults += [
         f"{each.instance_id}: was acknowledged and is not listed"
         for each in known.values()
         if each.acknowledged and not listed[each.instance_id]
     ]
+    verdict.counts["instances in the store"] = len(listed)
+    return faults
