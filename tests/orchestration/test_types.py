@@ -52,7 +52,8 @@ async def child(ctx: OrchestrationContext, order: Order) -> dict[str, int]:
 
 @app.orchestrator(name="parent", version="1")
 async def parent(ctx: OrchestrationContext, order: Order) -> str:
-    _ = assert_type(ctx.call_activity(charge, order), asyncio.Future[str])
+    call = ctx.call_activity(charge, order)
+    await assert_type(call, asyncio.Future[str])
     assert_type(await ctx.call_activity(render, "a"), int)
     assert_type(await ctx.call_activity(reverse, "a"), bytes)
     assert_type(await ctx.call_activity(alone), list[int])
