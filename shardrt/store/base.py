@@ -216,11 +216,18 @@ class Journal(Protocol):
         ...
 
     async def position(self, partition: int) -> tuple[int, int]:
-        """Return (epoch, commit LSN), after any append in flight is decided."""
+        """Return (epoch, commit LSN), after any append in flight is decided.
+
+        That includes an append of this store object that ended in `CommitUnknown` and may
+        still be on its way to the server: if the answer does not count it, it is refused.
+        """
         ...
 
     def read(self, partition: int, after: int) -> AsyncIterator[tuple[int, bytes]]:
-        """Stream (lsn, record) from `after + 1` on, in order, with bounded memory."""
+        """Stream (lsn, record) from `after + 1` on, in order, with bounded memory.
+
+        Raises `RecordCorrupt` at a gap, also if `after + 1` has been truncated.
+        """
         ...
 
 
@@ -231,6 +238,8 @@ class Checkpoints(Protocol):
         """Write all of it, and `checkpoint_lsn`, atomically. Raises `EpochFenced`.
 
         Idempotent: writing the same checkpoint twice (after `CommitUnknown`) is harmless.
+        An instance in both `deletes` and `upserts` was deleted and created again. An LSN
+        before the last checkpoint's or ahead of the journal is a bug: `ValueError`.
         """
         ...
 

@@ -16,6 +16,7 @@ from tests.store.test_postgres_locks import plain, waiting
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    from shardrt.store.base import Store
     from tests.store.test_postgres_locks import Connection
 
 
@@ -202,3 +203,40 @@ async def test_a_server_that_does_not_answer_is_given_up(
         with pytest.raises(CommitUnknown, match="no answer within"):
             await store.append([Append(0, epoch, 2, b"two")])
         await through.close()
+
+
+async def test_a_pool_connection_that_broke_while_idle_is_just_replaced(pg: Stores):
+    store = await pg.open()
+    pool_connection = await store._database.take()  # type: ignore[attr-defined]
+    pid = pool_connection.info.backend_pid
+    await store._database.give(pool_connection)  # type: ignore[attr-defined]
+    async with plain(store, autocommit=True) as looker:
+        await looker.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        await eventually(lambda: ended(looker, pid))
+    assert await store.claim(0, 0, "a/1") == 1
+
+
+async def test_the_pool_says_why_it_has_no_connection_and_recovers(
+    pg: Stores, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("shardrt.store.postgres.database.POOL_S_WAIT", 0.3)
+    await pg.open()
+    async with proxied(pg.url) as (proxy, url):
+        through = Stores("postgres", url)
+        store = await through.open()
+        target, proxy._target = proxy._target, ("127.0.0.1", 1)
+        await proxy.drop()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match=r"server closed|refused"):
+                await store.view()
+        proxy._target = target
+        await eventually(lambda: answers(store))
+        await through.close()
+
+
+async def answers(store: Store) -> bool:
+    try:
+        await store.view()
+    except StoreUnavailable:
+        return False
+    return True

@@ -119,11 +119,15 @@ class Database:
         if self._pool is None:
             raise StoreUnavailable(f"{self.url.masked}: the store is not open")
         try:
-            return await self._pool.getconn()
+            connection = await self._pool.getconn()
+            while not _is_alive(connection):
+                await self._pool.putconn(connection)  # which drops it
+                connection = await self._pool.getconn()
         except PoolClosed:
             raise StoreUnavailable(f"{self.url.masked}: the store is closed") from None
         except PoolTimeout as error:
             raise connect_failed(self._connect_error or error, self.url) from None
+        return connection
 
     async def give(self, connection: Connection) -> None:
         if self._pool is None:
@@ -179,6 +183,20 @@ class Database:
             await connection.close()
             raise
         return connection, birth
+
+
+def _is_alive(connection: Connection) -> bool:
+    """Tell whether the server has not said goodbye while the connection was idle.
+
+    Looks at the socket only. Otherwise the first write after a restart of the server would
+    have an unknown outcome.
+    """
+    try:
+        connection.pgconn.consume_input()  # its last words
+        connection.pgconn.consume_input()  # its end
+    except psycopg.Error:
+        return False
+    return True
 
 
 class Use:
