@@ -6,6 +6,7 @@ notes the effects; which of it happens when is the business of `transitions`.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from shardrt.core import history as h, messages as m
@@ -30,8 +31,11 @@ class Ground:
         self.state = state
         self.instances = state.instances
         self.timers = Timers()
-        self.ready: dict[str, None] = {}
-        """Instances with news whose code has not been called yet, in order."""
+        self.ready: OrderedDict[str, None] = OrderedDict()
+        """Instances with news whose code has not been called yet, in order.
+
+        Not a dict: taking its first key again and again costs the square of its length.
+        """
         self.dirty: dict[str, None] = {}
         """Changed since the last checkpoint was captured."""
         self.deleted: dict[str, None] = {}

@@ -238,8 +238,7 @@ class Partition(Answering):
     def next_work(self, now: int) -> WorkItem | None:
         """Hand out the next turn to run, oldest news first. It must come back by `step`."""
         while self.ready:
-            instance_id = next(iter(self.ready))
-            del self.ready[instance_id]
+            instance_id, _ = self.ready.popitem(last=False)
             instance = self.instances[instance_id]
             out = self.out.get(instance_id)
             if out is not None and out.execution_id == instance.execution_id:

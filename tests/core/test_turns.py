@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Raw
 
 from shardrt.core import history as h, requests as r
 from shardrt.core.ids import derived_id
+from shardrt.core.state import Instance
 from shardrt.core.work import Completed, Continued, Failed, Parked, WorkItem
 from tests.core.acts import (
     BROKEN,
@@ -26,6 +29,13 @@ from tests.core.acts import (
 )
 from tests.core.world import START, World
 
+BARE: Any = {
+    "instance_id": "a",
+    "execution_id": "x",
+    "name": "code",
+    "created_at": START,
+    "updated_at": START,
+}
 FIRST = derived_id("ann", 1, "a")
 
 
@@ -165,6 +175,18 @@ def test_what_the_last_turn_asks_for_is_done_all_the_same():
     event = h.EventSent(0, "b!1", "go", TWO)
     turn(world, event, instance_id="a!0", outcome=Completed())
     assert [frame.messages[0].instance_id for frame in world.frames] == ["b!1"]
+
+
+def test_many_turns_are_handed_out_in_order_and_without_much_ado():
+    world = World()
+    core = world.nodes[0].core
+    core.ready = type(core.ready).fromkeys(f"i{n}" for n in range(200_000))
+    core.instances.update(dict.fromkeys(core.ready, Instance(**BARE, completed_at=1)))
+    core.ready["a"] = None
+    core.instances["a"] = Instance(**BARE)
+    item = core.next_work(START)  # this would take a minute if it were quadratic
+    assert item is not None
+    assert item.instance_id == "a"
 
 
 # -- continue as new ---------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def copy_of(partition: Partition) -> Partition:
     """Return a partition of the same state that shares nothing with it."""
     twin = Partition(_decode(_encode(partition.state)))
     # Not of the state: which rows the store still has, and whose code is to be called.
-    twin.ready = dict(partition.ready)
+    twin.ready = partition.ready.copy()
     twin.deleted = dict(partition.deleted)
     twin.tombstones = dict(partition.tombstones)
     return twin
