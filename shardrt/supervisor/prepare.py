@@ -9,10 +9,10 @@ import socket
 import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shardrt import __version__
 from shardrt.cluster.identity import default_host_id
 from shardrt.errors import ConfigInvalid, ShardrtError, StoreError
 from shardrt.links import control
@@ -114,7 +114,7 @@ def host_row(settings: Settings, listener: socket.socket) -> Host:
         incarnation="",
         address=url_of(settings.host.bind, listener),
         shards=settings.host.shards,
-        version=version(),
+        version=__version__,
     )
 
 
@@ -151,11 +151,3 @@ def configurations(
         for index in range(settings.host.gateways)
     ]
     return shards + gateways
-
-
-def version() -> str:
-    """Return the release that is running."""
-    try:
-        return metadata.version("shardrt")
-    except metadata.PackageNotFoundError:
-        return "0"
