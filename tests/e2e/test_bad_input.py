@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.proc, pytest.mark.slow]
 
 FAILED, USAGE = 1, 2
 PAYLOAD_BYTES_MAX = 2048
+UNSAFE = {"SHARDRT_STORE_UNSAFE": "true"}
+"""The tests' server runs without fsync."""
 
 
 def assert_one_line(stderr: str, *words: str) -> None:
@@ -89,19 +91,16 @@ def test_a_port_that_is_in_use(tmp_path: Path) -> None:
     assert_one_line(stderr, port)
 
 
-def test_another_number_of_partitions(host: Served, store_url: str) -> None:
+def test_a_hub_that_is_not_for_us(host: Served, store_url: str) -> None:
     host.start()
     assert host.interrupt() == 0
-    code, stderr = refusal("--partitions", "16", store=store_url, SHARDRT_STORE_UNSAFE="true")
+
+    code, stderr = refusal("--partitions", "16", store=store_url, **UNSAFE)
     assert code == FAILED
     assert_one_line(stderr, "16", "32")
 
-
-def test_a_hub_of_a_newer_release(host: Served, store_url: str) -> None:
-    host.start()
-    assert host.interrupt() == 0
     write_newer_format(store_url)
-    code, stderr = refusal(store=store_url, SHARDRT_STORE_UNSAFE="true")
+    code, stderr = refusal(store=store_url, **UNSAFE)
     assert code == FAILED
     assert_one_line(stderr, "999")
 
