@@ -13,7 +13,8 @@ Whoever lost a partition learns it from the refusal; clocks and leases only deci
 - Only database time judges leases. Times are integers, microseconds since 1970 UTC.
 - Failures: `StoreUnavailable` (nothing was changed), `CommitUnknown` (a write was in flight
   when the connection broke; only `append`, `checkpoint`, `claim`, `release`, `truncate` and
-  `purge` raise it), `EpochFenced`. Never a driver's own exception.
+  `purge` raise it), `EpochFenced`. Never a driver's own exception. The other writes (`create`,
+  `renew`, `leave`) do no harm when repeated, so `StoreUnavailable` is all they say.
 - A cancelled call may or may not have taken effect, like `CommitUnknown`.
 """
 

@@ -212,7 +212,6 @@ async def outcome(method: Callable[..., Any], *args: Any, **options: Any) -> Any
 
 
 FEW = settings(
-    max_examples=25,
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -222,20 +221,22 @@ FEW = settings(
 )
 
 
-def compare(new_store: Callable[[], Store]) -> None:
+def compare(new_store: Callable[[], Store], examples: int) -> None:
     with asyncio.Runner() as runner:
 
         class ThisComparison(Comparison):
             loop = runner
             new_pair = staticmethod(lambda: (Stores("memory", memory_url()).make(), new_store()))
 
-        run_state_machine_as_test(ThisComparison, settings=FEW)
+        run_state_machine_as_test(ThisComparison, settings=settings(FEW, max_examples=examples))
 
 
 @pytest.mark.slow
 def test_sqlite_does_as_the_model(tmp_path: Path):
     numbers: Iterator[int] = itertools.count()
-    compare(lambda: Stores("sqlite", f"sqlite:///{tmp_path}/{next(numbers)}.db").make())
+    compare(
+        lambda: Stores("sqlite", f"sqlite:///{tmp_path}/{next(numbers)}.db").make(), examples=25
+    )
 
 
 @pytest.mark.slow
@@ -251,4 +252,4 @@ def test_postgres_does_as_the_model(hub_dsn: str, request: pytest.FixtureRequest
             connection.execute(f'DROP SCHEMA IF EXISTS "{url.schema}" CASCADE'.encode())
         return Stores("postgres", with_parameters(hub_dsn)).make()
 
-    compare(new_store)
+    compare(new_store, examples=12)

@@ -10,7 +10,17 @@ import pytest
 
 from shardrt.errors import CommitUnknown, StoreUnavailable
 from shardrt.store.base import Append
-from tests.store.hubs import Stores, appended, checkpoint, collect, owned, row, taken_over
+from tests.store.hubs import (
+    LONG_US,
+    Stores,
+    appended,
+    checkpoint,
+    collect,
+    host,
+    owned,
+    row,
+    taken_over,
+)
 from tests.store.proxy import COMMAND_COMPLETE, READY_FOR_QUERY, proxied
 from tests.store.test_postgres_locks import plain, waiting
 from tests.waiting import eventually
@@ -42,6 +52,25 @@ async def test_an_append_whose_answer_is_lost_is_unknown_until_looked_up(pg: Sto
         assert await store.position(0) == (epoch, 2)
         assert await collect(store.read(0, 0)) == [(1, b"one"), (2, b"two")]
         assert await appended(store, epoch, b"three") == 3
+        await through.close()
+
+
+async def test_a_lost_answer_to_what_may_be_repeated_is_no_unknown_commit(pg: Stores):
+    await pg.open()
+    async with proxied(pg.url) as (proxy, url):
+        through = Stores("postgres", url)
+        store = await through.open()
+        await store.position(0)
+        for call in (
+            lambda: store.position(0),
+            lambda: store.renew(host(), LONG_US),
+            lambda: store.leave(host()),
+        ):
+            await store.position(0)
+            proxy.cut_before = COMMAND_COMPLETE
+            with pytest.raises(StoreUnavailable):
+                await call()
+            await call()
         await through.close()
 
 

@@ -41,7 +41,9 @@ from shardrt.store.postgres.database import Database
 from shardrt.store.postgres.hub import check_safety, create_hub
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from psycopg.pq.abc import PGresult
 
 _int4 = Struct("!i")
 _int8 = Struct("!q")
@@ -82,7 +84,7 @@ class PostgresStore:
         return await create_hub(self._database, partitions)
 
     async def renew(self, host: Host, ttl: int) -> View:
-        result = await self._database.lane.run(
+        result = await self._repeatable(
             b"shardrt_renew",
             lambda: (
                 host.host_id.encode(),
@@ -94,7 +96,6 @@ class PostgresStore:
                 _int8.pack(ttl),
             ),
         )
-        self._database.queries_run += 1
         content = result.get_value(0, 0) if result.ntuples else None
         if content is None:
             raise EpochFenced(
@@ -118,10 +119,23 @@ class PostgresStore:
 
     async def leave(self, host: Host) -> None:
         owner = f"{host.host_id}/{host.incarnation}"
-        # One by one: no transaction of ours ever spans two partitions.
-        for partition, epoch in await self._database.fetch("owned", owner=owner):
-            await self.release(partition, epoch)
-        await self._database.write("leave", host_id=host.host_id, incarnation=host.incarnation)
+        try:
+            # One by one: no transaction of ours ever spans two partitions.
+            for partition, epoch in await self._database.fetch("owned", owner=owner):
+                await self.release(partition, epoch)
+        except CommitUnknown as error:
+            raise StoreUnavailable(str(error)) from None
+        await self._database.fetch("leave", host_id=host.host_id, incarnation=host.incarnation)
+
+    async def _repeatable(
+        self, statement: bytes, arguments: Callable[[], Sequence[bytes | None]]
+    ) -> PGresult:
+        """Run a statement on the commit connection that does no harm if it is repeated."""
+        self._database.queries_run += 1
+        try:
+            return await self._database.lane.run(statement, arguments)
+        except CommitUnknown as error:
+            raise StoreUnavailable(str(error)) from None
 
     # Journal
 
@@ -154,7 +168,7 @@ class PostgresStore:
     async def position(self, partition: int) -> tuple[int, int]:
         doubt = self._in_doubt.get(partition, 0)
         lane = self._database.lane
-        result = await lane.run(
+        result = await self._repeatable(
             b"shardrt_position",
             lambda: (
                 _int4.pack(partition),
@@ -162,7 +176,6 @@ class PostgresStore:
                 _int8.pack(lane.birth if doubt else 0),
             ),
         )
-        self._database.queries_run += 1
         if not result.ntuples:
             raise StoreUnavailable(f"{self.url_masked}: there is no partition {partition}")
         self._in_doubt.pop(partition, None)
