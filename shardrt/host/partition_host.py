@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -72,6 +71,8 @@ class Surroundings(Protocol):
     store: Store
     clock: Clock
     network: Network
+    draw: Callable[[], float]
+    """Random numbers from [0, 1), for jitter."""
     pool: ActivityPool
     turns: Turns
     requests_in_flight: int
@@ -189,7 +190,7 @@ class PartitionHost:
         """Take the outcome of an attempt."""
         if not self.closed:
             now = self.shard.clock.now()
-            self.core.activity_ended(run, outcome, now, random.random())  # noqa: S311 - jitter
+            self.core.activity_ended(run, outcome, now, self.shard.draw())
             self.shard.wake(self)
 
     def receive(self, message: Deliver | Acknowledge | Resend) -> None:
@@ -245,11 +246,7 @@ class PartitionHost:
     def _accept(self, message: Deliver) -> None:
         now = self.shard.clock.now()
         again = self.core.receive(
-            message.source,
-            message.first,
-            message.messages,
-            now,
-            random.random(),  # noqa: S311 - jitter
+            message.source, message.first, message.messages, now, self.shard.draw()
         )
         if again is not None:
             resend = Resend(message.source, self.partition, again)

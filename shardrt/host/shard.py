@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -65,10 +66,12 @@ class Shard:
         partitions: int,
         name: str,
         index: int = 0,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self.store = store
         self.clock = clock
         self.network = network
+        self.draw = draw
         self.requests_in_flight = 0
         self.bytes_in_flight = 0
         self.is_crowded = False

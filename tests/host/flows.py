@@ -1,0 +1,194 @@
+"""Orchestrations that between them use everything, and how a client drives each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from shardrt import ActivityContext, App, OrchestrationContext, RetryPolicy
+from shardrt.testing.client import HubClient
+from shardrt.testing.virtual import pass_time
+
+app = App()
+
+
+@app.activity
+async def tag(text: str) -> str:
+    await pass_time(0.001)
+    return f"<{text}>"
+
+
+@app.activity
+async def square(number: int) -> int:
+    await pass_time(0.001 * (number % 3))
+    return number * number
+
+
+@app.activity
+def in_thread(number: int) -> int:
+    return -number
+
+
+@app.activity(retry=RetryPolicy(max_attempts=4, first_interval=2.0, jitter=0.5))
+async def third_time_lucky(ctx: ActivityContext) -> int:
+    if ctx.attempt < 3:
+        raise OSError(f"attempt {ctx.attempt}")
+    return ctx.attempt
+
+
+@app.activity(retry=RetryPolicy(max_attempts=2, first_interval=0.5))
+async def hopeless(text: str) -> str:
+    raise ValueError(text)
+
+
+@app.orchestrator
+async def sequence(ctx: OrchestrationContext, text: str) -> str:
+    for _ in range(3):
+        text = await ctx.call_activity(tag, text)
+    return text
+
+
+@app.orchestrator
+async def fan_out(ctx: OrchestrationContext, count: int) -> int:
+    squares = await asyncio.gather(*(ctx.call_activity(square, n) for n in range(count)))
+    return sum(squares) + await ctx.call_activity(in_thread, count)
+
+
+@app.orchestrator
+async def approval(ctx: OrchestrationContext) -> str:
+    await asyncio.sleep(5)
+    try:
+        async with asyncio.timeout(30):
+            return await ctx.wait_for_event("approve", str)
+    except TimeoutError:
+        return await ctx.call_activity(tag, "late")
+
+
+@app.orchestrator
+async def parent(ctx: OrchestrationContext, children: int) -> list[str]:
+    calls = [
+        ctx.call_sub_orchestrator(child, n, instance_id=f"{ctx.instance_id}.{n}!{n}")
+        for n in range(children)
+    ]
+    return list(await asyncio.gather(*calls))
+
+
+@app.orchestrator
+async def child(ctx: OrchestrationContext, number: int) -> str:
+    ctx.set_custom_status({"number": number})
+    await ctx.create_timer(timedelta(seconds=number))
+    return await ctx.call_activity(tag, str(number))
+
+
+@app.orchestrator
+async def collect(ctx: OrchestrationContext, seen: list[int]) -> list[int]:
+    """Two events per execution; those that came too early go along to the next."""
+    for _ in range(2):
+        seen.append(await ctx.wait_for_event("number", int))
+        if len(seen) == 7:
+            return seen
+    await ctx.call_activity(square, len(seen))
+    ctx.continue_as_new(seen)
+    return []
+
+
+@app.orchestrator
+async def stubborn(ctx: OrchestrationContext) -> list[object]:
+    try:
+        await ctx.call_activity(hopeless, "no")
+    except Exception as error:  # noqa: BLE001
+        failed = type(error).__name__
+    else:
+        failed = ""
+    return [await ctx.call_activity(third_time_lucky), failed]
+
+
+@app.orchestrator
+async def endless_family(ctx: OrchestrationContext, generations: int) -> None:
+    if generations:
+        name = f"{ctx.instance_id}.{generations}"
+        await ctx.call_sub_orchestrator(endless_family, generations - 1, instance_id=name)
+    await ctx.wait_for_event("never")
+
+
+@app.orchestrator
+async def ping(ctx: OrchestrationContext, partner: str) -> list[int]:
+    got = []
+    for number in range(3):
+        ctx.send_event(partner, "ball", number)
+        got.append(await ctx.wait_for_event("ball", int))
+    return got
+
+
+@app.orchestrator
+async def pong(ctx: OrchestrationContext, partner: str) -> None:
+    for _ in range(3):
+        number = await ctx.wait_for_event("ball", int)
+        ctx.send_event(partner, "ball", number + 10)
+
+
+# -- what a client does with them ------------------------------------------------------------------
+
+
+async def drive_sequence(client: HubClient) -> None:
+    assert await client.result(await client.start("sequence", "a")) == "<<<a>>>"
+
+
+async def drive_fan_out(client: HubClient) -> None:
+    assert await client.result(await client.start("fan_out", 5)) == 25
+
+
+async def drive_approval(client: HubClient) -> None:
+    await client.start("approval", None, "yes!0")
+    await client.start("approval", None, "late!1")
+    await client.raise_event("yes!0", "approve", "fine")
+    assert await client.result("yes!0") == "fine"
+    assert await client.result("late!1") == "<late>"
+
+
+async def drive_parent(client: HubClient) -> None:
+    await client.start("parent", 3, "family!1")
+    assert await client.result("family!1") == ["<0>", "<1>", "<2>"]
+
+
+async def drive_collect(client: HubClient) -> None:
+    await client.start("collect", [], "box!0")
+    for number in range(7):
+        await client.raise_event("box!0", "number", number)
+    assert await client.result("box!0") == list(range(7))
+
+
+async def drive_stubborn(client: HubClient) -> None:
+    assert await client.result(await client.start("stubborn")) == [3, "ActivityFailed"]
+
+
+async def drive_termination(client: HubClient) -> None:
+    await client.start("endless_family", 2, "end")
+    while await client.get("end.2.1") is None:
+        await pass_time(0.05)
+    await client.terminate("end", "enough")
+    for instance_id in ("end", "end.2", "end.2.1"):
+        snapshot = await client.wait(instance_id)
+        assert (snapshot.status, snapshot.reason) == ("Terminated", "enough"), snapshot
+
+
+async def drive_ping_pong(client: HubClient) -> None:
+    await client.start("pong", "ping!0", "pong!1")
+    await client.start("ping", "pong!1", "ping!0")
+    assert await client.result("ping!0") == [10, 11, 12]
+    await client.wait("pong!1")
+
+
+Drive = Callable[[HubClient], Awaitable[None]]
+
+DRIVES: dict[str, Drive] = {
+    "sequence": drive_sequence,
+    "fan_out": drive_fan_out,
+    "approval": drive_approval,
+    "sub_orchestrations": drive_parent,
+    "continue_as_new": drive_collect,
+    "retries": drive_stubborn,
+    "termination": drive_termination,
+    "events_between": drive_ping_pong,
+}

@@ -1,0 +1,128 @@
+"""What must be so in any hub, whatever went wrong: the twin of each partition, and its history."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from shardrt.core import history as h
+from shardrt.core.codec import decode_instance, decode_record, encode_instance, encode_record
+from shardrt.core.partition import Partition
+from shardrt.core.state import Instance, PartitionState
+from shardrt.host.recovery import recover
+
+if TYPE_CHECKING:
+    from shardrt.core.entries import Entry
+    from shardrt.core.history import HistoryEvent
+    from shardrt.host.partition_host import PartitionHost
+    from shardrt.testing.client import HubClient
+    from shardrt.testing.hub import Hub
+
+
+def without_tail(instance: Instance) -> Instance:
+    return msgspec.structs.replace(instance, tail=[])
+
+
+def assert_same(live: PartitionState, other: PartitionState) -> None:
+    """Compare everything but the history that a checkpoint has taken out of memory."""
+    for name in ("partition", "partitions", "epoch", "lanes", "received", "sessions"):
+        assert getattr(live, name) == getattr(other, name), name
+    assert live.instances.keys() == other.instances.keys()
+    for instance_id, instance in live.instances.items():
+        copy = other.instances[instance_id]
+        assert without_tail(instance) == without_tail(copy)
+        shared = min(len(instance.tail), len(copy.tail))
+        assert (
+            instance.tail[-shared or len(instance.tail) :] == copy.tail[-shared or len(copy.tail) :]
+        )
+
+
+class Twin:
+    """A second state that sees only encoded entries, and is compared after each (I3)."""
+
+    def __init__(self, host: PartitionHost) -> None:
+        self.live = host.core
+        self.compared = 0
+        encoded = msgspec.json.encode(host.core.state)
+        self.copy = Partition(msgspec.json.decode(encoded, type=PartitionState))
+        self._write, self._admit, self._evict = self.live._write, self.live.admit, self.live.evict
+        self.live._write = self.write  # type: ignore[method-assign]
+        self.live.admit = self.admit  # type: ignore[method-assign]
+        self.live.evict = self.evict  # type: ignore[method-assign]
+
+    def write(self, entry: Entry) -> None:
+        self._write(entry)
+        self.copy.replay(decode_record(encode_record([entry])))
+        assert_same(self.live.state, self.copy.state)
+        self.compared += 1
+
+    def admit(self, instance: Instance) -> None:
+        self._admit(instance)
+        self.copy.instances[instance.instance_id] = decode_instance(encode_instance(instance))
+
+    def evict(self, instance_id: str) -> None:
+        self._evict(instance_id)
+        del self.copy.instances[instance_id]
+
+
+class Twins:
+    """A twin for every partition of a hub, from the moment it serves."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.all: list[Twin] = []
+        hub.on_opened = lambda host: self.all.append(Twin(host))
+
+    @property
+    def compared(self) -> int:
+        return sum(twin.compared for twin in self.all)
+
+
+async def assert_recoverable(hub: Hub) -> None:
+    """Compare what the store alone gives with what is live, in a hub that is quiet."""
+    for partition in range(hub.partitions):
+        host = hub.host_of(partition)
+        assert host is not None
+        store = hub.store.sibling()
+        await store.open()
+        core, _ = await recover(store, partition, hub.partitions, host.epoch)
+        missing = [each for each in host.core.instances if each not in core.instances]
+        for row in await store.load(partition, missing):
+            core.admit(decode_instance(row.state))
+        for evicted in core.instances.keys() - host.core.instances.keys():
+            (row,) = await store.load(partition, [evicted])
+            host.core.admit(decode_instance(row.state))
+        assert_same(host.core.state, core.state)
+        assert_full_replay(hub, host, core)
+
+
+def assert_full_replay(hub: Hub, host: PartitionHost, recovered: Partition) -> None:
+    """Checkpoint and tail of the journal are the same as the whole journal."""
+    core = Partition(PartitionState(partition=host.partition, partitions=hub.partitions))
+    records = hub.calls.records[host.partition]
+    assert sorted(records) == list(range(1, host.release.durable + 1))
+    for lsn in sorted(records):
+        core.replay(decode_record(records[lsn]))
+    for instance_id in core.instances.keys() - recovered.instances.keys():
+        assert core.instances[instance_id].is_final or not core.instances[instance_id].is_active
+        del core.instances[instance_id]
+    assert_same(recovered.state, core.state)
+
+
+async def assert_history(client: HubClient, instance_id: str) -> list[HistoryEvent]:
+    """Check that the history of an instance that has ended can be one."""
+    events = await client.history(instance_id)
+    assert events is not None, instance_id
+    assert isinstance(events[0], h.ExecutionStarted)
+    ends = [e for e in events if isinstance(e, (h.ExecutionCompleted, h.ExecutionTerminated))]
+    assert ends == events[-1:], f"{instance_id} does not end with its end: {events}"
+    asked = {e.task_id for e in events if isinstance(e, (h.TaskScheduled, h.TimerCreated))}
+    outcomes = Counter(
+        e.task_id for e in events if isinstance(e, (h.TaskCompleted, h.TaskFailed, h.TimerFired))
+    )
+    assert not outcomes or max(outcomes.values()) == 1, f"two outcomes in {instance_id}: {events}"
+    assert outcomes.keys() <= asked
+    times = [e.at for e in events if isinstance(e, h.OrchestratorStarted)]
+    assert times == sorted(times)
+    return events
