@@ -63,6 +63,7 @@ class UnixServer:
         self._accept = accept
         self._server: asyncio.Server | None = None
         self._links: set[UnixLink] = set()
+        self._closed = False
 
     async def start(self) -> None:
         prepare_socket_path(self.path)
@@ -72,6 +73,7 @@ class UnixServer:
 
     async def close(self) -> None:
         """End all links, stop listening and remove the socket."""
+        self._closed = True
         if self._server is None:
             return
         self._server.close()
@@ -87,6 +89,8 @@ class UnixServer:
 
     def _registered(self, link: Any) -> LinkHandler:
         self._links.add(link)
+        if self._closed:  # it was accepted just before
+            asyncio.get_running_loop().call_soon(link.close)
         return _Registered(self._accept(link), lambda: self._links.discard(link))
 
 
