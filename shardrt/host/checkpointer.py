@@ -101,20 +101,15 @@ class Checkpointer:
 
     async def checkpoint(self, host: PartitionHost) -> None:
         """Bring one partition's rows up to date; return when they are, or it was discarded."""
-        captured = await self._capture(host)
-        backoff_s = BACKOFF_S_MIN
-        while captured is not None and not host.closed:
-            try:
-                await self._write(host, captured)
-                captured = None
-            except EpochFenced:
-                host.discard()
-            except ShardrtError as error:
-                logger.warning(
-                    "partition=%d checkpoint not written, trying again: %s", host.partition, error
-                )
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
+        # The loop and a hand-over may both want one: what the second finds out about tails
+        # would be wrong once the first has cut them.
+        async with host.checkpointing:
+            captured = await self._capture(host)
+            if captured is None or not await self._write(host, captured.checkpoint):
+                return
+            previous, host.checkpoint_lsn = host.checkpoint_lsn, captured.checkpoint.lsn
+            self._settle(host, captured)
+            await self._truncate(host, previous)
 
     async def _capture(self, host: PartitionHost) -> Captured | None:
         """Wait for a seal, capture there, and wait until that is durable."""
@@ -123,7 +118,10 @@ class Checkpointer:
 
         def capture(lsn: int) -> None:
             if not sealed.done():
-                sealed.set_result(capture_partition(host, lsn))
+                captured = capture_partition(host, lsn)
+                for instance_id in captured.tails:
+                    self._forget(instance_id)  # not to be evicted before this is in the store
+                sealed.set_result(captured)
 
         host.on_seal = capture
         host.shard.wake(host, work=False)
@@ -138,23 +136,41 @@ class Checkpointer:
             await host.durable_soon()
         return None if host.closed else captured
 
-    async def _write(self, host: PartitionHost, captured: Captured) -> None:
-        checkpoint = captured.checkpoint
-        await self._store.checkpoint(checkpoint)
-        if host.closed:
-            return
-        previous, host.checkpoint_lsn = host.checkpoint_lsn, checkpoint.lsn
-        for instance_id in checkpoint.deletes:
-            if instance_id not in host.core.deleted:
-                host.core.tombstones.pop(instance_id, None)
-        self._settle(host, captured)
-        await self._store.truncate(host.partition, host.epoch, previous)
+    async def _write(self, host: PartitionHost, checkpoint: Checkpoint) -> bool:
+        """Write it, however long that takes; return False if the partition was discarded."""
+        backoff_s = BACKOFF_S_MIN
+        while not host.closed:
+            try:
+                await self._store.checkpoint(checkpoint)
+            except EpochFenced:
+                host.discard()
+            except ShardrtError as error:
+                logger.warning(
+                    "partition=%d checkpoint not written, trying again: %s", host.partition, error
+                )
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
+            else:
+                return not host.closed
+        return False
+
+    async def _truncate(self, host: PartitionHost, lsn: int) -> None:
+        try:
+            await self._store.truncate(host.partition, host.epoch, lsn)
+        except EpochFenced:
+            host.discard()
+        except ShardrtError as error:
+            # Not tried again: the next checkpoint cuts this much and more.
+            logger.warning("partition=%d journal not cut: %s", host.partition, error)
 
     # -- memory --------------------------------------------------------------------------------
 
     def _settle(self, host: PartitionHost, captured: Captured) -> None:
         """Let go of what the store has now."""
         core = host.core
+        for instance_id in captured.checkpoint.deletes:
+            if instance_id not in core.deleted:
+                core.tombstones.pop(instance_id, None)
         for instance_id, (execution_id, length) in captured.tails.items():
             instance = core.instances.get(instance_id)
             if instance is None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from shardrt.core import requests as r
 from shardrt.errors import ShardrtError
+from shardrt.host.bounds import Bounds
 
 if TYPE_CHECKING:
     from msgspec import Raw
@@ -22,7 +23,7 @@ class Intake:
     """Checks of one shard. A refused request has changed nothing."""
 
     def __init__(self, settings: Settings, app: App, shard: Shard) -> None:
-        self._limits = settings.limits
+        self._bounds = Bounds(settings.limits)
         self._in_flight_max = settings.shard.requests_in_flight_max
         self._bytes_in_flight_max = settings.shard.journal_buffer_bytes_max
         self._app = app
@@ -42,15 +43,18 @@ class Intake:
         return None
 
     def _check_request(self, call: Forward) -> r.Refusal | None:
-        if len(call.instance_id) > self._limits.instance_id_chars_max or not call.instance_id:
-            message = f"an instance id has 1 to {self._limits.instance_id_chars_max} characters"
-            return r.Refusal("InputInvalid", message)
+        problem = self._bounds.instance_id(call.instance_id)
+        if problem is not None:
+            return r.Refusal("InputInvalid", problem)
         request = call.request
         if isinstance(request, r.Start):
             if self._shard.is_crowded:
                 return r.Refusal("Overloaded", "memory is full of busy instances", RETRY_AFTER_S)
             return self._check_start(request)
         if isinstance(request, r.Raise):
+            problem = self._bounds.name(request.name, "the name of an event")
+            if problem is not None:
+                return r.Refusal("InputInvalid", problem)
             return self._check_payload(request.data, "event data")
         return None
 
@@ -58,6 +62,11 @@ class Intake:
         if start.on_conflict not in {"fail", "return", "restart"}:
             message = f"on_conflict is {start.on_conflict!r}; use fail, return or restart"
             return r.Refusal("InputInvalid", message)
+        texts = [text for tag in (start.tags or {}).items() for text in tag if text]
+        for text in texts:
+            problem = self._bounds.name(text, "a tag")
+            if problem is not None:
+                return r.Refusal("InputInvalid", problem)
         try:
             orchestrator = self._app.find_orchestrator(start.name, start.version)
             orchestrator.binding.arguments(None, start.input)
@@ -66,8 +75,5 @@ class Intake:
         return self._check_payload(start.input, "input")
 
     def _check_payload(self, payload: Raw, what: str) -> r.Refusal | None:
-        size = len(memoryview(payload))
-        if size > self._limits.payload_bytes_max:
-            message = f"{what} has {size} bytes, more than {self._limits.payload_bytes_max}"
-            return r.Refusal("PayloadTooLarge", message)
-        return None
+        problem = self._bounds.payload(payload, what)
+        return None if problem is None else r.Refusal("PayloadTooLarge", problem)

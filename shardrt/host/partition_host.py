@@ -118,6 +118,10 @@ class PartitionHost:
         self.closing = False
         """It goes as whoever assigned it wants: no news to them."""
         self.draining = False
+        """New requests are refused and no activity is started."""
+        self.frozen = False
+        """No input of any kind is taken any more."""
+        self.checkpointing = asyncio.Lock()
         self._deliveries: dict[int, list[Deliver]] = {}
         self._queued: set[To] = set()
         """Requests that wait for a load."""
@@ -188,13 +192,15 @@ class PartitionHost:
 
     def activity_ended(self, run: RunActivity, outcome: Raw | Failure) -> None:
         """Take the outcome of an attempt."""
-        if not self.closed:
+        if not self.frozen:
             now = self.shard.clock.now()
             self.core.activity_ended(run, outcome, now, self.shard.draw())
             self.shard.wake(self)
 
     def receive(self, message: Deliver | Acknowledge | Resend) -> None:
-        """Take a message of another partition's host."""
+        """Take a message of another partition's host; what is not taken is sent again."""
+        if self.frozen:
+            return
         match message:
             case Acknowledge(_, destination, last):
                 self.core.acknowledged(destination, last)
@@ -255,6 +261,8 @@ class PartitionHost:
 
     def fire(self, now: int) -> None:
         """Fire what is due."""
+        if self.frozen:
+            return
         for instance_id in self.core.fire(now, FIRE_MAX):
             self.loader.load(instance_id, lambda: self.shard.wake(self))
         self.shard.wake(self)
@@ -263,7 +271,7 @@ class PartitionHost:
 
     def run_turns(self, deadline_s: float) -> bool:
         """Run code that has news until then; return whether there is more to do."""
-        return self.shard.turns.run(self, deadline_s)
+        return not self.frozen and self.shard.turns.run(self, deadline_s)
 
     def seal(self) -> Append | None:
         """Return the next record; effects without one go out with what is in flight."""
@@ -365,6 +373,21 @@ class PartitionHost:
         for to in self._take_waiters():
             self._refuse_moving(to)
 
+    def freeze(self) -> None:
+        """Take nothing more in, so that a checkpoint can be the last one.
+
+        Nothing is lost by that: messages are kept by their senders, timers and news by the
+        state, and an activity whose outcome comes now runs again.
+        """
+        self.frozen = True
+        self.loader.close()
+        self._refuse_queued()
+
+    def _refuse_queued(self) -> None:
+        queued, self._queued = self._queued, set()
+        for to in queued:
+            self._refuse_moving(to)
+
     def _take_waiters(self) -> list[To]:
         waiters: list[Any] = [to for each in self.core.waiters.values() for to in each]
         self.core.waiters.clear()
@@ -377,7 +400,7 @@ class PartitionHost:
         """
         if self.closed:
             return
-        self.closed = True
+        self.closed = self.frozen = True
         self.loader.close()
         self.shard.pool.cancel_all(self)
         for instance_id in self.core.instances:
@@ -387,8 +410,8 @@ class PartitionHost:
             for effect in [*self.release.drain(), *self.core.effects]
             if isinstance(effect, Reply)
         ]
-        for to in [*unanswered, *self._take_waiters(), *self._queued]:
+        for to in [*unanswered, *self._take_waiters()]:
             self._refuse_moving(to)
-        self._queued.clear()
+        self._refuse_queued()
         self._tell_progress()
         self.shard.gone(self, broken)

@@ -9,9 +9,9 @@ import msgspec
 from msgspec import Raw
 
 from shardrt.core.codec import decode_instance
+from shardrt.core.ground import snapshot_of
 from shardrt.core.ids import partition_of
 from shardrt.core.requests import Refusal
-from shardrt.core.ground import snapshot_of
 from shardrt.errors import ShardrtError
 from shardrt.links.admin import CountInstances, ListInstances, Question, SnapshotPage
 from shardrt.links.messages import Answer, Ask

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from shardrt.core import requests as r
 from shardrt.errors import EpochFenced, StoreUnavailable
 from shardrt.host.activity_pool import ActivityPool
+from shardrt.host.bounds import Bounds
 from shardrt.host.checkpointer import RESIDENT_BYTES, Checkpointer
 from shardrt.host.committer import Committer
 from shardrt.host.intake import Intake
@@ -81,7 +82,7 @@ class Shard:
         self.hosts: dict[int, PartitionHost] = {}
         self._opening: dict[int, tuple[int, asyncio.Task[None]]] = {}
         self._revoking: dict[int, asyncio.Task[None]] = {}
-        self.turns = Turns(Executor(app), settings.limits.payload_bytes_max)
+        self.turns = Turns(Executor(app), Bounds(settings.limits))
         self.pool = ActivityPool(app, settings, host_id=name, shard=index)
         self.committer = Committer(store, clock)
         self.checkpointer = Checkpointer(
@@ -187,13 +188,18 @@ class Shard:
             host = self.hosts[partition]
             task = asyncio.get_running_loop().create_task(self._release(host))
             self._revoking[partition] = task
-            task.add_done_callback(lambda _: self._revoking.pop(partition, None))
+            task.add_done_callback(partial(self._revoked, partition))
+
+    def _revoked(self, partition: int, task: asyncio.Task[None]) -> None:
+        if self._revoking.get(partition) is task:
+            del self._revoking[partition]
 
     async def _release(self, host: PartitionHost) -> None:
-        """Stop intake → let activities end → checkpoint → forget → tell."""
+        """Stop intake → let activities end → take nothing more → checkpoint → forget → tell."""
         host.stop_intake()
         await self.pool.finish(host, self._drain_s)
-        while self.checkpointer.is_due(host) or host.core.entries:
+        host.freeze()
+        while not host.closed and (self.checkpointer.is_due(host) or host.core.entries):
             await self.checkpointer.checkpoint(host)
         if not host.closed:
             # No await between here and the report: nothing may be written any more.
@@ -206,6 +212,9 @@ class Shard:
         opening = self._opening.pop(partition, None)
         if opening is not None:
             opening[1].cancel()
+        revoking = self._revoking.pop(partition, None)
+        if revoking is not None:
+            revoking.cancel()
         host = self.hosts.get(partition)
         if host is not None:
             host.closing = True
@@ -316,7 +325,7 @@ class Shard:
             before = self.clock.now() - SESSION_US
             instances = sum(len(host.core.instances) for host in self.hosts.values())
             self.is_crowded = instances * RESIDENT_BYTES > CROWDED * self._resident_bytes_max
-            for host in list(self.hosts.values()):
+            for host in [each for each in self.hosts.values() if not each.frozen]:
                 host.lanes.tick()
                 host.core.compact_timers()
                 host.core.forget_sessions(before)

@@ -11,21 +11,12 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from shardrt.core.history import (
-    EventSent,
-    Failure,
-    SubOrchestrationInstanceCreated,
-    TaskScheduled,
-)
-from shardrt.core.work import Completed, Continued, Failed, Parked, Step, WorkItem
+from shardrt.core.work import Parked, Step, WorkItem
 from shardrt.errors import ShardrtError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from msgspec import Raw
-
     from shardrt.core.history import HistoryEvent
+    from shardrt.host.bounds import Bounds
     from shardrt.host.partition_host import PartitionHost
     from shardrt.orchestration.executor import Executor
 
@@ -37,9 +28,9 @@ REBUILD_RETRY_S = 1.0
 class Turns:
     """The local executor and what it has in hand."""
 
-    def __init__(self, executor: Executor, payload_bytes_max: int) -> None:
+    def __init__(self, executor: Executor, bounds: Bounds) -> None:
         self.executor = executor
-        self._payload_bytes_max = payload_bytes_max
+        self._bounds = bounds
         self.running = ""
         """Name and instance of the orchestrator whose code is running at this moment."""
         self.replays = 0
@@ -84,7 +75,7 @@ class Turns:
             self.running = ""
 
     def _finish(self, host: PartitionHost, step: Step) -> None:
-        checked = bounded(step, self._payload_bytes_max)
+        checked = self._bounds.step(step)
         if not host.core.step(checked) or checked is not step:
             self.executor.drop(step.instance_id)
 
@@ -100,17 +91,17 @@ class Turns:
 
     async def _rebuild_from_store(self, host: PartitionHost, item: WorkItem) -> None:
         step = Step(item.instance_id, item.execution_id, item.turn)
-        while not host.closed and self._is_current(host, item):
+        while not host.frozen and self._is_current(host, item):
             try:
                 history = await host.history.read(item.instance_id)
             except ShardrtError as error:
                 logger.warning("instance=%s cannot be rebuilt: %s", item.instance_id, error)
                 await asyncio.sleep(REBUILD_RETRY_S)
                 continue
-            if not host.closed and self._is_current(host, item):
+            if not host.frozen and self._is_current(host, item):
                 step = self._run(item, history)
             break
-        if not host.closed:
+        if not host.frozen:
             # Also a step that is refused: only then is the work item no longer out.
             self._finish(host, step)
             host.shard.wake(host)
@@ -123,29 +114,3 @@ class Turns:
             and not instance.is_final
             and instance.execution_id == item.execution_id
         )
-
-
-def bounded(step: Step, bytes_max: int) -> Step:
-    """Return the step, or in its place a failed one if it asks for something too large."""
-    for what, payload in payloads_of(step):
-        size = len(memoryview(payload))
-        if size > bytes_max:
-            message = f"{what} has {size} bytes, more than {bytes_max}"
-            failure = Failure(type="PayloadTooLarge", message=message)
-            return Step(step.instance_id, step.execution_id, step.turn, outcome=Failed(failure))
-    return step
-
-
-def payloads_of(step: Step) -> Iterator[tuple[str, Raw]]:
-    """Yield what a step brings, with a name for each."""
-    for action in step.actions:
-        if isinstance(action, (TaskScheduled, SubOrchestrationInstanceCreated)):
-            yield f"input of {action.name!r}", action.input
-        elif isinstance(action, EventSent):
-            yield f"event {action.name!r}", action.data
-    if step.custom_status is not None:
-        yield "custom status", step.custom_status
-    if isinstance(step.outcome, Completed):
-        yield "output", step.outcome.result
-    elif isinstance(step.outcome, Continued):
-        yield "input of the next execution", step.outcome.input

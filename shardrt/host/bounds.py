@@ -1,0 +1,100 @@
+"""What neither clients nor code may bring in: too large, or not storable.
+
+One value that a database refuses would stop the commits of a whole partition, so names and ids
+are checked at the door, wherever they come from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shardrt.core.history import (
+    EventSent,
+    Failure,
+    SubOrchestrationInstanceCreated,
+    TaskScheduled,
+)
+from shardrt.core.work import Completed, Continued, Failed, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from msgspec import Raw
+
+    from shardrt.config import LimitSettings
+
+
+class Bounds:
+    """The limits of one host, as questions. Each answers with what is wrong, or None."""
+
+    def __init__(self, limits: LimitSettings) -> None:
+        self._id_chars_max = limits.instance_id_chars_max
+        self._name_chars_max = limits.name_chars_max
+        self._payload_bytes_max = limits.payload_bytes_max
+
+    def instance_id(self, instance_id: str) -> str | None:
+        """Return what is wrong with an instance id."""
+        return _text_problem(instance_id, "an instance id", self._id_chars_max)
+
+    def name(self, name: str, what: str) -> str | None:
+        """Return what is wrong with the name of something."""
+        return _text_problem(name, what, self._name_chars_max)
+
+    def payload(self, payload: Raw, what: str) -> str | None:
+        """Return what is wrong with the size of a payload."""
+        size = len(memoryview(payload))
+        if size > self._payload_bytes_max:
+            return f"{what} has {size} bytes, more than {self._payload_bytes_max}"
+        return None
+
+    def step(self, step: Step) -> Step:
+        """Return the step, or in its place a failed one if it asks for what cannot be."""
+        failure = self._step_failure(step)
+        if failure is None:
+            return step
+        return Step(step.instance_id, step.execution_id, step.turn, outcome=Failed(failure))
+
+    def _step_failure(self, step: Step) -> Failure | None:
+        for action in step.actions:
+            if isinstance(action, (SubOrchestrationInstanceCreated, EventSent)):
+                problem = self.instance_id(action.instance_id) or self.name(action.name, "a name")
+            elif isinstance(action, TaskScheduled):
+                problem = self.name(action.name, "the name of an activity")
+            else:
+                continue
+            if problem is not None:
+                return Failure(type="InputInvalid", message=problem)
+        for what, name, payload in _payloads_of(step):
+            if len(memoryview(payload)) > self._payload_bytes_max:
+                problem = self.payload(payload, f"{what} {name}".rstrip())
+                return Failure(type="PayloadTooLarge", message=problem or "")
+        return None
+
+
+def _text_problem(text: str, what: str, chars_max: int) -> str | None:
+    if not 0 < len(text) <= chars_max:
+        return f"{what} has 1 to {chars_max} characters, not {len(text)}"
+    if text.isascii() and text.isprintable():
+        return None
+    if "\x00" in text:
+        return f"{what} has no NUL characters"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return f"{what} is valid Unicode, without unpaired surrogates"
+    return None
+
+
+def _payloads_of(step: Step) -> Iterator[tuple[str, str, Raw]]:
+    """Yield what a step brings, with a name for each."""
+    for action in step.actions:
+        if isinstance(action, (TaskScheduled, SubOrchestrationInstanceCreated)):
+            yield "input of", action.name, action.input
+        elif isinstance(action, EventSent):
+            yield "event", action.name, action.data
+    if step.custom_status is not None:
+        yield "custom status", "", step.custom_status
+    if isinstance(step.outcome, Completed):
+        yield "output", "", step.outcome.result
+    elif isinstance(step.outcome, Continued):
+        yield "input of the next execution", "", step.outcome.input

@@ -1,0 +1,52 @@
+"""What is refused because it is too large or cannot be stored."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import Raw
+
+from shardrt.config import Settings
+from shardrt.core.history import EventSent, SubOrchestrationInstanceCreated, TaskScheduled
+from shardrt.core.work import Completed, Continued, Failed, Step
+from shardrt.host.bounds import Bounds
+
+BOUNDS = Bounds(Settings().limits)
+LARGE = Raw(b'"' + b"x" * Settings().limits.payload_bytes_max + b'"')
+SMALL = Raw(b"1")
+
+
+def test_an_ordinary_step_passes_as_it_is() -> None:
+    step = Step("i", "e", 0, (TaskScheduled(1, "a", SMALL),), Completed(SMALL), SMALL)
+    assert BOUNDS.step(step) is step
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Step("i", "e", 3, (TaskScheduled(1, "a", LARGE),)),
+        Step("i", "e", 3, (EventSent(1, "other", "name", LARGE),)),
+        Step("i", "e", 3, (SubOrchestrationInstanceCreated(1, "child", "name", LARGE),)),
+        Step("i", "e", 3, outcome=Completed(LARGE)),
+        Step("i", "e", 3, outcome=Continued(LARGE)),
+        Step("i", "e", 3, custom_status=LARGE),
+    ],
+)
+def test_a_step_with_too_large_a_payload_fails_instead(step: Step) -> None:
+    checked = BOUNDS.step(step)
+    assert (checked.actions, checked.turn) == ((), 3)
+    assert isinstance(checked.outcome, Failed)
+    assert checked.outcome.failure.type == "PayloadTooLarge"
+    assert "4194306 bytes, more than 4194304" in checked.outcome.failure.message
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\ud800", "", "x" * 256])
+def test_a_step_cannot_bring_an_id_that_no_database_takes(text: str) -> None:
+    child = SubOrchestrationInstanceCreated(1, text, "name", SMALL)
+    checked = BOUNDS.step(Step("i", "e", 0, (child,)))
+    assert isinstance(checked.outcome, Failed)
+    assert checked.outcome.failure.type == "InputInvalid"
+
+
+@pytest.mark.parametrize("text", ["order-1", "Bestellung Nr. 7 ü", "日本", "x" * 255])
+def test_ids_may_be_any_other_text(text: str) -> None:
+    assert BOUNDS.instance_id(text) is None
