@@ -226,7 +226,9 @@ class Driver:
         )
         outcome: Outcome | None = None
         if chance < 0.1:
-            outcome = Completed(Raw(b"2"))
+            parent = item.started.parent
+            mine = Raw(b"2") if parent is None else _token(parent.execution_id, parent.task_id)
+            outcome = Completed(mine)
         elif chance < 0.15:
             outcome = Failed(h.Failure(type="ValueError"))
         elif chance < 0.25:
@@ -260,12 +262,12 @@ class Driver:
         if not self.world.running:
             return
         run = self.world.running.pop(self.random.randrange(len(self.world.running)))
-        outcome: Raw | h.Failure = Raw(b"7")
+        result = _token(run.execution_id, run.task_id)
         if self.random.random() < 0.5:
-            outcome = h.Failure(type="OSError")
+            self.world.activity_ended(run, h.Failure(type="OSError"), self.random.random())
         else:
-            self.old_runs = [*self.old_runs[-5:], (run, Raw(b"7"))]
-        self.world.activity_ended(run, outcome, self.random.random())
+            self.old_runs = [*self.old_runs[-5:], (run, result)]
+            self.world.activity_ended(run, result)
 
     def do_repeat_outcome(self) -> None:
         if self.old_runs:
@@ -326,6 +328,8 @@ class Driver:
         node = self.some_node()
         # A turn that was lost is handed out anew; its old answer went to the old owner.
         self.old_steps.clear()
+        # The new owner's clock may be behind.
+        self.world.now -= self.random.randrange(2) * SECOND
         self.given = [
             each
             for each in self.given
@@ -376,6 +380,7 @@ class Driver:
         """Check that each open instance has the events it was given, once each, in order."""
         for node in self.world.nodes:
             for instance in node.instances().values():
+                check_addressed(node, instance)
                 if not instance.is_final:
                     key = (instance.instance_id, self._root(instance))
                     mine = [each.data for each in self.given if each[:2] == key]
@@ -424,3 +429,15 @@ class Driver:
             for destination, lane in node.core.state.lanes.items():
                 world.send(node, destination, lane.last)
         world.exchange()
+
+
+def _token(execution_id: str, task_id: int) -> Raw:
+    """Return a result that says whom it is for."""
+    return Raw(f'"{execution_id}:{task_id}"'.encode())
+
+
+def check_addressed(node: Node, instance: Instance) -> None:
+    """Check (I8) that results were for this very execution and task."""
+    for event in [*node.whole_history(instance), *instance.inbox]:
+        if isinstance(event, (h.TaskCompleted, h.SubOrchestrationInstanceCompleted)):
+            assert event.result == _token(instance.execution_id, event.task_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -122,6 +123,15 @@ def test_a_late_result_of_an_earlier_attempt_is_dropped():
     world.now += SECOND
     world.fire(world.nodes[0])
     world.activity_ended(first, TWO)
+    assert arrivals(world) == ()
+
+
+def test_a_result_of_an_attempt_that_has_not_started_is_dropped():
+    # A speculative one may have, under an owner whose record of it was lost.
+    world = running(RETRY)
+    run = run_of(world, 0)
+    world.activity_ended(run, BROKEN)
+    world.activity_ended(msgspec.structs.replace(run, attempt=2), TWO)
     assert arrivals(world) == ()
 
 

@@ -182,6 +182,13 @@ def test_an_end_that_the_parent_does_not_wait_for_is_dropped():
     assert arrivals(world, "a!0") == ()
 
 
+def test_the_end_of_another_attempt_is_dropped():
+    world = family(RETRY)
+    ended = m.ChildEnded("a!0", FIRST, 0, 2, h.Status.COMPLETED, ONE)
+    world.nodes[0].core.receive(1, 1, [ended], START, 0.5)
+    assert arrivals(world, "a!0") == ()
+
+
 def test_an_end_without_a_failure_still_is_one():
     world = family(RETRY)
     ended = m.ChildEnded("a!0", FIRST, 0, 1, h.Status.CANCELED)
