@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
 from shardrt.core.codec import decode_history, encode_history
-from shardrt.errors import ShardrtError
+from shardrt.errors import RecordCorrupt, ShardrtError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from shardrt.core.history import HistoryEvent
     from shardrt.core.partition import Partition
+    from shardrt.core.state import Instance
     from shardrt.store.base import Instances
 
 
@@ -33,37 +34,52 @@ class HistoryReader:
             return list(instance.tail)
         return None
 
-    async def read(self, instance_id: str) -> list[HistoryEvent]:
-        """Return all events of the execution that is current now.
+    def read(self, instance_id: str) -> Coroutine[Any, Any, list[HistoryEvent] | None]:
+        """Return what reads all events of the execution that is current now.
 
-        Raises `StoreError`. The events may be newer than what is durable, never older.
+        It gives None if that execution was replaced or purged meanwhile, and raises
+        `StoreError` or `RecordCorrupt`. The events may be newer than what is durable, never
+        older.
         """
-        whole = self.in_memory(instance_id)
-        if whole is not None:
-            return whole
+        # Not in the coroutine: the instance may be evicted before that runs.
         instance = self._core.instances[instance_id]
-        tail = list(instance.tail)
-        stored = instance.history_length - len(tail)
+        return self._read(instance, list(instance.tail), instance.history_length)
+
+    async def _read(
+        self, instance: Instance, tail: list[HistoryEvent], length: int
+    ) -> list[HistoryEvent] | None:
+        stored = length - len(tail)
+        if not stored:
+            return tail
+        instance_id, execution_id = instance.instance_id, instance.execution_id
         partition = self._core.state.partition
-        chunks = await self._store.history(partition, instance_id, instance.execution_id)
+        chunks = await self._store.history(partition, instance_id, execution_id)
         events: list[HistoryEvent] = []
         for chunk in chunks:
             # A checkpoint that landed meanwhile has stored part of our tail as well.
             events[chunk.seq :] = decode_history(chunk.events)
-        return events[:stored] + tail
+        if len(events) >= stored:
+            return events[:stored] + tail
+        current = self._core.instances.get(instance_id)
+        if current is None or current.execution_id != execution_id:
+            return None
+        raise RecordCorrupt(f"history of {instance_id!r} has {len(events)} of {stored} events")
 
-    def encoded(self, instance_id: str, then: Callable[[Raw | ShardrtError], None]) -> None:
-        """Call `then` with the history as JSON, at once if it is in memory."""
+    def encoded(self, instance_id: str, then: Callable[[Raw | ShardrtError | None], None]) -> None:
+        """Call `then` with the history as JSON, at once if it is in memory; else see `read`."""
         whole = self.in_memory(instance_id)
         if whole is not None:
             then(Raw(encode_history(whole)))
             return
+        reading = self.read(instance_id)
 
         async def read() -> None:
             try:
-                then(Raw(encode_history(await self.read(instance_id))))
+                events = await reading
             except ShardrtError as error:
                 then(error)
+            else:
+                then(None if events is None else Raw(encode_history(events)))
 
         task = asyncio.get_running_loop().create_task(read())
         self._tasks.add(task)

@@ -104,6 +104,8 @@ class Loader:
         backoff_s = BACKOFF_S_MIN
         partition = self._partition.state.partition
         rows: list[InstanceRow] | None = None
+        # A checkpoint may delete these while we read, and forget that they were purged.
+        purged = {each for each in ids if each in self._partition.tombstones}
         while rows is None:
             try:
                 rows = await self._store.load(partition, ids)
@@ -112,7 +114,7 @@ class Loader:
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
         for row in rows:
-            if row.instance_id not in self._partition.tombstones:
+            if row.instance_id not in purged:
                 instance = decode_instance(row.state)
                 self._partition.admit(instance)
                 self._admitted(instance, len(row.state))

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec import Raw
 
-from shardrt.core import requests as r
+from shardrt.core import history as h, requests as r
 from shardrt.core.codec import encode_record
 from shardrt.core.effects import CancelActivity, Confirm, Effect, Reply, RunActivity, Send
 from shardrt.errors import ShardrtError
@@ -44,11 +44,10 @@ FIRE_MAX = 1000
 Answering = Callable[[Answer], None]
 
 _encode = msgspec.json.Encoder().encode
-_READS = (r.Get, r.GetHistory, r.Wait)
 
 
-class To(NamedTuple):
-    """Where the answer to a request goes."""
+class To(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """Where the answer to a request goes. No two are equal."""
 
     seq: int
     answer: Answering
@@ -146,19 +145,21 @@ class PartitionHost:
         if to.counted:
             self.shard.requests_in_flight += 1
             self.shard.bytes_in_flight += to.bytes
-        instance_id = call.instance_id
         if self.draining:
             self._refuse_moving(to)
-        elif self._is_ready(instance_id, request):
+        elif self._is_ready(call.instance_id, request):
             self._request(call, to)
         else:
-            self._queued.add(to)
+            self._load_for(call, to)
 
-            def loaded() -> None:
-                self._queued.discard(to)
-                self._request(call, to)
+    def _load_for(self, call: Forward, to: To) -> None:
+        self._queued.add(to)
 
-            self.loader.load(instance_id, loaded)
+        def loaded() -> None:
+            self._queued.remove(to)
+            self._request(call, to)
+
+        self.loader.load(call.instance_id, loaded)
 
     def _is_ready(self, instance_id: str, request: r.Request) -> bool:
         if self.loader.is_loading(instance_id):
@@ -169,26 +170,38 @@ class PartitionHost:
 
     def _request(self, call: Forward, to: To) -> None:
         if isinstance(call.request, r.GetHistory):
-            self._history(call.instance_id, to)
+            self._history(call, to)
             return
         now = self.shard.clock.now()
         self.core.request(call.instance_id, call.request, call.origin, now, to)
         self.shard.wake(self)
 
-    def _history(self, instance_id: str, to: To) -> None:
-        if instance_id not in self.core.instances:
-            self._answer(to, None)
-            return
+    def _history(self, call: Forward, to: To) -> None:
+        self._queued.add(to)
 
-        def read(history: Raw | ShardrtError) -> None:
-            if isinstance(history, ShardrtError):
-                self._refuse(to, r.Refusal(history.code, str(history), 1.0))
-            else:
-                # Through the queue of effects: what was read may not be durable yet.
-                self.core.effects.append(Reply(to, history))
-                self.shard.wake(self, work=False)
+        def read(history: Raw | ShardrtError | None) -> None:
+            if to not in self._queued:
+                return  # it was refused when the partition went
+            if history is None:
+                self._load_for(call, to)  # that execution is over: read the current one
+                return
+            self._queued.remove(to)
+            self._reply_committed(to, history)
 
-        self.history.encoded(instance_id, read)
+        if call.instance_id in self.core.instances:
+            self.history.encoded(call.instance_id, read)
+        else:
+            read(h.NULL)
+
+    def _reply_committed(self, to: To, history: Raw | ShardrtError) -> None:
+        result: Raw | r.Refusal = (
+            r.Refusal(history.code, str(history), 1.0)
+            if isinstance(history, ShardrtError)
+            else history
+        )
+        # Through the queue of effects: what was read may not be durable yet.
+        self.core.effects.append(Reply(to, result))
+        self.shard.wake(self, work=False)
 
     def activity_ended(self, run: RunActivity, outcome: Raw | Failure) -> None:
         """Take the outcome of an attempt."""
@@ -340,12 +353,12 @@ class PartitionHost:
 
     def _reply(self, reply: Reply) -> None:
         to: Any = reply.to
-        if isinstance(reply.result, r.Refusal):
+        if not self.shard.may_answer():
+            self._refuse_moving(to)  # also instead of a "no" that may be stale
+        elif isinstance(reply.result, r.Refusal):
             self._refuse(to, reply.result)
-        elif self.shard.may_answer():
-            self._answer(to, reply.result)
         else:
-            self._refuse_moving(to)
+            self._answer(to, reply.result)
 
     def _answer(self, to: To, result: r.Result | None) -> None:
         self._settled(to)
@@ -403,7 +416,7 @@ class PartitionHost:
         self.closed = self.frozen = True
         self.loader.close()
         self.shard.pool.cancel_all(self)
-        for instance_id in self.core.instances:
+        for instance_id in [*self.core.instances, *self.core.abandoned]:
             self.shard.turns.drop(instance_id)
         unanswered: list[Any] = [
             effect.to

@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from shardrt.core.work import Parked, Step, WorkItem
-from shardrt.errors import ShardrtError
+from shardrt.errors import RecordCorrupt, ShardrtError
 
 if TYPE_CHECKING:
     from shardrt.core.history import HistoryEvent
@@ -94,11 +94,14 @@ class Turns:
         while not host.frozen and self._is_current(host, item):
             try:
                 history = await host.history.read(item.instance_id)
+            except RecordCorrupt as error:
+                step = Step(item.instance_id, item.execution_id, item.turn, (), Parked(str(error)))
+                break
             except ShardrtError as error:
                 logger.warning("instance=%s cannot be rebuilt: %s", item.instance_id, error)
                 await asyncio.sleep(REBUILD_RETRY_S)
                 continue
-            if not host.frozen and self._is_current(host, item):
+            if history is not None and not host.frozen and self._is_current(host, item):
                 step = self._run(item, history)
             break
         if not host.frozen:
