@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import socket
 import tempfile
-from collections.abc import AsyncIterator
-from typing import Any, Self
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from typing import Any, Self, TypeVar
 
 from shardrt.client import Client
 from shardrt.client.session import Session
@@ -17,6 +19,8 @@ from shardrt.http.gateway import Gateway
 from shardrt.http.process import QuietServer, uvicorn_config
 from shardrt.links.messages import PROTOCOL, Welcome
 from tests.fake_shard import FakeShard
+
+T = TypeVar("T")
 
 PARTITIONS = 8
 LIMITS = LimitSettings(payload_bytes_max=64 * 1024)
@@ -35,6 +39,7 @@ class FakeHost:
         self.gateway = Gateway(welcome, stranded_s_max=stranded_s_max)
         self.token = token
         self.port = 0
+        self.session = Session(self.gateway.dial(), call_timeout_s=2.0)
         self._server: QuietServer | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -68,9 +73,13 @@ class FakeHost:
             while self.gateway.partitions_served < PARTITIONS:
                 await asyncio.sleep(0)
 
-    async def start_http(self, session: Session) -> None:
+    async def restart_http(self) -> None:
+        await self.stop_http()
+        await self.start_http()
+
+    async def start_http(self) -> None:
         """Serve at the port that was used before, if any."""
-        config = uvicorn_config(self.app(session), LIMITS.payload_bytes_max)
+        config = uvicorn_config(self.app(self.session), LIMITS.payload_bytes_max)
         self._server = QuietServer(config)
         listening = socket.create_server(("127.0.0.1", self.port))
         self.port = listening.getsockname()[1]
@@ -97,18 +106,55 @@ class FakeHost:
         for shard, path in zip(host.shards, host.paths, strict=True):
             await shard.listen(path)
         gateway = asyncio.create_task(host.gateway.run())
-        session = Session(host.gateway.dial(), call_timeout_s=2.0)
         try:
-            await session.open()
+            await host.session.open()
             host.route()
-            await host.start_http(session)
+            await host.start_http()
             await host.linked()
             yield host
             await host.stop_http()
         finally:
-            await session.close()
+            await host.session.close()
             gateway.cancel()
             await asyncio.gather(gateway, return_exceptions=True)
             for shard in host.shards:
                 await shard.close()
             host._directory.cleanup()
+
+
+class HostThread:
+    """A fake host in a thread, for programs that block."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+        self._up: Future[tuple[FakeHost, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    async def _run(self) -> None:
+        try:
+            async with FakeHost.running(**self._options) as host:
+                down = asyncio.Event()
+                self._up.set_result((host, asyncio.get_running_loop(), down))
+                await down.wait()
+        except BaseException as error:
+            if not self._up.done():
+                self._up.set_exception(error)
+            raise
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._host, self._loop, self._down = self._up.result(30)
+        self.url = self._host.url
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._loop.call_soon_threadsafe(self._down.set)
+        self._thread.join()
+
+    def do(self, action: Callable[[FakeHost], T]) -> T:
+        """Do something to the host, in its loop."""
+
+        async def act() -> T:
+            return action(self._host)
+
+        return asyncio.run_coroutine_threadsafe(act(), self._loop).result(30)

@@ -1,0 +1,290 @@
+"""The async client, through a real gateway, to a stand-in for a shard."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shardrt import App, OrchestrationContext
+from shardrt.client import Client, Failure, StartRequest, Status
+from shardrt.core import requests as r
+from shardrt.errors import (
+    ConfigInvalid,
+    ConnectionLost,
+    InputInvalid,
+    InstanceExists,
+    InstanceFinished,
+    InstanceNotFinished,
+    InstanceNotFound,
+    OrchestrationFailed,
+    OrchestrationTerminated,
+    OrchestratorNotRegistered,
+    PayloadTooLarge,
+    Unauthorized,
+)
+from tests.fake_host import LIMITS, FakeHost
+from tests.loops import in_loop
+
+app = App()
+
+
+@dataclass
+class Order:
+    id: str
+    amount: float
+
+
+@app.orchestrator(name="process-order", version="2")
+async def process_order(ctx: OrchestrationContext, order: Order) -> Order:
+    return order
+
+
+@in_loop
+async def test_starting_by_function_uses_its_name_version_and_type() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        handle = await client.start(process_order, Order("7", 1.5), tags={"k": "v"})
+        (sent,) = host.shard.received
+        request = sent.request
+        assert isinstance(request, r.Start)
+        assert (request.name, request.version, request.tags) == ("process-order", "2", {"k": "v"})
+        assert bytes(request.input) == b'{"id":"7","amount":1.5}'
+        assert request.fresh
+        assert len(handle.instance_id) == 32
+        host.shard.end(handle.instance_id, output=b'{"id":"7","amount":2.5}')
+        assert await handle.result() == Order("7", 2.5)
+        assert await handle.result(type=dict) == {"id": "7", "amount": 2.5}
+
+
+@in_loop
+async def test_starting_by_name_with_an_id_and_a_time() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        when = datetime(2030, 1, 1, tzinfo=UTC)
+        handle = await client.start("hello", instance_id="mine", start_at=when)
+        request = host.shard.received[0].request
+        assert request == r.Start("hello", start_at=int(when.timestamp() * 1_000_000))
+        assert handle.instance_id == "mine"
+        with pytest.raises(InstanceExists, match="mine"):
+            await client.start("hello", instance_id="mine")
+        again = await client.start("hello", instance_id="mine", on_conflict="return")
+        assert again.instance_id == "mine"
+
+
+@in_loop
+async def test_many_starts_keep_their_order() -> None:
+    async with FakeHost.running(shards=2) as host, await host.client() as client:
+        wanted = (StartRequest("hello", i, instance_id=f"i{i}") for i in range(10_000))
+        handles = await client.start_many(wanted)
+        assert [handle.instance_id for handle in handles] == [f"i{i}" for i in range(10_000)]
+        assert [len(shard.instances) > 1000 for shard in host.shards] == [True, True]
+
+
+@in_loop
+async def test_the_first_refusal_of_many_starts_is_raised() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        wanted = [StartRequest(name, instance_id=name) for name in ("a", "unknown", "c")]
+        with pytest.raises(OrchestratorNotRegistered):
+            await client.start_many(wanted)
+        assert set(host.shard.instances) == {"a", "c"}
+
+
+@in_loop
+async def test_how_an_instance_stands() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        assert await client.get("nobody") is None
+        handle = await client.start("hello", {"a": [1]}, instance_id="x", tags={"k": "v"})
+        found = await handle.status(history=True)
+        assert found is not None
+        assert (found.instance_id, found.name, found.status) == ("x", "hello", "Running")
+        assert (found.input, found.output, found.tags) == ({"a": [1]}, None, {"k": "v"})
+        assert found.created_at == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+        assert not found.is_final
+        assert found.history is not None
+        assert [event.kind for event in found.history] == [
+            "ExecutionStarted",
+            "OrchestratorStarted",
+            "TaskScheduled",
+            "TaskCompleted",
+            "ExecutionCompleted",
+        ]
+        with pytest.raises(InstanceNotFound):
+            await client.history("nobody")
+
+
+@in_loop
+async def test_results_of_all_ends() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        handles = [await client.start("hello", instance_id=each) for each in "abcd"]
+        results = [asyncio.ensure_future(each.result()) for each in handles]
+        await host.shard.until(lambda: len(host.shard.waits) == 4)
+        failure = Failure(type="ValueError", message="bad", details="trace")
+        host.shard.end("a", output=b"[1,2]")
+        host.shard.end("b", Status.FAILED, failure=failure)
+        host.shard.end("c", Status.TERMINATED, reason="enough")
+        host.shard.end("d", Status.CANCELED, reason="stopped")
+        assert await results[0] == [1, 2]
+        with pytest.raises(OrchestrationFailed, match="ValueError: bad") as failed:
+            await results[1]
+        assert (failed.value.error_type, failed.value.details) == ("ValueError", "trace")
+        with pytest.raises(OrchestrationTerminated, match="enough"):
+            await results[2]
+        with pytest.raises(OrchestrationTerminated, match="stopped"):
+            await results[3]
+        with pytest.raises(InstanceNotFound):
+            await client.handle("nobody").result()
+
+
+@in_loop
+async def test_a_timeout_ends_only_the_waiting() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        handle = await client.start("hello")
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await handle.result(timeout=0.01)
+        result = asyncio.ensure_future(handle.result(timeout=20))
+        await host.shard.until(lambda: len(host.shard.waits) == 1)
+        host.shard.end(handle.instance_id, output=b'"done"')
+        assert await result == "done"
+        asked = [each for each in host.shard.received if isinstance(each.request, r.Wait)]
+        assert len(asked) == 1
+
+
+@in_loop
+async def test_steering_an_instance() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        handle = await client.start("hello", instance_id="x")
+        await handle.raise_event("go", {"n": 1})
+        await handle.suspend("pause")
+        await handle.resume("on")
+        await handle.rewind("again")
+        await handle.terminate("stop", recursive=False)
+        assert [each.request for each in host.shard.received[1:]] == [
+            r.Raise("go", host.shard.received[1].request.data),
+            r.Suspend("pause"),
+            r.Resume("on"),
+            r.Rewind("again"),
+            r.Terminate("stop", recursive=False),
+        ]
+        assert bytes(host.shard.received[1].request.data) == b'{"n":1}'
+        with pytest.raises(InstanceNotFinished):
+            await handle.purge()
+        host.shard.end("x")
+        with pytest.raises(InstanceFinished):
+            await handle.raise_event("go")
+        assert await handle.restart() is handle
+        assert await handle.purge() == 1
+        assert await handle.status() is None
+
+
+@in_loop
+async def test_lists_are_read_page_by_page() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        await client.start_many(StartRequest("hello", instance_id=f"{i:03}") for i in range(25))
+        after = datetime(2020, 1, 1)  # noqa: DTZ001 - naive times are UTC
+        found = client.list(status="running", created_from=after, tags={"a": "b"}, page_size=10)
+        assert [each.instance_id async for each in found] == [f"{i:03}" for i in range(25)]
+        where = host.shard.questions[0].where
+        assert (where.status, where.tags) == (("Running",), {"a": "b"})
+        assert where.created_from == int(after.replace(tzinfo=UTC).timestamp()) * 1_000_000
+        assert len(host.shard.questions) == 3
+        assert await client.count() == {"Running": 25}
+        with pytest.raises(InputInvalid, match="no status 'asleep'"):
+            await client.count(status=["asleep"])
+
+
+@in_loop
+async def test_purging_by_condition() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        await client.start_many(StartRequest("hello", instance_id=f"{i}") for i in range(10))
+        for i in range(0, 10, 2):
+            host.shard.end(f"{i}")
+        assert await client.purge_where(completed_to=datetime.now(UTC)) == 5
+        assert sorted(host.shard.instances) == ["1", "3", "5", "7", "9"]
+
+
+@in_loop
+async def test_what_cannot_be_sent_is_refused_here() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        with pytest.raises(PayloadTooLarge, match=r"input of \d+ bytes exceeds 65536"):
+            await client.start("hello", "x" * LIMITS.payload_bytes_max)
+        with pytest.raises(PayloadTooLarge, match="event data"):
+            await client.raise_event("x", "go", "x" * LIMITS.payload_bytes_max)
+        with pytest.raises(InputInvalid, match="NaN|nan"):
+            await client.start("hello", float("nan"))
+        for wrong in ("", "a\0b", "a\nb", "\ud800"):
+            with pytest.raises(InputInvalid):
+                await client.start("hello", instance_id=wrong)
+            with pytest.raises(InputInvalid):
+                await client.get(wrong)
+        with pytest.raises(InputInvalid, match="on_conflict"):
+            await client.start("hello", on_conflict="maybe")  # type: ignore[arg-type]
+        with pytest.raises(ConfigInvalid, match="not an orchestrator"):
+            await client.start(7)  # type: ignore[arg-type]
+        assert host.shard.received == []
+        with pytest.raises(InputInvalid, match="255"):
+            await client.start("hello", instance_id="x" * 256)
+
+
+@in_loop
+async def test_payloads_up_to_the_limit_pass_in_any_number() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        value = "x" * (LIMITS.payload_bytes_max - 2)
+        # Together they are longer than any frame that the host takes.
+        await client.start_many([StartRequest("hello", value)] * 40)
+        assert len(host.shard.instances) == 40
+
+
+@in_loop
+async def test_a_host_that_restarts_loses_nothing() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        done = await client.start("hello", instance_id="before")
+        result = asyncio.ensure_future(done.result())
+        await host.shard.until(lambda: bool(host.shard.waits))
+        host.shard.hold = True
+        starting = asyncio.ensure_future(client.start("hello", instance_id="during"))
+        await host.shard.until(lambda: bool(host.shard.held))
+        await host.restart_http()
+        await host.shard.until(lambda: len(host.shard.held) == 3)
+        host.shard.release()
+        assert (await starting).instance_id == "during"
+        host.shard.end("before", output=b"1")
+        assert await result == 1
+        keys = [(each.origin.client, each.origin.seq) for each in host.shard.received]
+        assert len(keys) == len(set(keys)) + 2, "the start and the wait were repeated"
+
+
+@in_loop
+async def test_several_hosts_are_tried_in_turn() -> None:
+    async with FakeHost.running() as host:
+        urls = ["http://127.0.0.1:9", host.url]
+        async with await Client.connect(urls) as client:
+            await client.start("hello")
+        with pytest.raises(ConnectionLost, match="cannot reach"):
+            await Client.connect(urls[:1])
+    with pytest.raises(ConfigInvalid):
+        await Client.connect([])
+
+
+@in_loop
+async def test_the_token_must_be_right() -> None:
+    async with FakeHost.running(token="s3cret") as host:
+        async with await host.client() as client:
+            await client.start("hello")
+        for wrong in (None, "", "s3cre", "s3crets"):
+            with pytest.raises(Unauthorized):
+                await Client.connect(host.url, token=wrong)
+
+
+@in_loop
+async def test_starting_later_counts_from_now() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        before = datetime.now(UTC)
+        await client.start("hello", start_at=timedelta(hours=1))
+        start_at = host.shard.received[0].request.start_at
+        assert start_at / 1e6 - before.timestamp() == pytest.approx(3600, abs=60)
+
+
+@in_loop
+async def test_the_cluster_of_a_gateway_without_supervisor_is_empty() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        assert await client.cluster() == {}
