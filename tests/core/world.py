@@ -190,6 +190,8 @@ class World:
         self.frames: list[Frame] = []
         self.acks: list[tuple[int, int, int]] = []
         """(source, destination, last): for the source of a stream."""
+        self.sent: dict[tuple[int, int], int] = {}
+        """Stream → the last message sent on it by the present owner of its source."""
         self.running: list[RunActivity] = []
         self.canceled: list[CancelActivity] = []
         self.answers: dict[object, list[object]] = {}
@@ -230,16 +232,18 @@ class World:
             case CancelActivity():
                 self.canceled.append(effect)
             case Send(destination, last):
-                self.send(node, destination, last)
+                self.send(node, destination, last, self.sent.get((node.number, destination), 0))
             case Confirm(source, last):
                 self.acks.append((source, node.number, last))
 
-    def send(self, node: Node, destination: int, last: int) -> None:
-        """Put all of a lane up to `last` on the network, whether it was sent before or not."""
+    def send(self, node: Node, destination: int, last: int, after: int = 0) -> None:
+        """Put what a lane still has behind `after` up to `last` on the network."""
         lane = node.core.state.lanes[destination]
-        messages = tuple(lane.messages[: last - lane.acknowledged])
+        after = max(after, lane.acknowledged)
+        messages = tuple(lane.messages[after - lane.acknowledged : last - lane.acknowledged])
+        self.sent[node.number, destination] = last
         if messages:
-            frame = Frame(node.number, destination, lane.acknowledged + 1, messages)
+            frame = Frame(node.number, destination, after + 1, messages)
             # Through bytes, as on a wire.
             self.frames.append(msgspec.json.decode(msgspec.json.encode(frame), type=Frame))
 
@@ -313,6 +317,7 @@ class World:
         number = node.number
         self.work = [i for i in self.work if self.node_number(i.instance_id) != number]
         self.running = [a for a in self.running if self.node_number(a.instance_id) != number]
+        self.sent = {stream: last for stream, last in self.sent.items() if stream[0] != number}
         node.recover(self.epoch, self.now)
         speculative = list(node.core.speculative)
         return [*self.commit(node), *speculative]
