@@ -1,0 +1,342 @@
+"""The gateway: to whom calls go, and what becomes of them when links break and routes change."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Raw
+
+from shardrt.core import requests as r
+from shardrt.core.ids import partition_of
+from shardrt.core.requests import Origin
+from shardrt.errors import ProtocolViolation
+from shardrt.http import gateway as gateway_module
+from shardrt.http.calls import WAIT, compact, not_fresh
+from shardrt.http.gateway import Gateway
+from shardrt.http.upstream import keep_in_process
+from shardrt.links.inprocess import connect_in_process
+from shardrt.links.messages import Answer, Ask, Call, Hello, Welcome
+from tests.fake_host import FakeHost
+from tests.fake_shard import FakeShard
+from tests.links.ends import End
+from tests.loops import in_loop
+
+PARTITIONS = 4
+WELCOME = Welcome(1, "0", PARTITIONS, "host", 1000)
+GET = Raw(b'["get"]')
+START = Raw(msgspec.json.encode(r.Start("hello", fresh=True)))
+
+
+class Rig:
+    """A gateway, shards by address, and one client, all in one loop."""
+
+    def __init__(self, **options: Any) -> None:
+        self.shards = {"one": FakeShard(), "two": FakeShard()}
+        accepts = {name: shard.accept for name, shard in self.shards.items()}
+        self.gateway = Gateway(WELCOME, keep=keep_in_process(accepts), **options)
+        self.client = self.new_client()
+
+    @property
+    def one(self) -> FakeShard:
+        return self.shards["one"]
+
+    @property
+    def two(self) -> FakeShard:
+        return self.shards["two"]
+
+    def new_client(self) -> End:
+        end = End()
+        connect_in_process(end.accept, self.gateway.accept)
+        end.link.send(Hello("c" * 32))
+        return end
+
+    async def __aenter__(self) -> "Rig":
+        self.task = asyncio.create_task(self.gateway.run())
+        self.gateway.set_routes(["one"] * PARTITIONS)
+        await self.one.until(lambda: len(self.one.links) == 1)
+        await self.client.until(lambda: self.client.messages == [WELCOME])
+        self.client.messages.clear()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    def call(self, seq: int, request: Raw = START, instance_id: str = "a", low: int = 1) -> None:
+        self.client.link.send(Call(seq, low, instance_id, request))
+
+    async def answers(self, count: int) -> list[Answer]:
+        await self.client.until(lambda: len(self.client.messages) >= count)
+        return self.client.messages
+
+    async def refusal(self, count: int = 1) -> r.Refusal:
+        answer = (await self.answers(count))[count - 1]
+        assert answer.refusal is not None
+        return answer.refusal
+
+
+@in_loop
+async def test_calls_go_to_the_owner_and_answers_come_back() -> None:
+    async with Rig() as rig:
+        for seq in range(1, 101):
+            rig.call(seq, START, f"i{seq}", low=seq)
+        answers = await rig.answers(100)
+        assert [answer.seq for answer in answers] == list(range(1, 101))
+        assert bytes(answers[0].result) == b'["i1","e1",true]'
+        for seq, each in enumerate(rig.one.received, 1):
+            assert each.origin == Origin("c" * 32, seq, seq)
+            assert each.partition == partition_of(each.instance_id, PARTITIONS)
+            assert each.request == r.Start("hello", fresh=True)
+        assert rig.gateway.calls_under_way == 0
+
+
+@in_loop
+async def test_a_partition_without_owner_is_refused_at_once() -> None:
+    async with Rig() as rig:
+        routes: list[str | None] = ["one"] * PARTITIONS
+        routes[partition_of("a", PARTITIONS)] = None
+        rig.gateway.set_routes(routes)
+        rig.call(1)
+        refusal = await rig.refusal()
+        assert refusal.code == "PartitionUnavailable"
+        assert refusal.retry_after_s == gateway_module.RETRY_AFTER_S
+        routes[partition_of("a", PARTITIONS)] = "https://other-host:8520"
+        rig.gateway.set_routes(routes)
+        rig.call(2)
+        assert (await rig.refusal(2)).code == "PartitionUnavailable"
+
+
+@in_loop
+async def test_calls_of_a_shard_that_died_are_sent_to_its_successor() -> None:
+    async with Rig() as rig:
+        rig.one.hold = True
+        rig.call(1)
+        rig.call(2, WAIT)
+        rig.client.link.send(Ask(3, Raw(b'["count",{}]')))
+        await rig.one.until(lambda: len(rig.one.held) == 2)
+        rig.gateway.set_routes([None] * PARTITIONS)
+        rig.gateway.set_routes(["two"] * PARTITIONS)
+        answers = await rig.answers(2)
+        assert {answer.seq for answer in answers} == {1, 3}
+        start, wait = rig.two.received
+        # The same request of the same client; but the first may have been applied.
+        assert start.origin == Origin("c" * 32, 1, 1)
+        assert start.request == r.Start("hello", fresh=False)
+        assert wait.request == r.Wait()
+        # What the old owner says now is too late.
+        rig.one.release()
+        rig.two.end("a")
+        answers = await rig.answers(3)
+        assert [answer.seq for answer in answers].count(1) == 1
+        assert answers[-1].seq == 2
+
+
+@in_loop
+async def test_calls_wait_for_a_broken_link_to_come_back() -> None:
+    async with Rig() as rig:
+        rig.one.hold = True
+        for seq in range(1, 6):
+            rig.call(seq, START, f"i{seq}")
+        await rig.one.until(lambda: len(rig.one.held) == 5)
+        rig.one.hold = False
+        rig.task.cancel()
+        await rig.one.until(lambda: not rig.one.links)
+        rig.call(6, START, "i6")
+        await asyncio.sleep(0)
+        rig.task = asyncio.create_task(rig.gateway.run())
+        rig.gateway.set_routes(["one"] * PARTITIONS)
+        answers = await rig.answers(6)
+        assert [answer.seq for answer in answers] == [1, 2, 3, 4, 5, 6]
+        repeated = rig.one.received[5:]
+        assert [each.origin.seq for each in repeated] == [1, 2, 3, 4, 5, 6]
+
+
+@in_loop
+async def test_calls_without_an_owner_for_too_long_are_refused() -> None:
+    async with Rig(stranded_s_max=0.0) as rig:
+        rig.one.hold = True
+        rig.call(1)
+        await rig.one.until(lambda: bool(rig.one.held))
+        rig.gateway.expire()
+        assert rig.client.messages == []
+        rig.task.cancel()
+        await rig.one.until(lambda: not rig.one.links)
+        await asyncio.sleep(0)
+        rig.gateway.expire()
+        refusal = await rig.refusal()
+        assert refusal.code == "PartitionUnavailable"
+        assert rig.gateway.calls_under_way == 0
+
+
+@in_loop
+async def test_a_client_that_leaves_is_forgotten() -> None:
+    async with Rig() as rig:
+        rig.one.hold = True
+        rig.call(1)
+        await rig.one.until(lambda: bool(rig.one.held))
+        assert rig.gateway.calls_under_way == 1
+        rig.client.link.close()
+        await rig.client.until(lambda: rig.client.closed == 1)
+        assert rig.gateway.calls_under_way == 0
+        rig.one.release()
+        rig.client = rig.new_client()
+        rig.call(2)
+        await rig.answers(2)
+
+
+@in_loop
+async def test_too_many_calls_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_module, "CALLS_PER_CLIENT_MAX", 3)
+    monkeypatch.setattr(gateway_module, "CALLS_MAX", 5)
+    async with Rig() as rig:
+        rig.one.hold = True
+        for seq in range(1, 5):
+            rig.call(seq)
+        refusal = await rig.refusal()
+        assert rig.client.messages[0].seq == 4
+        assert (refusal.code, refusal.retry_after_s) == (
+            "Overloaded",
+            gateway_module.OVERLOADED_RETRY_AFTER_S,
+        )
+        rig.client = rig.new_client()
+        for seq in range(1, 4):
+            rig.call(seq)
+        await rig.answers(2)
+        assert rig.client.messages[1].seq == 3
+
+
+@pytest.mark.parametrize("instance_id", ["", "x" * 256, "a\0b", "tab\t"])
+@in_loop
+async def test_ids_that_no_instance_can_have_are_refused(instance_id: str) -> None:
+    async with Rig() as rig:
+        rig.call(1, GET, instance_id)
+        assert (await rig.refusal()).code == "InputInvalid"
+        assert rig.one.received == []
+
+
+@in_loop
+async def test_questions_go_to_a_shard_or_the_supervisor() -> None:
+    async with Rig(ask_cluster=lambda told: told({"hosts": []})) as rig:
+        rig.client.link.send(Ask(1, Raw(b'["cluster"]')))
+        rig.client.link.send(Ask(2, Raw(b'["count",{}]')))
+        rig.client.link.send(Ask(3, Raw(b'["what?"]')))
+        answers = {answer.seq: answer for answer in await rig.answers(3)}
+        assert bytes(answers[1].result) == b'{"hosts":[]}'
+        assert bytes(answers[2].result) == b'{"Running":0}'
+        assert answers[3].refusal is not None
+        assert answers[3].refusal.code == "ProtocolViolation"
+        rig.task.cancel()
+        await rig.one.until(lambda: not rig.one.links)
+        rig.client.link.send(Ask(4, Raw(b'["count",{}]')))
+        assert (await rig.refusal(4)).code == "PartitionUnavailable"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [Call(1, 1, "a", GET), Ask(1, Raw(b'["cluster"]')), Hello(""), Hello("x" * 65)],
+)
+@in_loop
+async def test_who_does_not_say_hello_properly_is_let_go(message: object) -> None:
+    async with Rig() as rig:
+        visitor = rig.gateway.accept(rig.client.link)
+        with pytest.raises(ProtocolViolation):
+            visitor.on_messages([message])
+
+
+@pytest.mark.parametrize(("seq", "low"), [(-1, 0), (0, -1), (2**53 + 1, 0), (1, 2**64)])
+@in_loop
+async def test_numbers_beyond_all_reason_are_not_passed_on(seq: int, low: int) -> None:
+    async with Rig() as rig:
+        visitor = rig.gateway.accept(rig.client.link)
+        visitor.on_messages([Hello("c")])
+        with pytest.raises(ProtocolViolation):
+            visitor.on_messages([Call(seq, low, "a", GET)])
+
+
+@in_loop
+async def test_draining_answers_what_is_under_way_and_starts_nothing() -> None:
+    async with Rig() as rig:
+        rig.one.hold = True
+        rig.call(1)
+        rig.call(2, WAIT)
+        await rig.one.until(lambda: len(rig.one.held) == 2)
+        draining = asyncio.create_task(rig.gateway.drain(20))
+        await asyncio.sleep(0)
+        rig.one.hold = False
+        rig.call(3, START, "b")
+        rig.call(4, GET, "b")
+        await rig.answers(2)
+        assert {answer.seq: answer.refusal is None for answer in rig.client.messages} == {
+            3: False,
+            4: True,
+        }
+        assert not draining.done()
+        rig.one.release()
+        await draining
+        await rig.client.until(lambda: rig.client.closed == 1)
+        assert [answer.seq for answer in rig.client.messages][-1] == 1
+
+
+@in_loop
+async def test_draining_has_an_end() -> None:
+    async with Rig() as rig:
+        rig.one.hold = True
+        rig.call(1)
+        await rig.one.until(lambda: bool(rig.one.held))
+        await rig.gateway.drain(0.01)
+        await rig.client.until(lambda: rig.client.closed == 1)
+
+
+@in_loop
+async def test_it_is_ready_once_all_partitions_were_served() -> None:
+    rig = Rig()
+    assert not rig.gateway.is_ready
+    async with rig:
+        assert rig.gateway.is_ready
+        rig.gateway.set_routes([None, *["one"] * (PARTITIONS - 1)])
+        assert rig.gateway.is_ready
+        assert rig.gateway.partitions_served == PARTITIONS - 1
+        rig.gateway.set_routes([])
+        assert not rig.gateway.is_ready
+
+
+@in_loop
+async def test_links_that_nothing_needs_any_more_are_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gateway_module, "SWEEP_S", 0.001)
+    async with Rig() as rig:
+        rig.one.hold = True
+        rig.gateway.set_routes(["two"] * PARTITIONS)
+        await rig.two.until(lambda: len(rig.two.links) == 1)
+        await rig.one.until(lambda: not rig.one.links)
+        rig.gateway.set_routes(["one"] * PARTITIONS)
+        await rig.one.until(lambda: len(rig.one.links) == 1)
+
+
+def test_only_starts_lose_their_freshness() -> None:
+    assert msgspec.json.decode(not_fresh(START), type=r.Start) == r.Start("hello")
+    for same in (GET, WAIT, Raw(b'["start"'), Raw(b'["start",7]'), not_fresh(START)):
+        assert not_fresh(same) is same
+    assert compact(Raw(b'["wait"]')) is WAIT
+    assert compact(GET) is GET
+
+
+@in_loop
+async def test_over_real_sockets_a_shard_can_come_and_go() -> None:
+    async with FakeHost.running(shards=2) as host, await host.client() as client:
+        first, second = host.shards
+        first.hold = True
+        under_way = [
+            asyncio.ensure_future(client.start("hello", instance_id=f"i{i}")) for i in range(20)
+        ]
+        await first.until(lambda: bool(first.held) and len(second.received) > 0)
+        held = len(first.held)
+        await first.close()
+        await first.until(lambda: not first.links)
+        first.hold = False
+        await first.listen(host.paths[0])
+        assert [(await each).instance_id for each in under_way] == [f"i{i}" for i in range(20)]
+        assert len(first.received) == 2 * held
+        assert len({each.origin.seq for each in first.received}) == held
