@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from shardrt.core.history import Failure
@@ -69,11 +70,12 @@ class _Control:
 class _Running:
     """A started attempt."""
 
-    __slots__ = ("attempt", "control", "task")
+    __slots__ = ("activity", "attempt", "control", "task")
 
-    def __init__(self, attempt: Attempt, control: _Control) -> None:
+    def __init__(self, attempt: Attempt, activity: ActivityDefinition) -> None:
         self.attempt = attempt
-        self.control = control
+        self.activity = activity
+        self.control = _Control()
         self.task: asyncio.Task[None] | None = None
 
 
@@ -91,12 +93,18 @@ class ActivityPool:
         self._running: dict[Key, _Running] = {}
         self._detached: set[asyncio.Task[None]] = set()
         """Cancelled attempts that have not ended yet."""
+        self._waiting: dict[Key, Attempt] = {}
+        """What is in a line. A line may also hold what has been cancelled since."""
         self._line: deque[Attempt] = deque()
+        """Waits for room in the shard."""
+        self._held: dict[str, deque[Attempt]] = {}
+        """Waits until its activity is below its own bound."""
         self._names: dict[str, int] = {}
-        """Running attempts of activities that have a bound of their own."""
+        """Running attempts of activities that have a bound of their own, cancelled ones
+        included until they have ended."""
 
     def __len__(self) -> int:
-        return len(self._running) + len(self._line)
+        return len(self._running) + len(self._waiting)
 
     def names(self) -> list[str]:
         """Return the names of what is running."""
@@ -105,8 +113,10 @@ class ActivityPool:
     def start(self, asker: Asker, run: RunActivity) -> None:
         """Run an attempt, now or when there is room."""
         attempt = Attempt(asker, run)
-        if self._line or not self._start(attempt):
-            self._line.append(attempt)
+        if len(self._running) < self._concurrency_max:
+            self._start(attempt)
+        else:
+            self._wait(self._line, attempt)
 
     def cancel(self, effect: CancelActivity) -> None:
         """Stop an attempt as far as it can be stopped; its outcome is not reported."""
@@ -114,19 +124,21 @@ class ActivityPool:
         running = self._running.get(key)
         if running is not None:
             self._abandon(key, running)
+            self._advance()
         else:
-            self._line = deque(each for each in self._line if _key(each.run) != key)
+            self._waiting.pop(key, None)
 
     def cancel_all(self, asker: Asker) -> None:
         """Stop everything that a partition asked for."""
-        self._line = deque(each for each in self._line if each.asker is not asker)
+        self._forget_waiting(asker)
         for key, running in list(self._running.items()):
             if running.attempt.asker is asker:
                 self._abandon(key, running)
+        self._advance()
 
     async def finish(self, asker: Asker, grace_s: float) -> None:
         """Forget what a partition has in line, and let what runs for it end within this time."""
-        self._line = deque(each for each in self._line if each.asker is not asker)
+        self._forget_waiting(asker)
         tasks = [
             each.task
             for each in self._running.values()
@@ -137,7 +149,7 @@ class ActivityPool:
 
     async def close(self) -> None:
         """Cancel everything and wait for it, but not for threads."""
-        self._line.clear()
+        self._waiting.clear()
         for key, running in list(self._running.items()):
             self._abandon(key, running)
         if self._detached:
@@ -147,35 +159,42 @@ class ActivityPool:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _start(self, attempt: Attempt) -> bool:
-        if len(self._running) >= self._concurrency_max:
-            return False
+    def _wait(self, line: deque[Attempt], attempt: Attempt) -> None:
+        self._waiting[_key(attempt.run)] = attempt
+        line.append(attempt)
+
+    def _forget_waiting(self, asker: Asker) -> None:
+        for key in [key for key, each in self._waiting.items() if each.asker is asker]:
+            del self._waiting[key]
+
+    def _start(self, attempt: Attempt) -> None:
+        """Start an attempt, as there is room in the shard, or let it wait for its like."""
         run = attempt.run
         try:
             activity = self._app.find_activity(run.name)
         except ActivityNotRegistered as error:
             attempt.asker.activity_ended(run, failure_of(error))
-            return True
+            return
         bound = activity.max_concurrency
         if bound is not None:
             running = self._names.get(run.name, 0)
             if running >= bound:
-                return False
+                self._wait(self._held.setdefault(run.name, deque()), attempt)
+                return
             self._names[run.name] = running + 1
         self._launch(attempt, activity)
-        return True
 
     def _launch(self, attempt: Attempt, activity: ActivityDefinition) -> None:
-        running = _Running(attempt, _Control())
+        running = _Running(attempt, activity)
         self._running[_key(attempt.run)] = running
         body = self._in_loop if activity.executor == "async" else self._in_thread
-        running.task = asyncio.get_running_loop().create_task(body(running, activity))
+        running.task = asyncio.get_running_loop().create_task(body(running))
 
-    async def _in_loop(self, running: _Running, activity: ActivityDefinition) -> None:
+    async def _in_loop(self, running: _Running) -> None:
         run = running.attempt.run
         outcome: Raw | Failure
         try:
-            call = activity.binding.call(self._context(run, running.control), run.input)
+            call = running.activity.binding.call(self._context(run, running.control), run.input)
             if run.timeout is None:
                 value = await call
             else:
@@ -184,15 +203,16 @@ class ActivityPool:
             outcome = self._encode(value, run)
         except asyncio.CancelledError:
             if running.control.cancelled:
-                self._ended(running, activity, None)
                 raise
             outcome = Failure(type="CancelledError", message="the activity cancelled itself")
-        except Exception as error:  # noqa: BLE001 - what users raise is data
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - what users raise is data, also SystemExit
             outcome = failure_of(error)
-        self._ended(running, activity, outcome)
+        self._ended(running, outcome)
 
-    async def _in_thread(self, running: _Running, activity: ActivityDefinition) -> None:
-        run = running.attempt.run
+    async def _in_thread(self, running: _Running) -> None:
+        run, activity = running.attempt.run, running.activity
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._threads_max, "shardrt-activity")
 
@@ -200,11 +220,11 @@ class ActivityPool:
             try:
                 value = activity.binding.call(self._context(run, running.control), run.input)
                 return self._encode(value, run)
-            except Exception as error:  # noqa: BLE001 - what users raise is data
+            except BaseException as error:  # noqa: BLE001 - what users raise is data
                 return failure_of(error)
 
         thread = asyncio.get_running_loop().run_in_executor(self._threads, body)
-        outcome: Raw | Failure | None = None
+        outcome: Raw | Failure
         try:
             async with asyncio.timeout(None if run.timeout is None else run.timeout / 1e6):
                 outcome = await asyncio.shield(thread)
@@ -213,8 +233,7 @@ class ActivityPool:
             running.control.cancelled = True
             seconds = (run.timeout or 0) / 1e6
             outcome = Failure(type="TimeoutError", message=f"did not end within {seconds:g} s")
-        finally:
-            self._ended(running, activity, outcome)
+        self._ended(running, outcome)
 
     def _encode(self, value: object, run: RunActivity) -> Raw:
         what = f"result of activity {run.name!r}"
@@ -241,32 +260,44 @@ class ActivityPool:
         del self._running[key]
         running.control.cancelled = True
         if running.task is not None:
+            # NB: a task that is cancelled before it ran at all never runs.
             self._detached.add(running.task)
-            running.task.add_done_callback(self._detached.discard)
+            running.task.add_done_callback(partial(self._left, running))
             running.task.cancel()
 
-    def _ended(
-        self, running: _Running, activity: ActivityDefinition, outcome: Raw | Failure | None
-    ) -> None:
+    def _left(self, running: _Running, task: asyncio.Task[None]) -> None:
+        self._detached.discard(task)
+        self._make_room(running)
+
+    def _ended(self, running: _Running, outcome: Raw | Failure) -> None:
         run = running.attempt.run
-        if activity.max_concurrency is not None:
-            self._names[run.name] -= 1
         key = _key(run)
         if self._running.get(key) is running:
             del self._running[key]
-            if outcome is not None:
-                running.attempt.asker.activity_ended(run, outcome)
+            running.attempt.asker.activity_ended(run, outcome)
+            self._make_room(running)
+
+    def _make_room(self, running: _Running) -> None:
+        """Let the next one of its kind take its place, or else the next in line."""
+        if running.activity.max_concurrency is not None:
+            name = running.attempt.run.name
+            self._names[name] -= 1
+            held = self._held.get(name)
+            while held:
+                attempt = held.popleft()
+                if self._waiting.get(_key(attempt.run)) is attempt:
+                    self._line.appendleft(attempt)
+                    break
         if self._line:
             self._advance()
 
     def _advance(self) -> None:
-        """Start what waits in line; an activity at its own bound does not hold up others."""
-        waiting, self._line = self._line, deque()
-        while waiting and len(self._running) < self._concurrency_max:
-            attempt = waiting.popleft()
-            if not self._start(attempt):
-                self._line.append(attempt)
-        self._line += waiting
+        while self._line and len(self._running) < self._concurrency_max:
+            attempt = self._line.popleft()
+            key = _key(attempt.run)
+            if self._waiting.get(key) is attempt:
+                del self._waiting[key]
+                self._start(attempt)
 
 
 def _key(run: RunActivity) -> Key:
