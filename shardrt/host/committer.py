@@ -87,12 +87,30 @@ class Committer:
             dirty, self._dirty = self._dirty, {}
             batch: dict[Committable, Append] = {}
             for partition in dirty:
-                record = partition.seal()
+                record = self._sealed(partition)
                 if record is not None:
                     batch[partition] = record
             if batch:
                 await self._commit(batch)
                 self.on_committed()
+
+    @staticmethod
+    def _sealed(partition: Committable) -> Append | None:
+        try:
+            return partition.seal()
+        except Exception as error:
+            # A bug stops this partition, and others go on.
+            logger.exception("partition=%d stops", partition.partition)
+            partition.discard(f"{type(error).__name__}: {error}")
+            return None
+
+    @staticmethod
+    def _release(partition: Committable, lsn: int) -> None:
+        try:
+            partition.committed(lsn)
+        except Exception as error:
+            logger.exception("partition=%d stops", partition.partition)
+            partition.discard(f"{type(error).__name__}: {error}")
 
     async def _commit(self, batch: dict[Committable, Append]) -> None:
         """Bring every record of the batch to its end: durable, or its partition dropped."""
@@ -101,7 +119,7 @@ class Committer:
             try:
                 accepted = await self._journal.append(list(batch.values()))
                 for partition in [p for p in batch if p.partition in accepted]:
-                    partition.committed(batch.pop(partition).lsn)
+                    self._release(partition, batch.pop(partition).lsn)
                 await self._resolve(batch)
             except CommitUnknown as error:
                 logger.warning("a commit has an unknown outcome, reading it back: %s", error)
@@ -142,7 +160,7 @@ class Committer:
                 partition.discard()
             elif lsn == record.lsn:
                 del batch[partition]
-                partition.committed(lsn)
+                self._release(partition, lsn)
             elif lsn != record.lsn - 1:
                 del batch[partition]
                 partition.discard(f"journal is at {lsn}, expected {record.lsn} or one less")
