@@ -20,6 +20,10 @@ INBOX_EVENTS_MAX = 100_000
 """More undelivered arrivals than this and clients' events are refused."""
 
 
+START_AT_MAX = 253_402_300_799_000_000
+"""The end of the year 9999. Later times would not fit the columns of a store."""
+
+
 class Out(NamedTuple):
     """A turn that somebody is running at the moment."""
 
@@ -81,6 +85,9 @@ class Answering(Transitions):
                     to, "InstanceExists", f"instance {instance_id!r} exists already and {state}"
                 )
                 return
+        if start.start_at is not None and start.start_at > START_AT_MAX:
+            self._refuse(to, "InputInvalid", f"start_at is too late: {start.start_at}")
+            return
         self._create(instance_id, start, execution_id, origin, now)
         self._reply(to, r.Started(instance_id, execution_id))
 
