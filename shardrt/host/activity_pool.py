@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from shardrt.core.history import Failure
 from shardrt.errors import ActivityNotRegistered, PayloadTooLarge
+from shardrt.host.bounds import Bounds
 from shardrt.orchestration import payload
 from shardrt.orchestration.activity import ActivityContext
 from shardrt.orchestration.failure import failure_of
@@ -86,7 +87,7 @@ class ActivityPool:
         self._app = app
         self._concurrency_max = settings.shard.activity_concurrency_max
         self._threads_max = settings.shard.activity_threads_max
-        self._payload_bytes_max = settings.limits.payload_bytes_max
+        self._bounds = Bounds(settings.limits)
         self._host_id = host_id
         self._shard = shard
         self._threads: ThreadPoolExecutor | None = None
@@ -238,9 +239,9 @@ class ActivityPool:
     def _encode(self, value: object, run: RunActivity) -> Raw:
         what = f"result of activity {run.name!r}"
         encoded = payload.encode(value, what)
-        if len(memoryview(encoded)) > self._payload_bytes_max:
-            size = len(memoryview(encoded))
-            raise PayloadTooLarge(f"{what} has {size} bytes, more than {self._payload_bytes_max}")
+        problem = self._bounds.payload(encoded, what)
+        if problem is not None:
+            raise PayloadTooLarge(problem)
         return encoded
 
     def _context(self, run: RunActivity, control: _Control) -> ActivityContext:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from shardrt.core.history import (
     EventSent,
     Failure,
     SubOrchestrationInstanceCreated,
     TaskScheduled,
 )
+from shardrt.core.json_text import is_deeper
 from shardrt.core.work import Completed, Continued, Failed, Step
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ class Bounds:
         self._id_chars_max = limits.instance_id_chars_max
         self._name_chars_max = limits.name_chars_max
         self._payload_bytes_max = limits.payload_bytes_max
+        self._depth_max = limits.json_depth_max
 
     def instance_id(self, instance_id: str) -> str | None:
         """Return what is wrong with an instance id."""
@@ -41,10 +45,23 @@ class Bounds:
         return _text_problem(name, what, self._name_chars_max)
 
     def payload(self, payload: Raw, what: str) -> str | None:
-        """Return what is wrong with the size of a payload."""
+        """Return what is wrong with the size or depth of a payload."""
         size = len(memoryview(payload))
         if size > self._payload_bytes_max:
             return f"{what} has {size} bytes, more than {self._payload_bytes_max}"
+        if size > 2 * self._depth_max and is_deeper(payload, self._depth_max):
+            return f"{what} is nested more than {self._depth_max} deep"
+        return None
+
+    def foreign(self, payload: Raw, what: str) -> str | None:
+        """Return what is wrong with a payload that was not encoded here.
+
+        Links pass payloads on unread, so this is where text that is no JSON is found.
+        """
+        try:
+            msgspec.json.decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return f"{what} is not JSON: {error}"
         return None
 
     def step(self, step: Step) -> Step:
@@ -65,9 +82,10 @@ class Bounds:
             if problem is not None:
                 return Failure(type="InputInvalid", message=problem)
         for what, name, payload in _payloads_of(step):
-            if len(memoryview(payload)) > self._payload_bytes_max:
-                problem = self.payload(payload, f"{what} {name}".rstrip())
-                return Failure(type="PayloadTooLarge", message=problem or "")
+            problem = self.payload(payload, what)
+            if problem is not None:
+                message = f"{problem} ({name})" if name else problem
+                return Failure(type="PayloadTooLarge", message=message)
         return None
 
 
@@ -89,7 +107,7 @@ def _payloads_of(step: Step) -> Iterator[tuple[str, str, Raw]]:
     """Yield what a step brings, with a name for each."""
     for action in step.actions:
         if isinstance(action, (TaskScheduled, SubOrchestrationInstanceCreated)):
-            yield "input of", action.name, action.input
+            yield "input", action.name, action.input
         elif isinstance(action, EventSent):
             yield "event", action.name, action.data
     if step.custom_status is not None:

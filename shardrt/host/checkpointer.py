@@ -252,12 +252,13 @@ def capture_partition(host: PartitionHost, lsn: int) -> Captured:
     weights: dict[str, int] = {}
     for instance_id in dirty:
         instance = core.instances[instance_id]
+        if instance.stale_history:
+            resets.append(instance_id)
+            instance.stale_history = False
         row = row_of(instance)
         upserts.append(row)
         tails[instance_id] = (instance.execution_id, len(instance.tail))
         weights[instance_id] = weight_of(len(row.state))
-        if instance.stale_history:
-            resets.append(instance_id)
         if instance.tail:
             seq = instance.history_length - len(instance.tail)
             events = encode_history(instance.tail)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from shardrt.core import requests as r
 from shardrt.errors import ShardrtError
 from shardrt.host.bounds import Bounds
@@ -32,6 +34,16 @@ class Intake:
     def check(self, call: Forward) -> r.Refusal | None:
         """Return why the request is refused, or None."""
         return self._check_room() or self._check_request(call)
+
+    def pinned(self, call: Forward) -> Forward:
+        """Return a checked call with the version to run in it, so that it stays the same."""
+        start = call.request
+        if not isinstance(start, r.Start) or start.version is not None:
+            return call
+        version = self._app.find_orchestrator(start.name).version
+        if version is None:
+            return call
+        return replace(call, request=replace(start, version=version))
 
     def _check_room(self) -> r.Refusal | None:
         if self._shard.requests_in_flight >= self._in_flight_max:
@@ -67,13 +79,19 @@ class Intake:
             problem = self._bounds.name(text, "a tag")
             if problem is not None:
                 return r.Refusal("InputInvalid", problem)
+        refusal = self._check_payload(start.input, "input")
+        if refusal is not None:
+            return refusal
         try:
             orchestrator = self._app.find_orchestrator(start.name, start.version)
             orchestrator.binding.arguments(None, start.input)
         except ShardrtError as error:
             return r.Refusal(error.code, str(error))
-        return self._check_payload(start.input, "input")
+        return None
 
     def _check_payload(self, payload: Raw, what: str) -> r.Refusal | None:
         problem = self._bounds.payload(payload, what)
-        return None if problem is None else r.Refusal("PayloadTooLarge", problem)
+        if problem is not None:
+            return r.Refusal("PayloadTooLarge", problem)
+        problem = self._bounds.foreign(payload, what)
+        return None if problem is None else r.Refusal("InputInvalid", problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
@@ -50,7 +51,7 @@ class RetryPolicy:
         rules = [
             (self.max_attempts >= 1, "max_attempts must be at least 1"),
             (microseconds(self.first_interval) >= 0, "first_interval must not be negative"),
-            (self.backoff >= 1.0, "backoff must be at least 1"),
+            (1.0 <= self.backoff < math.inf, "backoff must be a number from 1 on"),
             (self.max_interval is None or microseconds(self.max_interval) >= 0,
              "max_interval must not be negative"),
             (self.timeout is None or microseconds(self.timeout) > 0, "timeout must be positive"),

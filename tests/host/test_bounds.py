@@ -39,6 +39,22 @@ def test_a_step_with_too_large_a_payload_fails_instead(step: Step) -> None:
     assert "4194306 bytes, more than 4194304" in checked.outcome.failure.message
 
 
+def test_a_payload_must_not_be_nested_so_deeply_that_its_record_could_not_be_read() -> None:
+    limit = Settings().limits.json_depth_max
+    assert BOUNDS.payload(Raw(b"[" * limit + b"]" * limit), "it") is None
+    deep = Raw(b"[" * (limit + 1) + b"]" * (limit + 1))
+    assert BOUNDS.payload(deep, "it") == f"it is nested more than {limit} deep"
+
+
+def test_brackets_in_texts_are_not_nesting() -> None:
+    assert BOUNDS.payload(Raw(b'"' + b'[{\\"' * 500 + b'"'), "it") is None
+
+
+@pytest.mark.parametrize("text", [b'"\xff\xfe"', b"{", b'"\\x"', b"nul"])
+def test_what_a_client_sends_must_be_json(text: bytes) -> None:
+    assert "it is not JSON" in (BOUNDS.foreign(Raw(text), "it") or "")
+
+
 @pytest.mark.parametrize("text", ["a\x00b", "\ud800", "", "x" * 256])
 def test_a_step_cannot_bring_an_id_that_no_database_takes(text: str) -> None:
     child = SubOrchestrationInstanceCreated(1, text, "name", SMALL)
