@@ -7,9 +7,8 @@ import contextlib
 import socket
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from shardrt.client import Client
 from shardrt.client.session import Session
@@ -19,6 +18,10 @@ from shardrt.http.gateway import Gateway
 from shardrt.http.process import QuietServer, uvicorn_config
 from shardrt.links.messages import PROTOCOL, Welcome
 from tests.fake_shard import FakeShard
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
 
 T = TypeVar("T")
 
@@ -67,11 +70,7 @@ class FakeHost:
 
     async def linked(self) -> None:
         """Wait until the gateway has links to all shards."""
-        for shard in self.shards:
-            await shard.until(lambda shard=shard: bool(shard.links))
-        async with asyncio.timeout(10):
-            while self.gateway.partitions_served < PARTITIONS:
-                await asyncio.sleep(0)
+        await eventually(lambda: self.gateway.partitions_served == PARTITIONS)
 
     async def restart_http(self) -> None:
         await self.stop_http()
@@ -84,9 +83,8 @@ class FakeHost:
         listening = socket.create_server(("127.0.0.1", self.port))
         self.port = listening.getsockname()[1]
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
-        async with asyncio.timeout(10):
-            while not self._server.started:
-                await asyncio.sleep(0)
+        server = self._server
+        await eventually(lambda: server.started)
 
     async def stop_http(self) -> None:
         """Hang up on all clients, and listen no more."""

@@ -48,6 +48,11 @@ class FakeShard:
         self.news = asyncio.Event()
         self._server: UnixServer | None = None
 
+    @property
+    def requests(self) -> list[Any]:
+        """What was received, without the envelopes."""
+        return [message.request for message in self.received]
+
     async def listen(self, path: str) -> None:
         self._server = await listen_unix(path, ToShard, self.accept)
 
@@ -127,7 +132,7 @@ class FakeShard:
         found = self.instances.get(instance_id)
         return found is None or found.status.is_final
 
-    def _result(self, message: Forward) -> Any:
+    def _result(self, message: Forward) -> Any:  # noqa: PLR0911 - one per request
         request, instance_id = message.request, message.instance_id
         if isinstance(request, r.Start):
             return self._start(message, request)

@@ -14,5 +14,5 @@ if TYPE_CHECKING:
 def embedded(runtime: Runtime) -> ASGIApp:
     """Return the ASGI application of an embedded runtime, which need not run yet."""
     # Late: whoever wants only a part of this package should not wait for all of it.
-    app: ASGIApp = import_module("shardrt.http.embedded").embedded_app(runtime)
+    app: ASGIApp = import_module("shardrt.http.embedding").embedded_app(runtime)
     return app

@@ -15,7 +15,12 @@ from starlette.routing import Route
 from shardrt.client.filters import page_of, status_of_text
 from shardrt.client.starting import check_instance_id
 from shardrt.core import requests as r
-from shardrt.errors import InputInvalid, InstanceNotFound, PayloadTooLarge
+from shardrt.errors import (
+    InputInvalid,
+    InstanceNotFound,
+    OrchestratorNotRegistered,
+    PayloadTooLarge,
+)
 from shardrt.http.bodies import EventBody, ReasonBody, StartBody, parse, read_body
 from shardrt.http.problems import BadRequest, json_response
 from shardrt.http.shapes import history_shape, instance_shape, micros_of
@@ -65,6 +70,9 @@ class ManagementApi:
         ]
 
     async def start(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if not name:
+            raise OrchestratorNotRegistered("the path ends in the name of an orchestrator")
         body: StartBody = await self._body(request, StartBody)
         self._check_payload(body.input, "input")
         fresh = body.instance_id is None
@@ -74,7 +82,7 @@ class ManagementApi:
         started: Any = await self._caller.call(
             instance_id,
             r.Start(
-                request.path_params["name"],
+                name,
                 body.input,
                 body.version,
                 body.tags,

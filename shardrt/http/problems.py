@@ -64,6 +64,8 @@ def on_refused(_: Request, error: Exception) -> Response:
     if status in (429, 503):
         retry_after_s = getattr(error, "retry_after_s", RETRY_AFTER_S)
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+    if status == 413:
+        headers["Connection"] = "close"  # the rest of the body may be endless
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if status == 500:

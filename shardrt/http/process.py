@@ -140,7 +140,8 @@ class GatewayProcess:
             return socket.create_server((host.bind, host.port), family=family, backlog=BACKLOG)
         except OSError as error:
             where = f"{host.bind}:{host.port}"
-            raise FatalStart(f"cannot listen on {where}: {error.strerror or error}") from None
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise FatalStart(f"cannot listen on {where}: {why}") from None
 
     def _server(self, session: Session, token: str | None) -> uvicorn.Server:
         limits = self._settings.limits

@@ -24,6 +24,7 @@ from shardrt.links.inprocess import connect_in_process
 from shardrt.links.messages import Answer, Welcome
 from tests.links.ends import End
 from tests.loops import in_loop
+from tests.waiting import eventually
 
 WELCOME = Welcome(1, "0", 4, "host", 1000)
 STARTED = Raw(b'["a","e"]')
@@ -50,6 +51,13 @@ class Host(End):
 
     def answer(self, seq: int, result: Raw = STARTED) -> None:
         self.link.send(Answer(seq, result))
+
+    def refuse_all(self, messages: list[Any]) -> None:
+        for message in messages:
+            self.refuse(message.seq, "PartitionUnavailable", 0.001)
+
+    async def until_received(self, count: int) -> None:
+        await self.until(lambda: len(self.messages) == count)
 
     def refuse(self, seq: int, code: str, retry_after_s: float | None = None) -> None:
         self.link.send(Answer(seq, refusal=r.Refusal(code, "no", retry_after_s)))
@@ -126,8 +134,7 @@ async def test_what_was_never_sent_stays_fresh() -> None:
         host.trouble = [ConnectionLost("away")] * 3
         host.link.close()
         await host.until(lambda: host.closed == 1)
-        while session.is_connected:
-            await asyncio.sleep(0)
+        await eventually(lambda: not session.is_connected)
         started = session.submit("a", start(fresh=True))
         await host.until(lambda: len(host.messages) == 1)
         assert host.messages == [TypedCall(1, 1, "a", start(fresh=True))]
@@ -157,7 +164,7 @@ async def test_passing_refusals_are_tried_again_with_the_same_number() -> None:
     async with opened() as (session, host):
         future = session.submit("a", start(fresh=True))
         for sent in range(1, 4):
-            await host.until(lambda sent=sent: len(host.messages) == sent)
+            await host.until_received(sent)
             code = "PartitionUnavailable" if sent % 2 else "Overloaded"
             host.refuse(1, code, 0.001)
         await host.until(lambda: len(host.messages) == 4)
@@ -169,9 +176,7 @@ async def test_passing_refusals_are_tried_again_with_the_same_number() -> None:
 @in_loop
 async def test_the_last_refusal_is_told_at_the_deadline() -> None:
     async with opened(call_timeout_s=0.1) as (session, host):
-        host.on_batch = lambda messages: [
-            host.refuse(each.seq, "PartitionUnavailable", 0.001) for each in messages
-        ]
+        host.on_batch = host.refuse_all
         with pytest.raises(PartitionUnavailable, match="no"):
             await session.submit("a", start())
 
@@ -252,7 +257,7 @@ async def test_closing_ends_what_is_under_way() -> None:
             with pytest.raises(ConnectionLost, match="closed"):
                 await each
         with pytest.raises(ConnectionLost, match="closed"):
-            session.submit("a", start())
+            await session.submit("a", start())
         with pytest.raises(ConnectionLost, match="closed"):
             await session.wait("a")
 

@@ -29,7 +29,7 @@ def test_the_blocking_client_has_the_same_names(host: HostThread) -> None:
         handle.resume("r")
         handle.rewind("w")
         handle.terminate("t")
-        assert [each.kind for each in handle.history()][0] == "ExecutionStarted"
+        assert next(each.kind for each in handle.history()) == "ExecutionStarted"
         with pytest.raises(TimeoutError):
             handle.result(timeout=0.01)
         host.do(lambda fake: fake.shard.end("x", output=b"[2]"))
@@ -89,5 +89,3 @@ def test_it_works_within_a_running_loop_of_another_program(host: HostThread) -> 
             return client.start("hello", instance_id="x").instance_id
 
     assert asyncio.run(main()) == "x"
-
-

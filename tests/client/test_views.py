@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, strategies as st
 from msgspec import Raw
 
+from shardrt import errors
 from shardrt.client.refusals import exception_of
 from shardrt.client.views import history_of, to_datetime, to_micros
 from shardrt.core import history as h
 from shardrt.core.requests import Refusal
-from shardrt import errors
 
 
 @given(st.integers(-(10**15), 2 * 10**16))

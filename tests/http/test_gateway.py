@@ -1,7 +1,7 @@
 """The gateway: to whom calls go, and what becomes of them when links break and routes change."""
 
 import asyncio
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import pytest
@@ -51,7 +51,7 @@ class Rig:
         end.link.send(Hello("c" * 32))
         return end
 
-    async def __aenter__(self) -> "Rig":
+    async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(self.gateway.run())
         self.gateway.set_routes(["one"] * PARTITIONS)
         await self.one.until(lambda: len(self.one.links) == 1)
@@ -291,14 +291,15 @@ async def test_draining_has_an_end() -> None:
 @in_loop
 async def test_it_is_ready_once_all_partitions_were_served() -> None:
     rig = Rig()
-    assert not rig.gateway.is_ready
+    seen = [rig.gateway.is_ready]
     async with rig:
-        assert rig.gateway.is_ready
+        seen.append(rig.gateway.is_ready)
         rig.gateway.set_routes([None, *["one"] * (PARTITIONS - 1)])
-        assert rig.gateway.is_ready
+        seen.append(rig.gateway.is_ready)
         assert rig.gateway.partitions_served == PARTITIONS - 1
         rig.gateway.set_routes([])
-        assert not rig.gateway.is_ready
+        seen.append(rig.gateway.is_ready)
+    assert seen == [False, True, True, False]
 
 
 @in_loop

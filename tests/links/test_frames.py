@@ -104,8 +104,18 @@ def test_a_length_over_the_limit_is_refused_before_its_bytes_come() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[", b"{}", b'[["call",1]]', b'[["answer",1]]', b'["x"]', b'[["call","1",1,"",0]]']
-    + [b'[["hello","\xff"]]', b'[["hello","\\ud800"]]', b'[["ask",1,' + b"[" * 5000 + b"]]"],
+    [
+        b"",
+        b"[",
+        b"{}",
+        b'[["call",1]]',
+        b'[["answer",1]]',
+        b'["x"]',
+        b'[["call","1",1,"",0]]',
+        b'[["hello","\xff"]]',
+        b'[["hello","\\ud800"]]',
+        b'[["ask",1,' + b"[" * 5000 + b"]]",
+    ],
 )
 def test_what_is_no_frame_of_a_client_is_refused(body: bytes) -> None:
     with pytest.raises(ProtocolViolation):

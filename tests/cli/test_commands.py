@@ -1,0 +1,181 @@
+"""Client commands, against a fake host."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from shardrt.cli import main
+from shardrt.cli.cluster import _cell
+from shardrt.core.history import Failure, Status
+from tests.fake_host import HostThread
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[HostThread]:
+    with HostThread() as thread:
+        yield thread
+
+
+@pytest.fixture(autouse=True)
+def _empty(host: HostThread) -> None:
+    host.do(lambda fake: fake.shard.instances.clear())
+
+
+def run(host: HostThread, *arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(main, arguments, env={"SHARDRT_URL": host.url}, **options)
+
+
+def ask(host: HostThread, *arguments: str) -> Any:
+    done = run(host, *arguments, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def end(host: HostThread, instance_id: str, *args: Any, **kwargs: Any) -> None:
+    host.do(lambda fake: fake.shard.end(instance_id, *args, **kwargs))
+
+
+def last_request(host: HostThread) -> Any:
+    return host.do(lambda fake: fake.shard.received[-1].request)
+
+
+def test_starting_and_looking(host: HostThread, tmp_path: Path) -> None:
+    assert len(run(host, "start", "hello").stdout.strip()) == 32
+    (tmp_path / "in.json").write_text('{"a": "é"}')
+    done = run(host, "start", "hello", "--id", "x", "--input", f"@{tmp_path / 'in.json'}")
+    assert (done.exit_code, done.stdout) == (0, "x\n")
+    assert ask(host, "start", "hello", "--id", "y", "--tag", "k=v") == {"instanceId": "y"}
+    found = ask(host, "get", "x")
+    assert (found["runtimeStatus"], found["input"]) == ("Running", {"a": "é"})
+    assert ask(host, "get", "y")["tags"] == {"k": "v"}
+    assert len(ask(host, "get", "x", "--history")["historyEvents"]) == 5
+    shown = run(host, "get", "x", "--history").stdout
+    assert "Running" in shown
+    assert "TaskScheduled" in shown
+    done = run(host, "start", "hello", "--id", "z", "--input", "-", input='"piped"')
+    assert ask(host, "get", "z")["input"] == "piped"
+
+
+def test_waiting(host: HostThread) -> None:
+    run(host, "start", "hello", "--id", "x")
+    end(host, "x", output=b'{"n":[1]}')
+    assert json.loads(run(host, "wait", "x").stdout) == {"n": [1]}
+    assert ask(host, "wait", "x")["output"] == {"n": [1]}
+    done = run(host, "start", "hello", "--id", "x", "--on-conflict", "return", "--wait")
+    assert json.loads(done.stdout) == {"n": [1]}
+    run(host, "start", "hello", "--id", "f")
+    end(host, "f", Status.FAILED, failure=Failure(type="ValueError", message="bad\nluck"))
+    done = run(host, "wait", "f")
+    assert done.exit_code == 1
+    assert done.stderr == "shardrt: instance 'f' is Failed: ValueError: bad luck\n"
+    done = run(host, "wait", "f", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["runtimeStatus"]) == (1, "Failed")
+    run(host, "start", "hello", "--id", "open")
+    done = run(host, "wait", "open", "--timeout", "0.01")
+    assert (done.exit_code, "within 0.01 s" in done.stderr) == (1, True)
+
+
+def test_listing(host: HostThread) -> None:
+    for i in range(3):
+        run(host, "start", "hello", "--id", f"i{i}")
+    assert [each["instanceId"] for each in ask(host, "list", "--status", "running")] == [
+        "i0",
+        "i1",
+        "i2",
+    ]
+    assert len(ask(host, "list", "--limit", "2", "--created-from", "1970-01-01")) == 2
+    shown = run(host, "list").stdout
+    assert "INSTANCE" in shown
+    assert "1970-01-01T00:00:01Z" in shown
+
+
+def test_steering(host: HostThread) -> None:
+    run(host, "start", "hello", "--id", "x")
+    assert "delivered" in run(host, "raise-event", "x", "go", "--data", "[1]").stdout
+    assert bytes(last_request(host).data) == b"[1]"
+    assert "terminated" in run(host, "terminate", "x", "--reason", "why").stdout
+    assert last_request(host).reason == "why"
+    for command in ("suspend", "resume", "rewind", "restart"):
+        assert ask(host, command, "x") == {"instanceId": "x"}
+        assert type(last_request(host)).__name__.lower() == command
+
+
+def test_purging(host: HostThread) -> None:
+    for i in range(4):
+        run(host, "start", "hello", "--id", f"i{i}")
+    end(host, "i0")
+    end(host, "i1")
+    assert run(host, "purge", "i0").stdout == "1 deleted\n"
+    assert ask(host, "purge", "--status", "completed", "--older-than", "7d") == {
+        "instancesDeleted": 1
+    }
+    for wrong in ((), ("i2", "--status", "Failed"), ("--older-than", "a while")):
+        assert run(host, "purge", *wrong).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("get", "nobody"), 1, "no instance 'nobody'"),
+        (("wait", "nobody"), 1, "no instance 'nobody'"),
+        (("purge", "nobody"), 1, "no instance 'nobody'"),
+        (("start", "unknown"), 1, "no orchestrator 'unknown'"),
+        (("start", "hello", "--input", "{"), 2, "not JSON"),
+        (("start", "hello", "--input", "@/no/such"), 2, "cannot read /no/such"),
+        (("start", "hello", "--tag", "novalue"), 2, "KEY=VALUE"),
+        (("start", "hello", "--id", ""), 1, "not an instance id"),
+        (("start",), 2, "NAME"),
+        (("list", "--status", "asleep"), 2, "give one of"),
+        (("list", "--url", "nonsense"), 2, "not the URL of a host"),
+        (("list", "--url", "http://127.0.0.1:9"), 1, "shardrt serve"),
+        (("frobnicate",), 2, "No such command"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_cannot_be_done(
+    host: HostThread, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    done = run(host, *arguments)
+    assert done.exit_code == code
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    if code == 1:
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_cluster(host: HostThread) -> None:
+    view = {
+        "host_id": "h1",
+        "lease": "held",
+        "hosts": [{"host_id": "h1", "live": True, "expires_in_s": 9.5}],
+        "partitions": [{"partition": 0, "owner": None, "epoch": 3}],
+        "children": [{"name": "shard-0", "partitions": [0, 1], "counters": {"a": 1.0}}],
+    }
+    host.do(lambda fake: setattr(fake.gateway, "_ask_cluster", lambda told: told(view)))
+    assert ask(host, "cluster") == view
+    shown = run(host, "cluster").stdout
+    for text in ("lease: held", "h1", "9.5", "0 1", "a=1"):
+        assert text in shown
+    assert _cell(None) == "-"
+
+
+def test_help_names_all_commands() -> None:
+    shown = CliRunner().invoke(main, ["--help"]).stdout
+    for command in ("serve", "start", "get", "wait", "list", "raise-event", "purge", "cluster"):
+        assert f"\n  {command} " in shown
+
+
+def test_starting_up_imports_little() -> None:
+    code = (
+        "import sys; from shardrt.cli import main; import shardrt.cli.commands;"
+        "heavy = {'rich', 'uvicorn', 'starlette', 'psycopg', 'websockets'} & set(sys.modules);"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,60 @@
+"""The HTTP API and the link of an embedded runtime."""
+
+import asyncio
+import socket
+
+import httpx
+
+from shardrt import App, OrchestrationContext, Runtime
+from shardrt.client import Client
+from shardrt.errors import InstanceExists
+from shardrt.http.process import QuietServer, uvicorn_config
+from tests.loops import in_loop
+
+app = App()
+
+
+@app.orchestrator
+async def double(ctx: OrchestrationContext, number: int) -> int:
+    return 2 * number
+
+
+@in_loop
+async def test_the_api_of_a_runtime_works_while_it_runs() -> None:
+    runtime = Runtime(app, partitions=4)
+    transport = httpx.ASGITransport(runtime.asgi())
+    async with httpx.AsyncClient(transport=transport, base_url="http://host") as http:
+        assert (await http.get("/health/ready")).status_code == 503
+        start = "/runtime/orchestrations/start/double"
+        assert (await http.post(start, json={})).status_code == 503
+        async with runtime:
+            assert (await http.get("/health/ready")).status_code == 200
+            body = {"input": 21, "instanceId": "x"}
+            assert (await http.post(start, json=body)).status_code == 202
+            await runtime.client.handle("x").result()
+            found = (await http.get("/runtime/orchestrations/x")).json()
+            assert found["output"] == 42
+            assert (await http.post(start, json=body)).status_code == 409
+        assert (await http.get("/health/ready")).status_code == 503
+
+
+@in_loop
+async def test_clients_from_outside_reach_it_by_link() -> None:
+    runtime = Runtime(app, partitions=4)
+    async with runtime:
+        server = QuietServer(uvicorn_config(runtime.asgi(), 1 << 20))
+        listening = socket.create_server(("127.0.0.1", 0))
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        async with await Client.connect(url, connect_timeout_s=10) as client:
+            handle = await client.start(double, 4, instance_id="x")
+            assert await handle.result() == 8
+            try:
+                await client.start(double, 4, instance_id="x")
+            except InstanceExists:
+                pass
+            else:
+                raise AssertionError("the id is taken")
+            assert sum((await client.count()).values()) <= 1
+        server.should_exit = True
+        await serving
