@@ -187,6 +187,7 @@ def uvicorn_config(app: Any, payload_bytes_max: int) -> uvicorn.Config:
 
 async def serve(parent: Parent, configure: control.Configure) -> None:
     """Be the gateway that `configure` describes."""
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it tells of every client
     await GatewayProcess(parent, configure).run()
 
 
