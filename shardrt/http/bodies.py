@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
 
+from shardrt.core.json_text import is_deeper
 from shardrt.errors import PayloadTooLarge
 from shardrt.http.problems import BadRequest
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 DEPTH_MAX = 100
-_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
@@ -43,7 +42,7 @@ def parse(body: bytes, kind: Any, depth_max: int = DEPTH_MAX) -> Any:
     """
     if not body.strip():
         body = b"{}"
-    if _is_deeper(body, depth_max):
+    if is_deeper(body, depth_max):
         raise BadRequest(f"JSON nested more than {depth_max} deep")
     try:
         body.decode()  # payloads are spliced through, and nobody else looks at their text
@@ -52,20 +51,6 @@ def parse(body: bytes, kind: Any, depth_max: int = DEPTH_MAX) -> Any:
         raise BadRequest(f"body is not UTF-8: {error.reason} at byte {error.start}") from None
     except (msgspec.MsgspecError, RecursionError) as error:
         raise BadRequest(f"malformed JSON body: {error}") from None
-
-
-def _is_deeper(body: bytes, depth_max: int) -> bool:
-    if body.count(b"[") + body.count(b"{") <= depth_max:
-        return False
-    depth = 0
-    for byte in _TEXTS.sub(b"", body):
-        if byte in b"[{":
-            depth += 1
-            if depth > depth_max:
-                return True
-        elif byte in b"]}":
-            depth -= 1
-    return False
 
 
 class StartBody(msgspec.Struct, rename="camel"):
