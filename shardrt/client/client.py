@@ -230,7 +230,7 @@ class Client:
         await self.call(instance_id, requests.Suspend(reason))
 
     async def resume(self, instance_id: str, reason: str = "") -> None:
-        """Let a suspended instance go on."""
+        """Let a suspended instance go on; try the code of a parked one again, at once."""
         await self.call(instance_id, requests.Resume(reason))
 
     async def rewind(self, instance_id: str, reason: str = "") -> None:

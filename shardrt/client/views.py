@@ -72,6 +72,8 @@ class HistoryEvent:
     timeout: float | None = None
     """Seconds for one attempt."""
     speculative: bool | None = None
+    deprecated: bool | None = None
+    """Of a patch: there is no old way any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -131,6 +131,10 @@ class ShardSettings:
     activity_threads_max: Annotated[int, Meta(ge=1, le=1024)] = 32
     """Threads for activities that are plain functions: how many may block at a time."""
 
+    guard: Literal["refuse", "warn", "off"] = "refuse"
+    """What happens if an orchestrator calls what is not deterministic, such as `time.time`:
+    its instance is parked and names the line, or the line is logged, or nobody looks."""
+
     watchdog_s: Annotated[float, Meta(ge=1, le=3600)] = 15.0
     """How long a shard's loop may be blocked before its process is replaced. Must exceed
     the longest stretch of computing in one orchestrator turn or async activity."""
@@ -168,7 +172,7 @@ class RetentionSettings:
     """Time between two looks for instances to purge."""
 
     sweep_batch_max: Annotated[int, Meta(ge=1, le=100_000)] = 500
-    """Instances purged in one transaction. More finishes sooner and disturbs more."""
+    """Instances purged per look. More finishes sooner and disturbs more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

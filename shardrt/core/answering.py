@@ -164,6 +164,8 @@ class Answering(Transitions):
         if instance is not None:
             if instance.suspended:
                 self._write(e.Resumed(now, instance_id, request.reason, origin))
+            elif instance.parked:
+                self._wake(instance)  # its code may fit by now
             self._reply(to, r.Done())
 
     def _restart(

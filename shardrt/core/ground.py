@@ -83,6 +83,8 @@ class Ground:
         self._clear(instance)
         instance.execution_id = derived_id(instance.execution_id, "next")
         instance.input = outcome.input
+        if outcome.version is not None:
+            instance.version = outcome.version
         instance.turn = 0
         instance.inbox = [*outcome.carried, *newer]
         instance.stale_history = True

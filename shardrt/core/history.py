@@ -201,6 +201,19 @@ class EventSent(_Event, frozen=True, tag="EventSent"):
     data: Raw
 
 
+class PatchMarked(_Event, frozen=True, tag="PatchMarked"):
+    """The code took the new way at the patch `name`; a replay must take it again."""
+
+    name: str
+    deprecated: bool = False
+    """There is no old way any more: code without the patch fits as well."""
+
+    @property
+    def task_id(self) -> int:
+        """None: code with and without the patch must number its calls alike."""
+        return 0
+
+
 # -- arrivals: what came from outside, in the order of the inbox -------------------------------
 
 
@@ -260,6 +273,7 @@ Action: TypeAlias = (
     | TimerCanceled
     | SubOrchestrationInstanceCreated
     | EventSent
+    | PatchMarked
 )
 
 Arrival: TypeAlias = (

@@ -66,7 +66,7 @@ class Suspend(_Request, frozen=True, tag="suspend"):
 
 
 class Resume(_Request, frozen=True, tag="resume"):
-    """Let it go on. Answer: `Done`."""
+    """Let it go on, or try its code again if it is parked. Answer: `Done`."""
 
     reason: str = ""
 

@@ -175,6 +175,9 @@ class Transitions(Ground):
         del instance, at
         self._post(m.DeliverEvent(action.instance_id, action.name, action.data))
 
+    def _mark(self, instance: Instance, action: h.PatchMarked, at: int) -> None:
+        """History has it: that is all."""
+
     # -- the life of an instance, from outside -------------------------------------------------
 
     def _terminated(self, entry: e.Terminated) -> None:
@@ -257,7 +260,7 @@ class Transitions(Ground):
             execution_id=execution_id,
             name=message.name,
             version=message.version,
-            input=message.input,
+            input=message.input.copy(),  # not the frame it came in
             parent=parent,
             attempt=message.attempt,
             created_at=at,
@@ -335,4 +338,5 @@ class Transitions(Ground):
         h.TimerCanceled: _cancel_timer,
         h.SubOrchestrationInstanceCreated: _create_child,
         h.EventSent: _send_event,
+        h.PatchMarked: _mark,
     }

@@ -50,6 +50,8 @@ class Continued(msgspec.Struct, frozen=True, array_like=True, tag="Continued", g
 
     input: Raw
     carried: tuple[EventRaised, ...] = ()
+    version: str | None = None
+    """Of the orchestrator from now on; None: the same."""
 
 
 class Parked(msgspec.Struct, frozen=True, array_like=True, tag="Parked", gc=False):

@@ -13,6 +13,7 @@ import msgspec
 from shardrt.core.history import (
     EventSent,
     Failure,
+    PatchMarked,
     SubOrchestrationInstanceCreated,
     TaskScheduled,
 )
@@ -77,8 +78,14 @@ class Bounds:
                 problem = self.instance_id(action.instance_id) or self.name(action.name, "a name")
             elif isinstance(action, TaskScheduled):
                 problem = self.name(action.name, "the name of an activity")
+            elif isinstance(action, PatchMarked):
+                problem = self.name(action.name, "the name of a patch")
             else:
                 continue
+            if problem is not None:
+                return Failure(type="InputInvalid", message=problem)
+        if isinstance(step.outcome, Continued) and step.outcome.version is not None:
+            problem = self.name(step.outcome.version, "a version")
             if problem is not None:
                 return Failure(type="InputInvalid", message=problem)
         for what, name, payload in _payloads_of(step):

@@ -264,9 +264,8 @@ class PartitionHost:
 
     def _accept(self, message: Deliver) -> None:
         now = self.shard.clock.now()
-        again = self.core.receive(
-            message.source, message.first, message.messages, now, self.shard.draw()
-        )
+        messages = self.shard.turns.pinned(message.messages)
+        again = self.core.receive(message.source, message.first, messages, now, self.shard.draw())
         if again is not None:
             resend = Resend(message.source, self.partition, again)
             self.shard.network.send(message.source, resend)

@@ -82,7 +82,7 @@ class Shard:
         self.hosts: dict[int, PartitionHost] = {}
         self._opening: dict[int, tuple[int, asyncio.Task[None]]] = {}
         self._revoking: dict[int, asyncio.Task[None]] = {}
-        self.turns = Turns(Executor(app), Bounds(settings.limits))
+        self.turns = Turns(Executor(app, settings.shard.guard), Bounds(settings.limits))
         self.pool = ActivityPool(app, settings, host_id=name, shard=index)
         self.committer = Committer(store, clock)
         self.checkpointer = Checkpointer(
@@ -239,6 +239,7 @@ class Shard:
         if refusal is not None:
             answer(Answer(call.seq, refusal=refusal))
             return
+        call = self._intake.pinned(call)
         host = self.hosts.get(call.partition)
         if host is None:
             message = f"partition {call.partition} is not served by this shard"

@@ -11,11 +11,17 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from shardrt.core.messages import StartChild
 from shardrt.core.work import Parked, Step, WorkItem
 from shardrt.errors import RecordCorrupt, ShardrtError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shardrt.core.history import HistoryEvent
+    from shardrt.core.messages import Message
     from shardrt.host.bounds import Bounds
     from shardrt.host.partition_host import PartitionHost
     from shardrt.orchestration.executor import Executor
@@ -56,6 +62,16 @@ class Turns:
             self.executor.drop(instance_id)
         core.abandoned.clear()
         return bool(core.ready)
+
+    def pinned(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Return messages in which each start of a child says which version is to run."""
+        return [self._pinned(each) if type(each) is StartChild else each for each in messages]
+
+    def _pinned(self, start: StartChild) -> StartChild:
+        version = None
+        if start.version is None:
+            version = self.executor.newest_version(start.name)
+        return start if version is None else replace(start, version=version)
 
     def drop(self, instance_id: str) -> None:
         """Forget the resident code of an instance."""

@@ -24,6 +24,7 @@ from shardrt.orchestration.definitions import (
     ActivityDefinition,
     Mode,
     OrchestratorDefinition,
+    age_of,
 )
 from shardrt.orchestration.retry import Duration, RetryPolicy, microseconds
 
@@ -107,7 +108,8 @@ class App:
         Args:
             fn: the function, when used bare.
             **options: `name` (default: the function's) and `version`. Several versions of
-                one name can be registered side by side.
+                one name can be registered side by side: a start takes the newest, and each
+                instance ends on the version it was started with.
 
         Raises:
             ConfigInvalid: the name and version are taken, or the function cannot be used.
@@ -189,7 +191,8 @@ class App:
     ) -> OrchestratorDefinition:
         """Return the orchestrator of that function, or of that name and version.
 
-        Without a version it is the one registered without, or else the latest registered.
+        A name without a version stands for its newest one: the highest by its numbers, where
+        none at all is the lowest.
 
         Raises:
             OrchestratorNotRegistered: there is none.
@@ -202,15 +205,26 @@ class App:
                 )
             return found
         versions = self._orchestrators.get(fn)
+        if version is None and versions is not None:
+            newest = max(versions, key=age_of) if len(versions) > 1 else next(iter(versions))
+            return versions[newest]
+        return self.orchestrator_of(fn, version)
+
+    def orchestrator_of(self, name: str, version: str | None) -> OrchestratorDefinition:
+        """Return exactly this version, where None is the one registered without.
+
+        Raises:
+            OrchestratorNotRegistered: it is not there.
+        """
+        versions = self._orchestrators.get(name)
         if versions is None:
-            raise OrchestratorNotRegistered(f"no orchestrator {fn!r} is registered")
+            raise OrchestratorNotRegistered(f"no orchestrator {name!r} is registered")
         if version in versions:
             return versions[version]
-        if version is None:
-            return list(versions.values())[-1]
         have = ", ".join(repr(each) if each else "none" for each in versions)
+        wanted = f"{_title(name, None)} without a version" if version is None else None
         raise OrchestratorNotRegistered(
-            f"{_title(fn, version)} is not registered; there is version {have}"
+            f"{wanted or _title(name, version)} is not registered; there is version {have}"
         )
 
 

@@ -239,7 +239,7 @@ class OrchestrationContext(ExecutionFacts):
             instance_id: of the child; else derived from this execution's.
             retry: when to start it again after a failure.
             result_type: what to make of the result; else the orchestrator's annotation.
-            version: of the orchestrator; else that of the function, or the latest here.
+            version: of the orchestrator; else that of the function, or the newest here.
         """
         try:
             known: OrchestratorDefinition | None = self._registry.find_orchestrator(fn, version)
@@ -358,17 +358,26 @@ class OrchestrationContext(ExecutionFacts):
             self._ledger.refuse()
         self._ledger.custom_status = payload
 
-    def continue_as_new(self, input: object = None, *, carry_events: bool = True) -> None:  # noqa: A002
+    def continue_as_new(
+        self,
+        input: object = None,  # noqa: A002
+        *,
+        carry_events: bool = True,
+        version: str | None = None,
+    ) -> None:
         """Start over with a fresh history once the body returns; its return value is ignored.
 
         Args:
             input: of the next execution.
             carry_events: whether events that nobody has waited for yet go with it.
+            version: of the code from then on; default: the same as so far.
         """
         payload = encode(input, "input of orchestrator", self.name)
+        if version is not None and not isinstance(version, str):
+            raise TypeError(f"a version is a text, not {version!r}")
         if self._ledger.inert:
             self._ledger.refuse()
-        self._ledger.continued = (payload, carry_events)
+        self._ledger.continued = (payload, carry_events, version)
 
 
 def _task_scheduled(

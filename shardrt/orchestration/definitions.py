@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -45,6 +46,18 @@ class OrchestratorDefinition:
     binding: Binding = field(repr=False, compare=False)
 
 
+_PARTS = re.compile(r"\d+|[^\W\d_]+")
+
+
+def age_of(version: str | None) -> tuple[tuple[int, str], ...]:
+    """Return what sorts versions from old to new: none, then by their numbers and words.
+
+    Words come before numbers, and so ``2-beta`` before ``2-1``.
+    """
+    parts = _PARTS.findall(version or "")
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts)
+
+
 class Registry(Protocol):
     """Finds definitions by name or function."""
 
@@ -54,4 +67,11 @@ class Registry(Protocol):
     def find_orchestrator(
         self, fn: Callable[..., Any] | str, version: str | None = None
     ) -> OrchestratorDefinition:
-        """Raise `OrchestratorNotRegistered` if there is none."""
+        """Return what a start means; raise `OrchestratorNotRegistered` if there is none."""
+
+    def orchestrator_of(self, name: str, version: str | None) -> OrchestratorDefinition:
+        """Return what an instance runs; raise `OrchestratorNotRegistered` if there is none."""
+
+    @property
+    def orchestrators(self) -> list[OrchestratorDefinition]:
+        """All versions of all of them."""

@@ -29,7 +29,7 @@ from shardrt.core.work import Completed, Continued, Failed, Outcome
 from shardrt.errors import InputInvalid
 from shardrt.orchestration.context import OrchestrationContext
 from shardrt.orchestration.failure import failure_of
-from shardrt.orchestration.ledger import Ledger
+from shardrt.orchestration.ledger import Guard, Ledger
 from shardrt.orchestration.loop import (
     TURN_CALLBACKS_MAX,
     Handle,
@@ -71,14 +71,16 @@ class Execution:
 
     __slots__ = ("_body", "_loop", "execution_id", "ledger", "outcome", "size", "turn")
 
-    def __init__(self, execution_id: str, now: int, ready: deque[Handle]) -> None:
+    def __init__(
+        self, execution_id: str, now: int, ready: deque[Handle], guard: Guard = "off"
+    ) -> None:
         self.execution_id = execution_id
         self.turn = 0
         """The next turn to run."""
         self.outcome: Outcome | None = None
         self.size = 0
         """Bytes, as last reported."""
-        self.ledger = Ledger(now)
+        self.ledger = Ledger(now, guard)
         self._loop = OrchestrationLoop(self.ledger, ready)  # type: ignore[abstract]
         self._body: Task[Any] | None = None
 
@@ -122,6 +124,7 @@ class Execution:
         """Return how the turn differs from what the ledger expected, if it does."""
         ledger = self.ledger
         if ledger.mismatch is None:
+            ledger.pass_deprecated()
             missing = len(ledger.actions)
             if missing < len(ledger.expected):
                 line = line_of_coroutine(self._body.get_coro()) if self._body else ""
@@ -197,8 +200,8 @@ class Execution:
         if error is not None:
             return Failed(failure_of(error))
         if self.ledger.continued is not None:
-            payload, carries = self.ledger.continued
-            return Continued(payload, self._unconsumed(rest) if carries else ())
+            payload, carries, version = self.ledger.continued
+            return Continued(payload, self._unconsumed(rest) if carries else (), version)
         try:
             return Completed(encode(body.result(), "result"))
         except InputInvalid as invalid:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from shardrt.core.work import Parked, Step, WorkItem
 from shardrt.errors import ConfigInvalid, OrchestratorNotRegistered
 from shardrt.orchestration.execution import Execution
+from shardrt.orchestration.guard import adopt, install
 from shardrt.orchestration.replay import past_turns
 
 if TYPE_CHECKING:
@@ -21,17 +22,23 @@ if TYPE_CHECKING:
 
     from shardrt.core.history import HistoryEvent
     from shardrt.orchestration.definitions import Registry
+    from shardrt.orchestration.ledger import Guard
     from shardrt.orchestration.loop import Handle
 
 
 class Executor:
     """Runs the orchestrators of one app. For one thread; not reentrant.
 
-    It can be used inside a running event loop or without one.
+    It can be used inside a running event loop or without one. What happens to calls that are
+    not deterministic is up to `guard`: they park the instance, or are logged, or let pass.
     """
 
-    def __init__(self, app: Registry) -> None:
+    def __init__(self, app: Registry, guard: Guard = "refuse") -> None:
         self._app = app
+        self._guard: Guard = guard
+        if guard != "off":
+            install()
+            adopt(app.orchestrators)
         self._residents: dict[str, Execution] = {}
         """By instance id, least recently run first."""
         self._resident_bytes = 0
@@ -88,6 +95,13 @@ class Executor:
         execution.advance(item.at, item.arrivals)
         return self._step(item, execution)
 
+    def newest_version(self, name: str) -> str | None:
+        """Return the version that a start of this orchestrator means, if it has any."""
+        try:
+            return self._app.find_orchestrator(name).version
+        except OrchestratorNotRegistered:
+            return None
+
     def drop(self, instance_id: str) -> bool:
         """Forget a resident, without its code noticing; false if there is none of that id."""
         execution = self._residents.pop(instance_id, None)
@@ -112,6 +126,9 @@ class Executor:
 
     def _step(self, item: WorkItem, execution: Execution) -> Step:
         outcome = execution.outcome
+        if execution.ledger.mismatch is not None:
+            reason = execution.ledger.mismatch
+            return Step(item.instance_id, item.execution_id, item.turn, (), Parked(reason))
         if outcome is None:
             execution.size = size = execution.bytes_held()
             self._resident_bytes += size
@@ -125,9 +142,9 @@ class Executor:
         if len(turns) != item.turn:
             return Parked(f"history holds {len(turns)} turns, but the next one is {item.turn}")
         started = item.started
-        execution = Execution(item.execution_id, started.at, self._ready)
+        execution = Execution(item.execution_id, started.at, self._ready, self._guard)
         try:
-            definition = self._app.find_orchestrator(started.name, started.version)
+            definition = self._app.orchestrator_of(started.name, started.version)
             execution.start(item.instance_id, started, definition, self._app)
         except (OrchestratorNotRegistered, ConfigInvalid) as error:
             return Parked(str(error))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import random
 import uuid
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from shardrt.core.history import PatchMarked
 from shardrt.orchestration.payload import codec_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from shardrt.core.history import ExecutionStarted
     from shardrt.orchestration.ledger import Ledger
 
@@ -103,6 +107,61 @@ class ExecutionFacts:
         """Return a new UUID that is the same in a replay."""
         self._uuids += 1
         return uuid.uuid5(_UUIDS, f"{self._execution_id}:{self._uuids}")
+
+    # -- determinism ---------------------------------------------------------------------------
+
+    def patched(self, name: str) -> bool:
+        """Return whether to take the new way at a change of the code that is called `name`.
+
+        True for an execution that comes here for the first time, which is recorded; false for
+        one that has passed here with the code from before the change. The answer for a name
+        is the same for the whole execution.
+        """
+        patches = self._patches(name)
+        if name not in patches:
+            patches[name] = self._mark(PatchMarked(name))
+        return patches[name]
+
+    def deprecate_patch(self, name: str) -> None:
+        """Say in place of `patched` that there is only the new way, once no old execution is left.
+
+        What is recorded then fits code with and without the patch, so that this call can go
+        as soon as no execution is left that was recorded by `patched`.
+        """
+        patches = self._patches(name)
+        if name not in patches:
+            self._mark(PatchMarked(name, deprecated=True))
+            patches[name] = True
+
+    def _patches(self, name: str) -> dict[str, bool]:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a patch is a text, not {name!r}")
+        ledger = self._ledger
+        if ledger.inert:
+            ledger.refuse()
+        if ledger.patches is None:
+            ledger.patches = {}
+        return ledger.patches
+
+    def _mark(self, marker: PatchMarked) -> bool:
+        """Record a marker, or in a replay find it; return whether history has it."""
+        found = marker if not self._ledger.replaying else self._ledger.marked(marker.name)
+        if found is not None:
+            self._ledger.emit(found)
+        return found is not None
+
+    @contextmanager
+    def unguarded(self) -> Iterator[None]:
+        """Let the block read clocks, files and so on, without being refused.
+
+        For what does not come back into the code, such as a measurement. Do not await in it.
+        """
+        ledger = self._ledger
+        guard, ledger.guard = ledger.guard, "off"
+        try:
+            yield
+        finally:
+            ledger.guard = guard
 
     @overload
     def get_input(self, type: type[T], /) -> T: ...

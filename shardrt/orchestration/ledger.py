@@ -13,13 +13,14 @@ it is closed, so that cleanup code ends at its first durable call.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from shardrt.core.history import (
     Action,
     EventRaised,
     EventSent,
     Failure,
+    PatchMarked,
     SubOrchestrationInstanceCreated,
     TaskScheduled,
 )
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 REFUSALS_MAX = 100
 """So often does an inert ledger raise. User code that swallows even GeneratorExit in a loop
 would otherwise never give up control; after that its calls just never complete."""
+
+
+Guard: TypeAlias = Literal["refuse", "warn", "off"]
 
 
 class Waiter(Protocol):
@@ -58,6 +62,8 @@ def identity(action: Action) -> Identity:
         return (TaskScheduled, action.task_id, action.name)
     if isinstance(action, (SubOrchestrationInstanceCreated, EventSent)):
         return (type(action), action.task_id, action.name, action.instance_id)
+    if isinstance(action, PatchMarked):
+        return (PatchMarked, action.name)
     return (type(action), action.task_id)
 
 
@@ -65,6 +71,8 @@ def describe(action: Action | None) -> str:
     """Return an action in a few words."""
     if action is None:
         return "nothing"
+    if isinstance(action, PatchMarked):
+        return f"PatchMarked {action.name!r}"
     text = f"{type(action).__name__} #{action.task_id}"
     if isinstance(action, TaskScheduled):
         return f"{text} {action.name!r}"
@@ -82,18 +90,22 @@ class Ledger:
         "custom_status",
         "events",
         "expected",
+        "guard",
         "inert",
         "last_id",
         "mismatch",
         "now",
+        "patches",
         "pending",
         "refusals",
         "replaying",
     )
 
-    def __init__(self, now: int) -> None:
+    def __init__(self, now: int, guard: Guard = "off") -> None:
         self.now = now
         """Microseconds; the time of the turn."""
+        self.guard: Guard = guard
+        """What happens if the code calls what is not deterministic; see `guard`."""
         self.last_id = 0
         self.actions: list[Action] = []
         """Of this turn."""
@@ -102,12 +114,15 @@ class Ledger:
         self.events: Mailbox | None = None
         self.custom_status: Raw | None = None
         """Set in this turn."""
-        self.continued: tuple[Raw, bool] | None = None
-        """Input of the next execution, and whether unconsumed events go with it."""
+        self.continued: tuple[Raw, bool, str | None] | None = None
+        """Input of the next execution, whether unconsumed events go with it, its version."""
         self.replaying = False
         self.expected: Sequence[Action] = ()
         """Of this turn, while replaying."""
+        self.patches: dict[str, bool] | None = None
+        """What the code was told about each patch, so that it is told the same again."""
         self.mismatch: str | None = None
+        """Why this turn must not count: code and history differ, or a call was refused."""
         self.inert = False
         self.refusals = 0
 
@@ -128,13 +143,35 @@ class Ledger:
         """Add an action to the turn."""
         if self.inert:
             return
-        self.actions.append(action)
         if self.replaying:
             self._compare(action)
+        self.actions.append(action)
+
+    def next_expected(self) -> Action | None:
+        """Return what history says comes next in the turn."""
+        position = len(self.actions)
+        return self.expected[position] if position < len(self.expected) else None
+
+    def marked(self, name: str) -> PatchMarked | None:
+        """Return the marker of a patch, if history has it in this place."""
+        self.pass_deprecated(name)
+        expected = self.next_expected()
+        if isinstance(expected, PatchMarked) and expected.name == name:
+            return expected
+        return None
+
+    def pass_deprecated(self, name: str | None = None) -> None:
+        """Go past markers that code may have or not have, up to that of the patch `name`."""
+        expected = self.next_expected()
+        while isinstance(expected, PatchMarked) and expected.deprecated and expected.name != name:
+            self.actions.append(expected)
+            expected = self.next_expected()
 
     def _compare(self, action: Action) -> None:
-        position = len(self.actions) - 1
-        expected = self.expected[position] if position < len(self.expected) else None
+        expected = self.next_expected()
+        if isinstance(expected, PatchMarked):
+            self.pass_deprecated(action.name if isinstance(action, PatchMarked) else None)
+            expected = self.next_expected()
         if expected is None or identity(expected) != identity(action):
             self.disagree(expected, describe(action), line_of_caller())
             raise GeneratorExit

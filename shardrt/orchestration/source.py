@@ -23,6 +23,11 @@ def line_of_caller() -> str:
     return ""
 
 
+def line_of(frame: FrameType) -> str:
+    """Return the line that a frame is at, in the form of `line_of_caller`."""
+    return _line(frame.f_code, frame.f_lineno)
+
+
 def line_of_coroutine(coroutine: Any) -> str:
     """Return where a suspended coroutine waits, at its innermost line of user code."""
     found = ""

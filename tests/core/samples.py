@@ -40,11 +40,12 @@ ACTIONS: tuple[h.Action, ...] = (
     h.TimerCanceled(3),
     h.SubOrchestrationInstanceCreated(4, "kid", "code", Raw(b"{}"), "2", RETRY),
     h.EventSent(5, "other", "go", Raw(b"null")),
+    h.PatchMarked("tax", deprecated=True),
 )
 OUTCOMES = (
     Completed(Raw(b"1")),
     Failed(FAILURE),
-    Continued(Raw(b"2"), (EVENT,)),
+    Continued(Raw(b"2"), (EVENT,), "3"),
     Parked("no such code"),
 )
 MESSAGES: tuple[m.Message, ...] = (

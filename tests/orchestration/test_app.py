@@ -150,7 +150,8 @@ def test_several_versions_live_side_by_side():
     @app.orchestrator(name="flow")
     async def unversioned() -> None: ...
 
-    assert app.find_orchestrator("flow").fn is unversioned
+    assert app.find_orchestrator("flow").fn is two
+    assert app.orchestrator_of("flow", None).fn is unversioned
     assert len(app.orchestrators) == 3
     with pytest.raises(ConfigInvalid, match="orchestrator 'flow' version '2' is registered twice"):
         app.orchestrator(name="flow", version="2")(one)
@@ -307,7 +308,7 @@ class Later:
     [
         ({"max_attempts": 0}, "max_attempts must be at least 1"),
         ({"first_interval": -1}, "first_interval must not be negative"),
-        ({"backoff": 0.5}, "backoff must be at least 1"),
+        ({"backoff": 0.5}, "backoff must be a number from 1 on"),
         ({"max_interval": timedelta(-1)}, "max_interval must not be negative"),
         ({"timeout": 0}, "timeout must be positive"),
         ({"jitter": 2}, "jitter must be between 0 and 1"),

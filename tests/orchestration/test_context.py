@@ -399,10 +399,10 @@ def test_a_result_that_cannot_be_told_fails_the_instance():
 
 
 def test_an_input_that_does_not_fit_fails_the_instance():
-    step = Instance(app, "ship", 17).run()
+    step = Instance(app, "ship", 17, version="3").run()
     message = "input of orchestrator 'ship' version '3': Expected `str`, got `int`"
     assert failure_in(step).message == message
-    assert failure_in(Instance(app, "ship", 17).run()).type == "InputInvalid"
+    assert failure_in(Instance(app, "ship", 17, version="3").run()).type == "InputInvalid"
 
 
 def test_an_unknown_orchestrator_parks_the_instance():
