@@ -223,6 +223,13 @@ class Hub:
                 others = [each for each in self.members if each.is_alive]
                 await self.assign(partition, self.random.choice(others))
 
+    async def depose(self, partition: int) -> None:
+        """Give a partition to the next shard while the old owner does not know yet."""
+        old = self.owners[partition]
+        others = [each for each in self.members if each.is_alive and each is not old]
+        if others:
+            await self.assign(partition, self.random.choice(others))
+
     def revoke(self, partition: int) -> None:
         """Have a partition handed over gracefully; it goes to the next shard."""
         self.owners[partition].shard.revoke(partition)

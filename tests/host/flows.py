@@ -140,23 +140,26 @@ async def drive_fan_out(client: HubClient) -> None:
 
 
 async def drive_approval(client: HubClient) -> None:
-    await client.start("approval", None, "yes!0")
-    await client.start("approval", None, "late!1")
-    await client.raise_event("yes!0", "approve", "fine")
-    assert await client.result("yes!0") == "fine"
-    assert await client.result("late!1") == "<late>"
+    punctual, late = f"yes.{client.name}!0", f"late.{client.name}!1"
+    await client.start("approval", None, punctual)
+    await client.start("approval", None, late)
+    await client.raise_event(punctual, "approve", "fine")
+    assert await client.result(punctual) == "fine"
+    assert await client.result(late) == "<late>"
 
 
 async def drive_parent(client: HubClient) -> None:
-    await client.start("parent", 3, "family!1")
-    assert await client.result("family!1") == ["<0>", "<1>", "<2>"]
+    family = f"family.{client.name}!1"
+    await client.start("parent", 3, family)
+    assert await client.result(family) == ["<0>", "<1>", "<2>"]
 
 
 async def drive_collect(client: HubClient) -> None:
-    await client.start("collect", [], "box!0")
+    box = f"box.{client.name}!0"
+    await client.start("collect", [], box)
     for number in range(7):
-        await client.raise_event("box!0", "number", number)
-    assert await client.result("box!0") == list(range(7))
+        await client.raise_event(box, "number", number)
+    assert await client.result(box) == list(range(7))
 
 
 async def drive_stubborn(client: HubClient) -> None:
@@ -164,20 +167,22 @@ async def drive_stubborn(client: HubClient) -> None:
 
 
 async def drive_termination(client: HubClient) -> None:
-    await client.start("endless_family", 2, "end")
-    while await client.get("end.2.1") is None:
+    root = f"end.{client.name}"
+    await client.start("endless_family", 2, root)
+    while await client.get(f"{root}.2.1") is None:
         await pass_time(0.05)
-    await client.terminate("end", "enough")
-    for instance_id in ("end", "end.2", "end.2.1"):
+    await client.terminate(root, "enough")
+    for instance_id in (root, f"{root}.2", f"{root}.2.1"):
         snapshot = await client.wait(instance_id)
         assert (snapshot.status, snapshot.reason) == ("Terminated", "enough"), snapshot
 
 
 async def drive_ping_pong(client: HubClient) -> None:
-    await client.start("pong", "ping!0", "pong!1")
-    await client.start("ping", "pong!1", "ping!0")
-    assert await client.result("ping!0") == [10, 11, 12]
-    await client.wait("pong!1")
+    one, other = f"ping.{client.name}!0", f"pong.{client.name}!1"
+    await client.start("pong", one, other)
+    await client.start("ping", other, one)
+    assert await client.result(one) == [10, 11, 12]
+    await client.wait(other)
 
 
 Drive = Callable[[HubClient], Awaitable[None]]

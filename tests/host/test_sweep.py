@@ -11,7 +11,7 @@ from shardrt.testing.faults import FailCall, Fault, NoFaults, Plan
 from shardrt.testing.hub import Hub
 from shardrt.testing.virtual import run_virtual
 from tests.host.flows import DRIVES, Drive, app
-from tests.host.witness import Twins, assert_history, assert_recoverable
+from tests.host.witness import Twins, assert_history, assert_recoverable, instances_of
 
 SETTINGS = Settings(shard=ShardSettings(checkpoint_interval_s=0.05))
 
@@ -23,22 +23,12 @@ async def play(drive: Drive, plan: Plan) -> Hub:
         client = HubClient(hub)
         await drive(client)
         await hub.quiet()
-        for instance_id in sorted(instances(hub)):
+        for instance_id in instances_of(hub):
             await assert_history(client, instance_id)
         await assert_recoverable(hub)
         assert twins.compared > 0
         assert hub.broken == []
         return hub
-
-
-def instances(hub: Hub) -> set[str]:
-    found: set[str] = set()
-    for partition in hub.store._hub.partitions:
-        found |= partition.instances.keys()
-    for member in hub.members:
-        for host in member.shard.hosts.values():
-            found |= host.core.instances.keys()
-    return found
 
 
 @pytest.mark.parametrize("fault", Fault)
