@@ -57,8 +57,6 @@ class Ground:
         old = self.instances.get(instance.instance_id)
         if old is not None:
             assert old.is_final, f"{old.instance_id} is replaced but has not ended"
-            # A late repetition of the start of the old one must not replace the new one.
-            self._settle(old.created_by, at)
             instance.stale_history = True
             self.abandoned.append(old.instance_id)
         elif instance.instance_id in self.tombstones:
@@ -163,8 +161,12 @@ class Ground:
         session.used_at = max(at, session.used_at)
         session.applied.add(origin.seq)
         if origin.low > session.low:
+            # Each number is looked at once: a sweep per request would cost as much as is open.
+            if origin.low - session.low < len(session.applied):
+                session.applied.difference_update(range(session.low, origin.low))
+            else:
+                session.applied = {seq for seq in session.applied if seq >= origin.low}
             session.low = origin.low
-            session.applied = {seq for seq in session.applied if seq >= origin.low}
 
     def _run(self, instance: Instance, task_id: int, pending: Pending) -> None:
         effect = RunActivity(

@@ -40,14 +40,14 @@ class Transitions(Ground):
         if entry.start_at is not None and entry.start_at > entry.at:
             instance.timers[START_TIMER] = entry.start_at
             self.timers.add(entry.start_at, entry.instance_id, START_TIMER)
+        # A late repetition of the request must not create it again, whatever became of it.
+        self._settle(entry.created_by, entry.at)
         self._install(instance, entry.at)
 
     def _deleted(self, entry: e.Deleted) -> None:
         instance = self.instances.pop(entry.instance_id)
         assert instance.is_final, f"{entry.instance_id} is purged but has not ended"
         self._settle(entry.origin, entry.at)
-        # A late repetition of the start must not bring it back.
-        self._settle(instance.created_by, entry.at)
         self.dirty.pop(entry.instance_id, None)
         self.deleted[entry.instance_id] = None
         self.tombstones[entry.instance_id] = None
