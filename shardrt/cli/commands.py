@@ -222,6 +222,8 @@ def _print_table(shapes: list[dict[str, Any]]) -> None:
     table = Table(box=None)
     for title in ("INSTANCE", "NAME", "STATUS", "CREATED", "UPDATED"):
         table.add_column(title, overflow="fold", no_wrap=title in ("CREATED", "UPDATED"))
+    if any("reason" in shape for shape in shapes):
+        table.add_column("REASON", overflow="fold")
     for shape in shapes:
         table.add_row(
             Text(shape["instanceId"]),
@@ -229,6 +231,7 @@ def _print_table(shapes: list[dict[str, Any]]) -> None:
             Text(str(shape["runtimeStatus"])),
             _second(shape["createdTime"]),
             _second(shape["lastUpdatedTime"]),
+            *([Text(shape["reason"])] if "reason" in shape else []),
         )
     Console().print(table)
 
