@@ -4,6 +4,7 @@ ShardrtError
 ├── ConfigInvalid              settings that do not make sense; lists every problem at once
 ├── OrchestratorNotRegistered  nobody here has an orchestrator of that name
 ├── ActivityNotRegistered      nobody here has an activity of that name
+├── EntityNotRegistered        nobody here has an entity of that name
 ├── InputInvalid               a value does not fit the annotation; says where and why
 ├── InstanceNotFound           no instance has that id
 ├── InstanceExists             an instance with that id is there already
@@ -19,6 +20,10 @@ ShardrtError
 ├── OrchestrationTerminated    what ``handle.result()`` raises for a terminated one
 ├── ActivityFailed             what an orchestrator sees of a failed activity
 ├── SubOrchestrationFailed     what an orchestrator sees of a failed child
+├── EntityFailed               what a caller sees of a failed operation of an entity
+├── OperationSuspended         an operation of an entity waited for something
+├── AnswerForgotten            an operation was done, but how it went is not known any more
+├── LockViolation              what a critical section does not allow
 ├── NonDeterminism             replayed code asked for something else than history says
 ├── RecordCorrupt              stored bytes fail their checksum or cannot be decoded
 └── StoreError
@@ -68,6 +73,12 @@ class ActivityNotRegistered(ShardrtError):
     """No activity of that name is registered."""
 
     code = "ActivityNotRegistered"
+
+
+class EntityNotRegistered(ShardrtError):
+    """No entity of that name is registered."""
+
+    code = "EntityNotRegistered"
 
 
 class InputInvalid(ShardrtError):
@@ -172,6 +183,33 @@ class SubOrchestrationFailed(_Failed):
     """A sub-orchestration failed or was terminated."""
 
     code = "SubOrchestrationFailed"
+
+
+class EntityFailed(_Failed):
+    """An operation of an entity raised; the entity is as it was before."""
+
+    code = "EntityFailed"
+
+
+class OperationSuspended(ShardrtError):
+    """An operation of an entity waited for something, but it must end within its turn."""
+
+    code = "OperationSuspended"
+
+
+class AnswerForgotten(ShardrtError):
+    """An operation was carried out, once, but how it went is not known any more.
+
+    Only a call that was repeated, because its answer was lost, can end like this.
+    """
+
+    code = "AnswerForgotten"
+
+
+class LockViolation(ShardrtError):
+    """Inside a critical section over entities this is not allowed."""
+
+    code = "LockViolation"
 
 
 class OrchestrationTerminated(ShardrtError):

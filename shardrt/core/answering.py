@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from shardrt.core import entries as e, history as h, requests as r
 from shardrt.core.effects import Reply
+from shardrt.core.entity import is_entity_id
 from shardrt.core.ids import derived_id
 from shardrt.core.transitions import Transitions
 
 if TYPE_CHECKING:
+    from shardrt.core.entity import Entity, EntityWork
     from shardrt.core.state import Instance, PartitionState
 
 INBOX_EVENTS_MAX = 100_000
@@ -42,6 +44,8 @@ class Answering(Transitions):
         """Written since the last seal."""
         self.out: dict[str, Out] = {}
         """Work items handed out; an execution has at most one."""
+        self.entities_out: dict[str, EntityWork] = {}
+        """The work of each entity that was handed out last, unless it has come back."""
 
     def _write(self, entry: e.Entry) -> None:
         self.apply(entry)
@@ -70,6 +74,9 @@ class Answering(Transitions):
         execution_id = derived_id(origin.client, origin.seq, instance_id)
         if self.is_applied(origin):
             self._reply(to, r.Started(instance_id, execution_id))
+            return
+        if is_entity_id(instance_id):
+            self._refuse(to, "InputInvalid", f"{instance_id!r} is the id of an entity")
             return
         old = self.instances.get(instance_id)
         if old is not None:
@@ -187,14 +194,26 @@ class Answering(Transitions):
         self, instance_id: str, request: r.Purge, origin: r.Origin, now: int, to: object
     ) -> None:
         del request
+        entity = self.entities.get(instance_id)
         if self.is_applied(origin):
             self._reply(to, r.Purged(1))
+        elif entity is not None:
+            self._purge_entity(entity, origin, now, to)
         elif instance_id not in self.instances:
             self._reply(to, r.Purged(0))
         elif self._open(instance_id, origin, to, final=True) is not None:
             self.out.pop(instance_id, None)
             self._write(e.Deleted(now, instance_id, origin))
             self._reply(to, r.Purged(1))
+
+    def _purge_entity(self, entity: Entity, origin: r.Origin, now: int, to: object) -> None:
+        if not entity.is_empty:
+            message = f"entity {entity.instance_id!r} has a state, is locked, or has work to do"
+            self._refuse(to, "InstanceNotFinished", message)
+            return
+        self.entities_out.pop(entity.instance_id, None)
+        self._write(e.Deleted(now, entity.instance_id, origin))
+        self._reply(to, r.Purged(1))
 
     def _rewind(
         self, instance_id: str, request: r.Rewind, origin: r.Origin, now: int, to: object

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from shardrt.core.entity import Entity, is_entity_id
 from shardrt.core.entries import Entry
 from shardrt.core.history import HistoryEvent
-from shardrt.core.state import Head, Instance
+from shardrt.core.state import Head, Instance, Resident
 from shardrt.errors import RecordCorrupt
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _encode = msgspec.json.Encoder().encode
 _entries = msgspec.json.Decoder(list[Entry])
 _history = msgspec.json.Decoder(list[HistoryEvent])
 _instance = msgspec.json.Decoder(Instance)
+_entity = msgspec.json.Decoder(Entity)
 _head = msgspec.json.Decoder(Head)
 
 T = TypeVar("T")
@@ -86,6 +88,21 @@ def encode_instance(instance: Instance) -> bytes:
 def decode_instance(data: bytes) -> Instance:
     """Decode an instance. Raises `RecordCorrupt`."""
     return _decode(_instance, data)
+
+
+def encode_entity(entity: Entity) -> bytes:
+    """Encode an entity."""
+    return _encode(entity)
+
+
+def decode_entity(data: bytes) -> Entity:
+    """Decode an entity. Raises `RecordCorrupt`."""
+    return _decode(_entity, data)
+
+
+def decode_resident(instance_id: str, data: bytes) -> Resident:
+    """Decode what a row of that id holds. Raises `RecordCorrupt`."""
+    return decode_entity(data) if is_entity_id(instance_id) else decode_instance(data)
 
 
 def encode_head(head: Head) -> bytes:

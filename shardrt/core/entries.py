@@ -14,6 +14,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Raw
 
+from shardrt.core.entity import OperationResult, Output, State
 from shardrt.core.history import NULL, Action, Arrival, EventRaised, Failure
 from shardrt.core.messages import Message
 from shardrt.core.requests import Origin
@@ -63,7 +64,7 @@ class Retried(_Entry, frozen=True, tag="Retried"):
 
 
 class Fired(_Entry, frozen=True, tag="Fired"):
-    """Timers are due: the code's own, delayed starts, and next attempts."""
+    """Timers are due: the code's own, delayed starts and signals, and next attempts."""
 
     at: int
     instance_id: str
@@ -137,7 +138,7 @@ class Resumed(_Entry, frozen=True, tag="Resumed"):
 
 
 class Deleted(_Entry, frozen=True, tag="Deleted"):
-    """A finished instance was purged."""
+    """A finished instance, or an empty entity, was purged."""
 
     at: int
     instance_id: str
@@ -148,6 +149,32 @@ class Forgot(_Entry, frozen=True, tag="Forgot"):
     """Sessions of clients not heard of for long were dropped."""
 
     clients: tuple[str, ...]
+
+
+class EntityAsked(_Entry, frozen=True, tag="EntityAsked"):
+    """A client called or signalled an entity, which comes to be if there was none."""
+
+    at: int
+    instance_id: str
+    name: str
+    input: Raw = NULL
+    fire_at: int | None = None
+    origin: Origin | None = None
+    waits: bool = False
+    """Whether the client wants to know how it went."""
+
+
+class EntityStepped(_Entry, frozen=True, tag="EntityStepped"):
+    """The code carried out the oldest ``len(results)`` operations that were in order."""
+
+    at: int
+    instance_id: str
+    results: tuple[OperationResult, ...] = ()
+    state: State | None = None
+    """The new one; null if it is as it was."""
+    outputs: tuple[Output, ...] = ()
+    parked: str = ""
+    """Why nothing could be carried out; then there is nothing else."""
 
 
 Entry: TypeAlias = (
@@ -165,11 +192,13 @@ Entry: TypeAlias = (
     | Resumed
     | Deleted
     | Forgot
+    | EntityAsked
+    | EntityStepped
 )
 
 
 def instance_of(entry: Entry) -> str | None:
-    """Return the instance that must be in memory before the entry is applied, if any."""
+    """Return the instance or entity that must be in memory before the entry is applied, if any."""
     if isinstance(entry, Received):
         return entry.message.instance_id
     return getattr(entry, "instance_id", None)

@@ -13,7 +13,15 @@ from shardrt.core import history as h, messages as m
 from shardrt.core.effects import CancelActivity, Effect, Reply, RunActivity
 from shardrt.core.ids import derived_id, partition_of
 from shardrt.core.requests import Origin, Snapshot
-from shardrt.core.state import Child, Instance, Lane, PartitionState, Pending, Session
+from shardrt.core.state import (
+    Child,
+    Instance,
+    Lane,
+    PartitionState,
+    Pending,
+    Section,
+    Session,
+)
 from shardrt.core.timers import Timers
 
 if TYPE_CHECKING:
@@ -30,12 +38,15 @@ class Ground:
     def __init__(self, state: PartitionState) -> None:
         self.state = state
         self.instances = state.instances
+        self.entities = state.entities
         self.timers = Timers()
         self.ready: OrderedDict[str, None] = OrderedDict()
         """Instances with news whose code has not been called yet, in order.
 
         Not a dict: taking its first key again and again costs the square of its length.
         """
+        self.entities_ready: OrderedDict[str, None] = OrderedDict()
+        """Entities with operations to carry out now, in order."""
         self.dirty: dict[str, None] = {}
         """Changed since the last checkpoint was captured."""
         self.deleted: dict[str, None] = {}
@@ -50,7 +61,10 @@ class Ground:
         self.sends: dict[int, None] = {}
         self.confirms: dict[int, int] = {}
         self.waiters: dict[str, list[object]] = {}
-        """Who asked to be told when an instance ends. Not durable: clients ask again."""
+        """Who asked to be told when an instance ends, or how a call of an entity went.
+
+        Not durable: clients ask again.
+        """
 
     def _install(self, instance: Instance, at: int) -> None:
         """Put a new instance in, over one of that id that had ended or that has restarted."""
@@ -116,7 +130,21 @@ class Ground:
         instance.timers = {}
         instance.pending = {}
         instance.children = {}
+        if instance.calls:
+            instance.calls = {}
+        if instance.locks:
+            for name, section in instance.locks.items():
+                self._release(name, section)
+            instance.locks = {}
         self.ready.pop(instance.instance_id, None)
+
+    def _release(self, name: str, section: Section) -> None:
+        """Give back all that a critical section has, or is about to get."""
+        if not section.granted:
+            self._post(m.UnlockEntity(section.entities[0], name, chain=True))
+            return
+        for entity_id in section.entities:
+            self._post(m.UnlockEntity(entity_id, name))
 
     def _tell_parent(self, instance: Instance) -> None:
         parent = instance.parent

@@ -214,6 +214,44 @@ class PatchMarked(_Event, frozen=True, tag="PatchMarked"):
         return 0
 
 
+class EntityOperationCalled(_Event, frozen=True, tag="EntityOperationCalled"):
+    """Have an entity do something and tell me how it went."""
+
+    task_id: int
+    instance_id: str
+    """The entity."""
+    name: str
+    input: Raw
+    section: str = ""
+    """The critical section that it belongs to, if any."""
+
+
+class EntityOperationSignaled(_Event, frozen=True, tag="EntityOperationSignaled"):
+    """Have an entity do something, now or at `fire_at`."""
+
+    task_id: int
+    instance_id: str
+    name: str
+    input: Raw
+    fire_at: int | None = None
+
+
+class EntityLockRequested(_Event, frozen=True, tag="EntityLockRequested"):
+    """Give me these entities for myself; `entities` are sorted, each named once."""
+
+    task_id: int
+    section: str
+    entities: tuple[str, ...]
+
+
+class EntityUnlockSent(_Event, frozen=True, tag="EntityUnlockSent"):
+    """I have done with this entity."""
+
+    task_id: int
+    section: str
+    instance_id: str
+
+
 # -- arrivals: what came from outside, in the order of the inbox -------------------------------
 
 
@@ -258,6 +296,29 @@ class SubOrchestrationInstanceFailed(_Event, frozen=True, tag="SubOrchestrationI
     failure: Failure
 
 
+class EntityOperationCompleted(_Event, frozen=True, tag="EntityOperationCompleted"):
+    """An entity has done what it was called for."""
+
+    task_id: int
+    at: int
+    result: Raw
+
+
+class EntityOperationFailed(_Event, frozen=True, tag="EntityOperationFailed"):
+    """The operation raised; the entity is as it was before."""
+
+    task_id: int
+    at: int
+    failure: Failure
+
+
+class EntityLockGranted(_Event, frozen=True, tag="EntityLockGranted"):
+    """All entities of the request are ours."""
+
+    task_id: int
+    at: int
+
+
 class EventRaised(_Event, frozen=True, tag="EventRaised"):
     """An external event; names compare without case."""
 
@@ -274,6 +335,10 @@ Action: TypeAlias = (
     | SubOrchestrationInstanceCreated
     | EventSent
     | PatchMarked
+    | EntityOperationCalled
+    | EntityOperationSignaled
+    | EntityLockRequested
+    | EntityUnlockSent
 )
 
 Arrival: TypeAlias = (
@@ -282,6 +347,9 @@ Arrival: TypeAlias = (
     | TimerFired
     | SubOrchestrationInstanceCompleted
     | SubOrchestrationInstanceFailed
+    | EntityOperationCompleted
+    | EntityOperationFailed
+    | EntityLockGranted
     | EventRaised
 )
 

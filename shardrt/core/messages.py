@@ -60,4 +60,87 @@ class TerminateChild(_Message, frozen=True, tag="terminate"):
     reason: str
 
 
-Message: TypeAlias = StartChild | ChildEnded | DeliverEvent | TerminateChild
+class StartInstance(_Message, frozen=True, tag="start-instance"):
+    """Create an instance that nobody waits for; one of that id that is open stays as it is."""
+
+    instance_id: str
+    name: str
+    input: Raw
+    version: str | None = None
+
+
+class CallEntity(_Message, frozen=True, tag="call"):
+    """Have an entity do something, and tell the caller how it went."""
+
+    instance_id: str
+    name: str
+    input: Raw
+    caller: Parent
+    section: str = ""
+
+
+class SignalEntity(_Message, frozen=True, tag="signal"):
+    """Have an entity do something, now or later."""
+
+    instance_id: str
+    name: str
+    input: Raw
+    fire_at: int | None = None
+
+
+class EntityAnswered(_Message, frozen=True, tag="answered"):
+    """How an operation went, to the instance that called for it."""
+
+    instance_id: str
+    """The caller."""
+    execution_id: str
+    task_id: int
+    result: Raw = NULL
+    failure: Failure | None = None
+
+
+class LockEntity(_Message, frozen=True, tag="lock"):
+    """Queue for an entity; whoever gets it queues for the next one, the last tells the holder."""
+
+    instance_id: str
+    """``entities[index]``."""
+    section: str
+    holder: Parent
+    entities: tuple[str, ...]
+    index: int = 0
+
+
+class LockGranted(_Message, frozen=True, tag="granted"):
+    """All entities of a critical section are its own."""
+
+    instance_id: str
+    """The holder."""
+    execution_id: str
+    section: str
+
+
+class UnlockEntity(_Message, frozen=True, tag="unlock"):
+    """A critical section has done with an entity.
+
+    With `chain` the section may not have been granted yet: the message then follows the
+    request from one entity to the next, on the same lane, until it has caught up with it.
+    """
+
+    instance_id: str
+    section: str
+    chain: bool = False
+
+
+Message: TypeAlias = (
+    StartChild
+    | ChildEnded
+    | DeliverEvent
+    | TerminateChild
+    | StartInstance
+    | CallEntity
+    | SignalEntity
+    | EntityAnswered
+    | LockEntity
+    | LockGranted
+    | UnlockEntity
+)

@@ -14,8 +14,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from shardrt.core import entries as e, history as h, messages as m
-from shardrt.core.answering import Answering, Out
+from shardrt.core.answering import Out
 from shardrt.core.effects import Confirm, Effect, RunActivity, Send
+from shardrt.core.entity import Entity
+from shardrt.core.entity_answering import EntityAnswering
 from shardrt.core.retry import retry_at
 from shardrt.core.timers import WHOLE, Item
 from shardrt.core.work import Parked, Step, WorkItem
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from msgspec import Raw
 
-    from shardrt.core.state import Child, Instance, PartitionState, Pending
+    from shardrt.core.state import Child, Instance, Pending, Resident
 
 
 class Sealed(NamedTuple):
@@ -35,31 +37,39 @@ class Sealed(NamedTuple):
     effects: list[Effect]
 
 
-class Partition(Answering):
+class Partition(EntityAnswering):
     """One partition under one epoch."""
-
-    def __init__(self, state: PartitionState) -> None:
-        super().__init__(state)
-        self.stale = 0
-        """Outcomes and steps dropped because what they belong to has moved on."""
 
     # -- recovery ----------------------------------------------------------------------------
 
-    def admit(self, instance: Instance) -> None:
-        """Put an instance that was loaded from the store into memory."""
-        assert instance.instance_id not in self.tombstones, f"{instance.instance_id} was purged"
-        assert instance.instance_id not in self.instances, f"{instance.instance_id} is in memory"
-        self.instances[instance.instance_id] = instance
-        self._index(instance)
+    def holds(self, instance_id: str) -> bool:
+        """Whether there is an instance or entity of that id in memory."""
+        return instance_id in self.instances or instance_id in self.entities
+
+    def admit(self, resident: Resident) -> None:
+        """Put an instance or entity that was loaded from the store into memory."""
+        instance_id = resident.instance_id
+        assert instance_id not in self.tombstones, f"{instance_id} was purged"
+        assert not self.holds(instance_id), f"{instance_id} is in memory"
+        if isinstance(resident, Entity):
+            self.entities[instance_id] = resident
+            for number, delayed in resident.delayed.items():
+                self.timers.add(delayed.at, instance_id, number)
+            return
+        self.instances[instance_id] = resident
+        self._index(resident)
 
     def can_evict(self, instance_id: str) -> bool:
         """Whether nothing is under way for an instance, and no checkpoint is due for it.
 
         NB: `dirty` is cleared when a checkpoint is captured; wait until it is committed.
         """
-        instance = self.instances[instance_id]
         if instance_id in self.dirty:
             return False
+        entity = self.entities.get(instance_id)
+        if entity is not None:
+            return not entity.is_active
+        instance = self.instances[instance_id]
         if instance.is_final:
             return True
         if instance_id in self.ready or instance_id in self.out:
@@ -67,13 +77,12 @@ class Partition(Answering):
         return all(each.retry_at is not None for each in instance.pending.values())
 
     def evict(self, instance_id: str) -> None:
-        """Forget an instance whose newest state is in the store; see `can_evict`."""
+        """Forget an instance or entity whose newest state is in the store; see `can_evict`."""
         assert self.can_evict(instance_id), f"{instance_id} is evicted but needed in memory"
-        instance = self.instances[instance_id]
-        due = instance.next_due
+        resident = self.instances.pop(instance_id, None) or self.entities.pop(instance_id)
+        due = resident.next_due
         if due is not None:
             self.timers.add(due, instance_id, WHOLE)
-        del self.instances[instance_id]
 
     def _index(self, instance: Instance) -> None:
         for task_id, due in instance.timers.items():
@@ -101,6 +110,10 @@ class Partition(Answering):
         """
         self._write(e.Taken(now, epoch))
         self.ready.clear()
+        self.entities_ready.clear()
+        for entity in self.entities.values():
+            if entity.has_news:
+                self.entities_ready[entity.instance_id] = None
         for instance in self.instances.values():
             if instance.is_final:
                 continue
@@ -161,7 +174,7 @@ class Partition(Answering):
                 break
             _, instance_id, task_id = item
             if self._is_confirmed(item):
-                if instance_id in self.instances:
+                if self.holds(instance_id):
                     due.setdefault(instance_id, []).append(task_id)
                 else:
                     absent[instance_id] = None
@@ -173,6 +186,10 @@ class Partition(Answering):
         due, instance_id, task_id = item
         instance = self.instances.get(instance_id)
         if instance is None:
+            entity = self.entities.get(instance_id)
+            if entity is not None:
+                delayed = entity.delayed.get(task_id)
+                return delayed is not None and delayed.at == due
             return task_id == WHOLE and instance_id not in self.tombstones
         if instance.timers.get(task_id) == due:
             return True

@@ -4,8 +4,8 @@ A request is applied by the owner of the instance's partition and answered once 
 contains it is durable. `Origin` makes a retry safe: an owner that has applied
 (client, seq) already answers without applying it again. A client promises never to ask again
 about any seq below `low`, which is how old entries are forgotten. Reads (`Get`, `GetHistory`,
-`Wait`) are outside of this: they change nothing, so they are neither remembered nor do they
-hold `low` back, however long they wait.
+`GetEntity`, `Wait`) are outside of this: they change nothing, so they are neither remembered
+nor do they hold `low` back, however long they wait.
 """
 
 from __future__ import annotations
@@ -97,6 +97,25 @@ class Wait(_Request, frozen=True, tag="wait"):
     """Answer when the instance has ended: `Snapshot`."""
 
 
+class SignalEntity(_Request, frozen=True, tag="signal"):
+    """Have an entity do something, now or at `fire_at`. Answer: `Done`, once it is accepted."""
+
+    name: str
+    input: Raw = NULL
+    fire_at: int | None = None
+
+
+class CallEntity(_Request, frozen=True, tag="call-entity"):
+    """Have an entity do something. Answer, once it is done: `EntityReply`."""
+
+    name: str
+    input: Raw = NULL
+
+
+class GetEntity(_Request, frozen=True, tag="entity"):
+    """Answer: `EntitySnapshot`, or null if there is no such entity."""
+
+
 Request: TypeAlias = (
     Start
     | Raise
@@ -109,6 +128,9 @@ Request: TypeAlias = (
     | Get
     | GetHistory
     | Wait
+    | SignalEntity
+    | CallEntity
+    | GetEntity
 )
 
 
@@ -152,7 +174,34 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     tags: dict[str, str] | None = None
 
 
-Result: TypeAlias = Started | Done | Purged | Snapshot | Raw
+class EntityReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an operation returned, or how it failed."""
+
+    result: Raw = NULL
+    failure: Failure | None = None
+
+
+class EntitySnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The committed state of an entity, as users see it."""
+
+    instance_id: str
+    name: str
+    key: str
+    created_at: int
+    updated_at: int
+    partition: int
+    exists: bool = False
+    """Whether it has a state."""
+    state: Raw = NULL
+    locked_by: str | None = None
+    """The instance whose critical section has it."""
+    backlog: int = 0
+    """Operations and lock requests that wait."""
+    reason: str = ""
+    """Why its code cannot be run at present."""
+
+
+Result: TypeAlias = Started | Done | Purged | Snapshot | EntityReply | EntitySnapshot | Raw
 """Raw is JSON, already encoded (history)."""
 
 

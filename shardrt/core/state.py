@@ -4,14 +4,18 @@
 are equal again (invariant I3; the tests do so after every entry). What can be derived from it
 (ready queue, timer heap, dirty set) lives in `core.partition` instead.
 
-Instances may be absent from memory: the host loads them before it lets an entry touch them.
+Instances and entities may be absent from memory: the host loads them before it lets an entry
+touch them.
 """
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import msgspec
 from msgspec import Raw
 
+from shardrt.core.entity import Entity
 from shardrt.core.history import NULL, Arrival, Failure, HistoryEvent, Parent, Retry, Status
 from shardrt.core.messages import Message
 from shardrt.core.requests import Origin
@@ -46,6 +50,15 @@ class Child(msgspec.Struct, omit_defaults=True):
     """Name, version and input are kept only for a child that may be started again."""
     version: str | None = None
     input: Raw = NULL
+
+
+class Section(msgspec.Struct, omit_defaults=True):
+    """A critical section over entities, as its holder knows it."""
+
+    task_id: int
+    entities: list[str]
+    """Not released yet."""
+    granted: bool = False
 
 
 class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -89,6 +102,10 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The newest events, those no checkpoint holds yet."""
     stale_history: bool = False
     """The store may hold history of an earlier execution."""
+    calls: dict[int, str] = {}
+    """Task id → entity that has not answered yet."""
+    locks: dict[str, Section] = {}
+    """Critical sections asked for and not released. Invariant: none once it has ended."""
 
     @property
     def is_final(self) -> bool:
@@ -116,6 +133,10 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
         if self.completed_at is not None:
             return False
         return self.has_news or bool(self.parked) or bool(self.pending)
+
+
+Resident: TypeAlias = Instance | Entity
+"""What has a row in the store, and is in memory when something concerns it."""
 
 
 class Lane(msgspec.Struct, omit_defaults=True):
@@ -148,6 +169,7 @@ class PartitionState(msgspec.Struct, omit_defaults=True, kw_only=True):
     partitions: int
     epoch: int = 0
     instances: dict[str, Instance] = {}
+    entities: dict[str, Entity] = {}
     lanes: dict[int, Lane] = {}
     """The outbox: destination → what it is owed."""
     received: dict[int, int] = {}

@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from shardrt.core import entries as e, history as h, messages as m
-from shardrt.core.ground import Ground
+from shardrt.core.entity import is_entity_id
+from shardrt.core.entity_transitions import EntityTransitions
 from shardrt.core.ids import derived_id
 from shardrt.core.state import START_TIMER, Child, Instance, Pending
 from shardrt.core.work import Completed, Continued, Failed, Parked
 
 
-class Transitions(Ground):
+class Transitions(EntityTransitions):
     """The handlers, one per kind of entry and of action."""
 
     def apply(self, entry: e.Entry) -> None:
@@ -45,6 +46,9 @@ class Transitions(Ground):
         self._install(instance, entry.at)
 
     def _deleted(self, entry: e.Deleted) -> None:
+        if entry.instance_id in self.entities:
+            self._entity_deleted(entry)
+            return
         instance = self.instances.pop(entry.instance_id)
         assert instance.is_final, f"{entry.instance_id} is purged but has not ended"
         self._settle(entry.origin, entry.at)
@@ -72,6 +76,10 @@ class Transitions(Ground):
         self._touch(instance, entry.at)
 
     def _fired(self, entry: e.Fired) -> None:
+        entity = self.entities.get(entry.instance_id)
+        if entity is not None:
+            self._entity_fired(entity, entry)
+            return
         instance = self.instances[entry.instance_id]
         for task_id in entry.task_ids:
             if task_id in instance.timers:
@@ -151,6 +159,8 @@ class Transitions(Ground):
             self._cancel_activity(instance, action.task_id)
         elif (child := instance.children.pop(action.task_id, None)) is not None:
             self._terminate_child(instance, action.task_id, child, "canceled by its parent")
+        else:
+            self._give_up(instance, action.task_id)
 
     def _create_timer(self, instance: Instance, action: h.TimerCreated, at: int) -> None:
         del at
@@ -225,6 +235,8 @@ class Transitions(Ground):
                     self._wake(instance)
             case m.TerminateChild():
                 self._child_terminate(entry.message, entry.at)
+            case _:
+                self._received_of_entities(entry)
 
     def _child_terminate(self, message: m.TerminateChild, at: int) -> None:
         instance = self.instances.get(message.instance_id)
@@ -238,7 +250,7 @@ class Transitions(Ground):
     def _child_start(self, message: m.StartChild, entry: e.Received) -> None:
         parent, at = message.parent, entry.at
         old = self.instances.get(message.instance_id)
-        if old is not None and not old.is_final:
+        if is_entity_id(message.instance_id) or (old is not None and not old.is_final):
             failure = h.Failure(
                 type="InstanceExists", message=f"instance {message.instance_id!r} is running"
             )
@@ -329,6 +341,7 @@ class Transitions(Ground):
         e.Resumed: _resumed,
         e.Deleted: _deleted,
         e.Forgot: _forgot,
+        **EntityTransitions.ENTITY_ENTRIES,
     }
 
     _ACTIONS: ClassVar[dict[type, Any]] = {
@@ -339,4 +352,5 @@ class Transitions(Ground):
         h.SubOrchestrationInstanceCreated: _create_child,
         h.EventSent: _send_event,
         h.PatchMarked: _mark,
+        **EntityTransitions.ENTITY_ACTIONS,
     }

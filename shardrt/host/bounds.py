@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from shardrt.core.history import (
+    EntityLockRequested,
+    EntityOperationCalled,
+    EntityOperationSignaled,
     EventSent,
     Failure,
     PatchMarked,
@@ -26,6 +29,21 @@ if TYPE_CHECKING:
     from msgspec import Raw
 
     from shardrt.config import LimitSettings
+    from shardrt.core.history import Action
+
+
+_ADDRESSED = (
+    SubOrchestrationInstanceCreated,
+    EventSent,
+    EntityOperationCalled,
+    EntityOperationSignaled,
+)
+_WITH_INPUT = (
+    TaskScheduled,
+    SubOrchestrationInstanceCreated,
+    EntityOperationCalled,
+    EntityOperationSignaled,
+)
 
 
 class Bounds:
@@ -74,14 +92,7 @@ class Bounds:
 
     def _step_failure(self, step: Step) -> Failure | None:
         for action in step.actions:
-            if isinstance(action, (SubOrchestrationInstanceCreated, EventSent)):
-                problem = self.instance_id(action.instance_id) or self.name(action.name, "a name")
-            elif isinstance(action, TaskScheduled):
-                problem = self.name(action.name, "the name of an activity")
-            elif isinstance(action, PatchMarked):
-                problem = self.name(action.name, "the name of a patch")
-            else:
-                continue
+            problem = self._action_problem(action)
             if problem is not None:
                 return Failure(type="InputInvalid", message=problem)
         if isinstance(step.outcome, Continued) and step.outcome.version is not None:
@@ -93,6 +104,18 @@ class Bounds:
             if problem is not None:
                 message = f"{problem} ({name})" if name else problem
                 return Failure(type="PayloadTooLarge", message=message)
+        return None
+
+    def _action_problem(self, action: Action) -> str | None:
+        if isinstance(action, TaskScheduled):
+            return self.name(action.name, "the name of an activity")
+        if isinstance(action, _ADDRESSED):
+            return self.instance_id(action.instance_id) or self.name(action.name, "a name")
+        if isinstance(action, EntityLockRequested):
+            problems = (self.instance_id(each) for each in action.entities)
+            return next((each for each in problems if each is not None), None)
+        if isinstance(action, PatchMarked):
+            return self.name(action.name, "the name of a patch")
         return None
 
 
@@ -113,7 +136,7 @@ def _text_problem(text: str, what: str, chars_max: int) -> str | None:
 def _payloads_of(step: Step) -> Iterator[tuple[str, str, Raw]]:
     """Yield what a step brings, with a name for each."""
     for action in step.actions:
-        if isinstance(action, (TaskScheduled, SubOrchestrationInstanceCreated)):
+        if isinstance(action, _WITH_INPUT):
             yield "input", action.name, action.input
         elif isinstance(action, EventSent):
             yield "event", action.name, action.data

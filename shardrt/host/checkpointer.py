@@ -13,15 +13,17 @@ import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from shardrt.core.codec import encode_head, encode_history, encode_instance
+from shardrt.core.codec import encode_entity, encode_head, encode_history, encode_instance
 from shardrt.core.state import Head, Instance
 from shardrt.errors import EpochFenced, ShardrtError
-from shardrt.store.base import Checkpoint, Checkpoints, HistoryChunk, InstanceRow
+from shardrt.store.base import ENTITY, Checkpoint, Checkpoints, HistoryChunk, InstanceRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shardrt.core.entity import Entity
     from shardrt.core.partition import Partition
+    from shardrt.core.state import Resident
     from shardrt.host.partition_host import PartitionHost
 
 logger = logging.getLogger(__name__)
@@ -41,8 +43,8 @@ class Captured(NamedTuple):
     weights: dict[str, int]
 
 
-class Resident(NamedTuple):
-    """A clean instance in memory."""
+class Idle(NamedTuple):
+    """A clean instance or entity in memory."""
 
     host: PartitionHost
     bytes: int
@@ -65,7 +67,7 @@ class Checkpointer:
         self._bytes_max = bytes_max
         self._resident_bytes_max = resident_bytes_max
         self._drop = drop
-        self._idle: OrderedDict[str, Resident] = OrderedDict()
+        self._idle: OrderedDict[str, Idle] = OrderedDict()
         """Clean instances, the one idle for longest first."""
         self.idle_bytes = 0
         self.evictions = 0
@@ -174,6 +176,8 @@ class Checkpointer:
         for instance_id, (execution_id, length) in captured.tails.items():
             instance = core.instances.get(instance_id)
             if instance is None:
+                if instance_id in core.entities and instance_id not in core.dirty:
+                    self._note(host, instance_id, captured.weights[instance_id])
                 continue
             if instance.execution_id == execution_id:
                 del instance.tail[:length]
@@ -189,14 +193,14 @@ class Checkpointer:
             return
         self._note(host, instance_id, weight)
 
-    def admitted(self, host: PartitionHost, instance: Instance, state_bytes: int) -> None:
-        """Note an instance that was loaded from the store."""
-        self._note(host, instance.instance_id, weight_of(state_bytes))
+    def admitted(self, host: PartitionHost, resident: Resident, state_bytes: int) -> None:
+        """Note an instance or entity that was loaded from the store."""
+        self._note(host, resident.instance_id, weight_of(state_bytes))
 
     def _note(self, host: PartitionHost, instance_id: str, weight: int) -> None:
         self._forget(instance_id)
         self.idle_bytes += weight
-        self._idle[instance_id] = Resident(host, weight)
+        self._idle[instance_id] = Idle(host, weight)
 
     def evict(self) -> None:
         """Drop the instances idle for longest while memory is over its bound."""
@@ -221,13 +225,13 @@ class Checkpointer:
     @staticmethod
     def _is_evictable(host: PartitionHost, instance_id: str) -> bool:
         core = host.core
-        instance = core.instances.get(instance_id)
+        resident = core.instances.get(instance_id) or core.entities.get(instance_id)
         return (
-            instance is not None
+            resident is not None
             and not host.closed
             and instance_id not in core.dirty
             and instance_id not in core.out
-            and not instance.is_active
+            and not resident.is_active
         )
 
     def discarded(self, host: PartitionHost) -> None:
@@ -251,7 +255,13 @@ def capture_partition(host: PartitionHost, lsn: int) -> Captured:
     tails: dict[str, tuple[str, int]] = {}
     weights: dict[str, int] = {}
     for instance_id in dirty:
-        instance = core.instances[instance_id]
+        instance = core.instances.get(instance_id)
+        if instance is None:
+            row = row_of_entity(core.entities[instance_id])
+            upserts.append(row)
+            tails[instance_id] = ("", 0)
+            weights[instance_id] = weight_of(len(row.state))
+            continue
         if instance.stale_history:
             resets.append(instance_id)
             instance.stale_history = False
@@ -286,6 +296,25 @@ def head_of(core: Partition) -> Head:
     state = core.state
     return Head(
         state.partition, state.partitions, state.epoch, state.lanes, state.received, state.sessions
+    )
+
+
+def row_of_entity(entity: Entity) -> InstanceRow:
+    """Return an entity as the store keeps it."""
+    return InstanceRow(
+        entity.instance_id,
+        "",
+        entity.name,
+        None,
+        ENTITY,
+        entity.created_at,
+        entity.updated_at,
+        None,
+        None,
+        None,
+        entity.next_due,
+        entity.is_active,
+        encode_entity(entity),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from shardrt.core import requests as r
+from shardrt.core.entity import is_entity_id, name_and_key
 from shardrt.errors import ShardrtError
 from shardrt.host.bounds import Bounds
 
@@ -58,19 +59,42 @@ class Intake:
         problem = self._bounds.instance_id(call.instance_id)
         if problem is not None:
             return r.Refusal("InputInvalid", problem)
-        request = call.request
-        if isinstance(request, r.Start):
-            if self._shard.is_crowded:
-                return r.Refusal("Overloaded", "memory is full of busy instances", RETRY_AFTER_S)
-            return self._check_start(request)
-        if isinstance(request, r.Raise):
-            problem = self._bounds.name(request.name, "the name of an event")
-            if problem is not None:
-                return r.Refusal("InputInvalid", problem)
-            return self._check_payload(request.data, "event data")
-        return None
+        match call.request:
+            case r.Start() as start:
+                return self._check_start(start)
+            case r.Raise() as event:
+                return self._check_event(event)
+            case r.SignalEntity() | r.CallEntity() as asked:
+                return self._check_operation(call.instance_id, asked)
+            case _:
+                return None
+
+    def _check_event(self, event: r.Raise) -> r.Refusal | None:
+        problem = self._bounds.name(event.name, "the name of an event")
+        if problem is not None:
+            return r.Refusal("InputInvalid", problem)
+        return self._check_payload(event.data, "event data")
+
+    def _check_operation(
+        self, instance_id: str, request: r.SignalEntity | r.CallEntity
+    ) -> r.Refusal | None:
+        if not is_entity_id(instance_id):
+            return r.Refusal("InputInvalid", f"{instance_id!r} is no entity id: write @name@key")
+        name, _ = name_and_key(instance_id)
+        if name != name.lower():
+            return r.Refusal("InputInvalid", f"{instance_id!r}: the name must be in lower case")
+        problem = self._bounds.name(request.name, "the name of an operation")
+        if problem is not None:
+            return r.Refusal("InputInvalid", problem)
+        try:
+            self._app.find_entity(name)
+        except ShardrtError as error:
+            return r.Refusal(error.code, str(error))
+        return self._check_payload(request.input, "input")
 
     def _check_start(self, start: r.Start) -> r.Refusal | None:
+        if self._shard.is_crowded:
+            return r.Refusal("Overloaded", "memory is full of busy instances", RETRY_AFTER_S)
         if start.on_conflict not in {"fail", "return", "restart"}:
             message = f"on_conflict is {start.on_conflict!r}; use fail, return or restart"
             return r.Refusal("InputInvalid", message)

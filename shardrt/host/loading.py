@@ -1,4 +1,4 @@
-"""Bringing instances into memory, and what waits for that.
+"""Bringing instances and entities into memory, and what waits for that.
 
 An input that concerns an instance must find it in memory if it exists. While an instance is
 being read from the store, everything else about it queues up behind, in order. Whatever is
@@ -13,14 +13,14 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from shardrt.core.codec import decode_instance
+from shardrt.core.codec import decode_resident
 from shardrt.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from shardrt.core.partition import Partition
-    from shardrt.core.state import Instance
+    from shardrt.core.state import Resident
     from shardrt.store.base import InstanceRow, Instances
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Loader:
         store: Instances,
         partition: Partition,
         *,
-        admitted: Callable[[Instance, int], None],
+        admitted: Callable[[Resident, int], None],
         failed: Callable[[str], None],
     ) -> None:
         self._store = store
@@ -115,9 +115,9 @@ class Loader:
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
         for row in rows:
             if row.instance_id not in purged:
-                instance = decode_instance(row.state)
-                self._partition.admit(instance)
-                self._admitted(instance, len(row.state))
+                resident = decode_resident(row.instance_id, row.state)
+                self._partition.admit(resident)
+                self._admitted(resident, len(row.state))
         for instance_id in ids:
             self._wanted.pop(instance_id, None)
             # NB: stays in `_waiting` until the last callback has run, so that what a

@@ -30,7 +30,7 @@ from shardrt.store.base import Append, Store
 if TYPE_CHECKING:
     from shardrt.core.history import Failure
     from shardrt.core.partition import Partition
-    from shardrt.core.state import Instance
+    from shardrt.core.state import Resident
     from shardrt.host.activity_pool import ActivityPool
     from shardrt.host.clock import Clock
     from shardrt.host.ports import Network
@@ -44,6 +44,8 @@ FIRE_MAX = 1000
 Answering = Callable[[Answer], None]
 
 _encode = msgspec.json.Encoder().encode
+_WAITS = (r.Wait, r.CallEntity)
+"""Requests whose answer may take for ever: they do not count as being in flight."""
 
 
 class To(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -61,6 +63,8 @@ def payload_bytes(request: r.Request) -> int:
         return len(memoryview(request.input))
     if isinstance(request, r.Raise):
         return len(memoryview(request.data))
+    if isinstance(request, (r.SignalEntity, r.CallEntity)):
+        return len(memoryview(request.input))
     return 0
 
 
@@ -81,8 +85,8 @@ class Surroundings(Protocol):
         """Run the partition's turns soon, and commit what it has written."""
         ...
 
-    def admitted(self, host: PartitionHost, instance: Instance, state_bytes: int) -> None:
-        """Note that an instance was loaded from the store."""
+    def admitted(self, host: PartitionHost, resident: Resident, state_bytes: int) -> None:
+        """Note that an instance or entity was loaded from the store."""
         ...
 
     def gone(self, host: PartitionHost, broken: str) -> None:
@@ -133,15 +137,15 @@ class PartitionHost:
         self.core.take(self.epoch, now)
         self.shard.wake(self)
 
-    def _admitted(self, instance: Instance, state_bytes: int) -> None:
-        self.shard.admitted(self, instance, state_bytes)
+    def _admitted(self, resident: Resident, state_bytes: int) -> None:
+        self.shard.admitted(self, resident, state_bytes)
 
     # -- inputs --------------------------------------------------------------------------------
 
     def submit(self, call: Forward, answer: Answering) -> None:
         """Take a client's request. The answer may come before this returns, or much later."""
         request = call.request
-        to = To(call.seq, answer, not isinstance(request, r.Wait), payload_bytes(request))
+        to = To(call.seq, answer, not isinstance(request, _WAITS), payload_bytes(request))
         if to.counted:
             self.shard.requests_in_flight += 1
             self.shard.bytes_in_flight += to.bytes
@@ -164,9 +168,7 @@ class PartitionHost:
     def _is_ready(self, instance_id: str, request: r.Request) -> bool:
         if self.loader.is_loading(instance_id):
             return False
-        return instance_id in self.core.instances or (
-            isinstance(request, r.Start) and request.fresh
-        )
+        return self.core.holds(instance_id) or (isinstance(request, r.Start) and request.fresh)
 
     def _request(self, call: Forward, to: To) -> None:
         if isinstance(call.request, r.GetHistory):
@@ -254,12 +256,11 @@ class PartitionHost:
 
     def _missing(self, message: Deliver) -> list[str]:
         last = self.core.state.received.get(message.source, 0)
-        instances = self.core.instances
+        holds, is_loading = self.core.holds, self.loader.is_loading
         return [
             each.instance_id
             for seq, each in enumerate(message.messages, message.first)
-            if seq > last
-            and (each.instance_id not in instances or self.loader.is_loading(each.instance_id))
+            if seq > last and (not holds(each.instance_id) or is_loading(each.instance_id))
         ]
 
     def _accept(self, message: Deliver) -> None:

@@ -8,19 +8,27 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw
 
-from shardrt.core.codec import decode_instance
+from shardrt.core.codec import decode_entity, decode_instance
+from shardrt.core.entity_answering import entity_snapshot
 from shardrt.core.ground import snapshot_of
 from shardrt.core.ids import partition_of
 from shardrt.core.requests import Refusal
 from shardrt.errors import ShardrtError
-from shardrt.links.admin import CountInstances, ListInstances, Question, SnapshotPage
+from shardrt.links.admin import (
+    CountInstances,
+    EntityPage,
+    ListEntities,
+    ListInstances,
+    Question,
+    SnapshotPage,
+)
 from shardrt.links.messages import Answer, Ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shardrt.config import Settings
-    from shardrt.store.base import Store
+    from shardrt.store.base import Filter, Page, Store
 
 _question = msgspec.json.Decoder(Question)
 
@@ -62,15 +70,27 @@ class Queries:
     async def _result(self, question: Question) -> object:
         match question:
             case ListInstances(where, limit, token):
-                limit = max(1, min(limit, self._page_max))
-                page = await self._store.query(where, limit=limit, token=token)
+                page = await self._page(where, limit, token, entities=False)
                 instances = [decode_instance(row.state) for row in page.rows]
                 snapshots = [
                     snapshot_of(each, partition_of(each.instance_id, self._partitions))
                     for each in instances
                 ]
                 return SnapshotPage(tuple(snapshots), page.token)
+            case ListEntities(where, limit, token):
+                page = await self._page(where, limit, token, entities=True)
+                entities = [decode_entity(row.state) for row in page.rows]
+                found = [
+                    entity_snapshot(each, partition_of(each.instance_id, self._partitions))
+                    for each in entities
+                ]
+                return EntityPage(tuple(found), page.token)
             case CountInstances(where):
                 return await self._store.count(where)
             case _:
                 return None
+
+    async def _page(self, where: Filter, limit: int, token: str | None, *, entities: bool) -> Page:
+        where = msgspec.structs.replace(where, entities=entities)
+        limit = max(1, min(limit, self._page_max))
+        return await self._store.query(where, limit=limit, token=token)

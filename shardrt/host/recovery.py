@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from shardrt.core.codec import decode_head, decode_instance, decode_record
+from shardrt.core.codec import decode_head, decode_record, decode_resident
 from shardrt.core.entries import Entry, instance_of
 from shardrt.core.partition import Partition
 from shardrt.core.state import PartitionState
@@ -41,9 +41,9 @@ async def recover(
     head = await store.head(partition, epoch)
     core = Partition(_state(head, partition, partitions))
     async for row in store.active(partition):
-        core.admit(decode_instance(row.state))
+        core.admit(decode_resident(row.instance_id, row.state))
     async for due, instance_id in store.due(partition):
-        if instance_id not in core.instances:
+        if not core.holds(instance_id):
             core.timers.add(due, instance_id, WHOLE)
     count = await _replay_journal(store, core, head)
     core.state.epoch = epoch
@@ -104,9 +104,9 @@ async def _replay_journal(store: Store, core: Partition, head: PartitionHead) ->
 
 async def _apply(store: Store, core: Partition, entries: Sequence[Entry]) -> None:
     wanted = {instance_of(entry) for entry in entries} - {None}
-    known = (core.instances, core.tombstones)
+    known = (core.instances, core.entities, core.tombstones)
     missing = sorted(i for i in wanted if i is not None and not any(i in each for each in known))
     for start in range(0, len(missing), 1000):
         for row in await store.load(core.state.partition, missing[start : start + 1000]):
-            core.admit(decode_instance(row.state))
+            core.admit(decode_resident(row.instance_id, row.state))
     core.replay(entries)

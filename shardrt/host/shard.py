@@ -25,6 +25,7 @@ from shardrt.host.recovery import recover
 from shardrt.host.retention import Retention
 from shardrt.host.turns import Turns
 from shardrt.links.messages import Answer, Ask, Deliver, Forward, PartitionTraffic
+from shardrt.orchestration.entity_executor import EntityExecutor
 from shardrt.orchestration.executor import Executor
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from shardrt.config import Settings
     from shardrt.core.partition import Partition
-    from shardrt.core.state import Instance
+    from shardrt.core.state import Resident
     from shardrt.host.clock import Clock
     from shardrt.host.ports import Network, Owner
     from shardrt.orchestration.app import App
@@ -82,7 +83,9 @@ class Shard:
         self.hosts: dict[int, PartitionHost] = {}
         self._opening: dict[int, tuple[int, asyncio.Task[None]]] = {}
         self._revoking: dict[int, asyncio.Task[None]] = {}
-        self.turns = Turns(Executor(app, settings.shard.guard), Bounds(settings.limits))
+        bounds = Bounds(settings.limits)
+        executor = Executor(app, settings.shard.guard)
+        self.turns = Turns(executor, EntityExecutor(app, bounds), bounds)
         self.pool = ActivityPool(app, settings, host_id=name, shard=index)
         self.committer = Committer(store, clock)
         self.checkpointer = Checkpointer(
@@ -324,7 +327,8 @@ class Shard:
         while True:
             await asyncio.sleep(TICK_S)
             before = self.clock.now() - SESSION_US
-            instances = sum(len(host.core.instances) for host in self.hosts.values())
+            cores = [host.core for host in self.hosts.values()]
+            instances = sum(len(core.instances) + len(core.entities) for core in cores)
             self.is_crowded = instances * RESIDENT_BYTES > CROWDED * self._resident_bytes_max
             for host in [each for each in self.hosts.values() if not each.frozen]:
                 host.lanes.tick()
@@ -333,9 +337,9 @@ class Shard:
 
     # -- facts ---------------------------------------------------------------------------------
 
-    def admitted(self, host: PartitionHost, instance: Instance, state_bytes: int) -> None:
-        """Note that an instance was loaded from the store (called by its partition)."""
-        self.checkpointer.admitted(host, instance, state_bytes)
+    def admitted(self, host: PartitionHost, resident: Resident, state_bytes: int) -> None:
+        """Note that an instance or entity was loaded from the store (called by its partition)."""
+        self.checkpointer.admitted(host, resident, state_bytes)
 
     def may_answer(self) -> bool:
         """Whether the lease still holds, so that what is read here is not stale."""
@@ -353,6 +357,7 @@ class Shard:
         hosts = self.hosts.values()
         return {
             "instances_resident": sum(len(host.core.instances) for host in hosts),
+            "entities_resident": sum(len(host.core.entities) for host in hosts),
             "instances_idle_bytes": self.checkpointer.idle_bytes,
             "evictions": self.checkpointer.evictions,
             "replays": self.turns.replays,

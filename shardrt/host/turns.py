@@ -1,4 +1,4 @@
-"""Runs orchestrator code for the work items of partitions, in the shard's own loop.
+"""Runs users' code for the work items of partitions, in the shard's own loop.
 
 A resident coroutine answers at once. One that is not resident, after a recovery or an
 eviction, is rebuilt from its history first; if that must be read from the store, the work
@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from shardrt.core.messages import StartChild
+from shardrt.core.entity import EntityStep
+from shardrt.core.messages import StartChild, StartInstance
 from shardrt.core.work import Parked, Step, WorkItem
 from shardrt.errors import RecordCorrupt, ShardrtError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shardrt.core.entity import EntityWork
     from shardrt.core.history import HistoryEvent
     from shardrt.core.messages import Message
     from shardrt.host.bounds import Bounds
     from shardrt.host.partition_host import PartitionHost
+    from shardrt.orchestration.entity_executor import EntityExecutor
     from shardrt.orchestration.executor import Executor
 
 logger = logging.getLogger(__name__)
@@ -34,8 +37,9 @@ REBUILD_RETRY_S = 1.0
 class Turns:
     """The local executor and what it has in hand."""
 
-    def __init__(self, executor: Executor, bounds: Bounds) -> None:
+    def __init__(self, executor: Executor, entities: EntityExecutor, bounds: Bounds) -> None:
         self.executor = executor
+        self.entities = entities
         self._bounds = bounds
         self.running = ""
         """Name and instance of the orchestrator whose code is running at this moment."""
@@ -46,6 +50,10 @@ class Turns:
         """Run turns until none is left or time is up; return whether some are left."""
         core = host.core
         clock = host.shard.clock
+        if core.entities_ready:
+            # First, but with half of the time: many busy entities must not hold up the rest.
+            now_s = clock.monotonic_s()
+            self._run_entities(host, now_s + (deadline_s - now_s) / 2)
         while core.ready:
             item = core.next_work(clock.now())
             if item is None:
@@ -61,13 +69,36 @@ class Turns:
         for instance_id in core.abandoned:
             self.executor.drop(instance_id)
         core.abandoned.clear()
-        return bool(core.ready)
+        return bool(core.ready or core.entities_ready)
+
+    def _run_entities(self, host: PartitionHost, deadline_s: float) -> None:
+        core = host.core
+        clock = host.shard.clock
+        while (work := core.next_entity_work(clock.now())) is not None:
+            core.step_entity(self._run_entity(work))
+            if clock.monotonic_s() >= deadline_s:
+                break
+
+    def _run_entity(self, work: EntityWork) -> EntityStep:
+        self.running = f"{work.name} {work.instance_id}"
+        try:
+            return self.entities.run(work)
+        except Exception as error:
+            # A bug of ours, not the user's: the entity stays as it is, for all to see.
+            logger.exception("entity=%s cannot be run", work.instance_id)
+            reason = f"the runtime failed to run it: {type(error).__name__}: {error}"
+            return EntityStep(work.instance_id, work.token, parked=reason)
+        finally:
+            self.running = ""
 
     def pinned(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Return messages in which each start of a child says which version is to run."""
-        return [self._pinned(each) if type(each) is StartChild else each for each in messages]
+        """Return messages in which each start of an instance says which version is to run."""
+        return [
+            self._pinned(each) if isinstance(each, (StartChild, StartInstance)) else each
+            for each in messages
+        ]
 
-    def _pinned(self, start: StartChild) -> StartChild:
+    def _pinned(self, start: StartChild | StartInstance) -> StartChild | StartInstance:
         version = None
         if start.version is None:
             version = self.executor.newest_version(start.name)

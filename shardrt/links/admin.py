@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from shardrt.core.requests import Snapshot
+from shardrt.core.requests import EntitySnapshot, Snapshot
 from shardrt.store.base import Filter
 
 
@@ -28,15 +28,30 @@ class CountInstances(_Question, frozen=True, tag="count"):
     where: Filter
 
 
+class ListEntities(_Question, frozen=True, tag="entities"):
+    """One page of entities, from the read model likewise; of `where`, times, name and id count."""
+
+    where: Filter
+    limit: int = 100
+    token: str | None = None
+
+
 class Cluster(_Question, frozen=True, tag="cluster"):
     """Hosts, shards, partitions, lags; answered by the gateway through its supervisor."""
 
 
-Question: TypeAlias = ListInstances | CountInstances | Cluster
+Question: TypeAlias = ListInstances | CountInstances | ListEntities | Cluster
 
 
 class SnapshotPage(msgspec.Struct, frozen=True):
     """Answer to `ListInstances`."""
 
     instances: tuple[Snapshot, ...]
+    token: str | None = None
+
+
+class EntityPage(msgspec.Struct, frozen=True):
+    """Answer to `ListEntities`."""
+
+    entities: tuple[EntitySnapshot, ...]
     token: str | None = None

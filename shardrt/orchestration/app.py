@@ -1,4 +1,4 @@
-"""`App`: the activities and orchestrators of a program, by name.
+"""`App`: the activities, orchestrators and entities of a program, by name.
 
 The decorators register a function and give it back as it is, so that it can still be called
 and tested like any function.
@@ -26,6 +26,7 @@ from shardrt.orchestration.definitions import (
     OrchestratorDefinition,
     age_of,
 )
+from shardrt.orchestration.entity_registry import EntityRegistry
 from shardrt.orchestration.retry import Duration, RetryPolicy, microseconds
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
@@ -52,10 +53,11 @@ class OrchestratorOptions(TypedDict, total=False):
     version: str | None
 
 
-class App:
-    """A collection of activities and orchestrators, to be served by a runtime."""
+class App(EntityRegistry):
+    """A collection of activities, orchestrators and entities, to be served by a runtime."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._activities: dict[str, ActivityDefinition] = {}
         self._orchestrators: dict[str, dict[str | None, OrchestratorDefinition]] = {}
         self._by_function: dict[object, ActivityDefinition | OrchestratorDefinition] = {}
@@ -140,8 +142,10 @@ class App:
                 for version, definition in versions.items()
                 if mine.get(version, definition).fn is not definition.fn
             ]
+        taken += self._taken_entities(other)
         if taken:
             raise ConfigInvalid(taken)
+        self._entities.update(other._entities)
         for name, versions in other._orchestrators.items():
             self._orchestrators.setdefault(name, {}).update(versions)
         self._activities.update(other._activities)

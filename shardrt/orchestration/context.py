@@ -24,7 +24,8 @@ from shardrt.errors import (
     OrchestratorNotRegistered,
     SubOrchestrationFailed,
 )
-from shardrt.orchestration.facts import EPOCH, MICROSECOND, ExecutionFacts
+from shardrt.orchestration.entity_calls import EntityCalls
+from shardrt.orchestration.facts import EPOCH, MICROSECOND
 from shardrt.orchestration.futures import CallFuture, EventFuture, TimerFuture
 from shardrt.orchestration.payload import ANY, codec_for, encode
 from shardrt.orchestration.retry import Duration, RetryPolicy, microseconds
@@ -48,10 +49,10 @@ I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
 
-class OrchestrationContext(ExecutionFacts):
+class OrchestrationContext(EntityCalls):
     """One execution, as its orchestrator sees it. Made by the runtime, never by users."""
 
-    __slots__ = ("_loop", "_registry")
+    __slots__ = ()
 
     def __init__(
         self,
@@ -66,10 +67,9 @@ class OrchestrationContext(ExecutionFacts):
             instance_id=instance_id,
             execution_id=execution_id,
             started=started,
-            ledger=loop.ledger,
+            registry=registry,
+            loop=loop,
         )
-        self._registry = registry
-        self._loop = loop
 
     # -- calls ---------------------------------------------------------------------------------
 
@@ -251,6 +251,8 @@ class OrchestrationContext(ExecutionFacts):
         assert isinstance(name, str)
         payload = encode(input, "input of orchestrator", name)
         ledger = self._ledger
+        if ledger.section is not None:
+            ledger.section.refuse("no sub-orchestration can be started")
         task_id = ledger.new_id()
         child = SubOrchestrationInstanceCreated(
             task_id,
@@ -377,6 +379,8 @@ class OrchestrationContext(ExecutionFacts):
             raise TypeError(f"a version is a text, not {version!r}")
         if self._ledger.inert:
             self._ledger.refuse()
+        if self._ledger.section is not None:
+            self._ledger.section.refuse("the orchestration cannot continue as new")
         self._ledger.continued = (payload, carry_events, version)
 
 

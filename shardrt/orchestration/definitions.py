@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from shardrt.core.history import Retry
     from shardrt.orchestration.binding import Binding
+    from shardrt.orchestration.entity import EntityDefinition
 
 Mode: TypeAlias = Literal["async", "thread", "process"]
 
@@ -75,3 +76,6 @@ class Registry(Protocol):
     @property
     def orchestrators(self) -> list[OrchestratorDefinition]:
         """All versions of all of them."""
+
+    def find_entity(self, entity: Callable[..., Any] | str) -> EntityDefinition:
+        """Raise `EntityNotRegistered` if there is none."""

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, assert_never
 from shardrt.core.history import (
     NULL,
     Arrival,
+    EntityLockGranted,
+    EntityOperationCompleted,
+    EntityOperationFailed,
     EventRaised,
     ExecutionStarted,
     Failure,
@@ -184,11 +187,11 @@ class Execution:
         if waiter is None:
             return
         match arrival:
-            case TaskCompleted() | SubOrchestrationInstanceCompleted():
+            case TaskCompleted() | SubOrchestrationInstanceCompleted() | EntityOperationCompleted():
                 waiter.complete(arrival.result)
-            case TimerFired():
+            case TimerFired() | EntityLockGranted():
                 waiter.complete(NULL)
-            case TaskFailed() | SubOrchestrationInstanceFailed():
+            case TaskFailed() | SubOrchestrationInstanceFailed() | EntityOperationFailed():
                 waiter.fail(arrival.failure)
             case _:
                 assert_never(arrival)

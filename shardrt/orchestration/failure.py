@@ -5,7 +5,15 @@ from __future__ import annotations
 import traceback
 
 from shardrt.core.history import Failure
-from shardrt.errors import ActivityFailed, InputInvalid, OrchestrationFailed, SubOrchestrationFailed
+from shardrt.errors import (
+    ActivityFailed,
+    EntityFailed,
+    InputInvalid,
+    OrchestrationFailed,
+    SubOrchestrationFailed,
+)
+
+_RECORDED = (ActivityFailed, SubOrchestrationFailed, EntityFailed, OrchestrationFailed)
 
 CAUSES_MAX = 16
 """Longest chain of causes that is recorded."""
@@ -39,7 +47,7 @@ def _clean(text: str) -> str:
 
 
 def _cause(error: BaseException, depth: int) -> Failure | None:
-    if isinstance(error, (ActivityFailed, SubOrchestrationFailed, OrchestrationFailed)):
+    if isinstance(error, _RECORDED):
         return error.failure
     if isinstance(error, BaseExceptionGroup):
         return failure_of(error.exceptions[0], depth=depth + 1)

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shardrt.core.history import EventRaised, Failure, TaskCanceled
-from shardrt.errors import ActivityFailed, InputInvalid, SubOrchestrationFailed
+from shardrt.errors import ActivityFailed, EntityFailed, InputInvalid, SubOrchestrationFailed
 
 if TYPE_CHECKING:
     from msgspec import Raw
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from shardrt.orchestration.payload import Codec
 
 T = TypeVar("T")
+
+_KINDS: dict[type[Exception], str] = {
+    ActivityFailed: "activity",
+    SubOrchestrationFailed: "sub-orchestration",
+    EntityFailed: "operation",
+}
 
 
 class Future(asyncio.Future[T]):
@@ -58,7 +64,7 @@ class Task(asyncio.Task[T]):
 
 
 class CallFuture(Future[T]):
-    """The result to be of an activity or sub-orchestration. Cancelling it gives the call up."""
+    """The result to be of an activity, child or operation. Cancelling it gives the call up."""
 
     __slots__ = ("codec", "failed", "ledger", "name", "task_id")
 
@@ -66,7 +72,7 @@ class CallFuture(Future[T]):
     task_id: int
     name: str
     codec: Codec[T]
-    failed: type[ActivityFailed | SubOrchestrationFailed]
+    failed: type[ActivityFailed | SubOrchestrationFailed | EntityFailed]
 
     def cancel(self, msg: Any | None = None) -> bool:
         if not super().cancel(msg):
@@ -90,7 +96,7 @@ class CallFuture(Future[T]):
             self.set_exception(self.failed(failure, f"{self._call()} failed: "))
 
     def _call(self) -> str:
-        kind = "activity" if self.failed is ActivityFailed else "sub-orchestration"
+        kind = _KINDS[self.failed]
         return f"{kind} {self.name!r} (task {self.task_id})"
 
 

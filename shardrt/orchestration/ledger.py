@@ -17,6 +17,10 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from shardrt.core.history import (
     Action,
+    EntityLockRequested,
+    EntityOperationCalled,
+    EntityOperationSignaled,
+    EntityUnlockSent,
     EventRaised,
     EventSent,
     Failure,
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from msgspec import Raw
+
+    from shardrt.orchestration.critical_section import CriticalSection
 
 REFUSALS_MAX = 100
 """So often does an inert ledger raise. User code that swallows even GeneratorExit in a loop
@@ -53,6 +59,13 @@ class EventWaiter(Protocol):
     def deliver(self, event: EventRaised) -> None: ...
 
 
+_ADDRESSED = (
+    SubOrchestrationInstanceCreated,
+    EventSent,
+    EntityOperationCalled,
+    EntityOperationSignaled,
+)
+
 Identity: TypeAlias = tuple[object, ...]
 
 
@@ -60,10 +73,14 @@ def identity(action: Action) -> Identity:
     """Return what must be equal when an action is made again in a replay."""
     if isinstance(action, TaskScheduled):
         return (TaskScheduled, action.task_id, action.name)
-    if isinstance(action, (SubOrchestrationInstanceCreated, EventSent)):
+    if isinstance(action, _ADDRESSED):
         return (type(action), action.task_id, action.name, action.instance_id)
     if isinstance(action, PatchMarked):
         return (PatchMarked, action.name)
+    if isinstance(action, EntityLockRequested):
+        return (EntityLockRequested, action.task_id, action.entities)
+    if isinstance(action, EntityUnlockSent):
+        return (EntityUnlockSent, action.task_id, action.instance_id)
     return (type(action), action.task_id)
 
 
@@ -75,9 +92,13 @@ def describe(action: Action | None) -> str:
         return f"PatchMarked {action.name!r}"
     text = f"{type(action).__name__} #{action.task_id}"
     if isinstance(action, TaskScheduled):
-        return f"{text} {action.name!r}"
-    if isinstance(action, (SubOrchestrationInstanceCreated, EventSent)):
-        return f"{text} {action.name!r} for {action.instance_id!r}"
+        text += f" {action.name!r}"
+    elif isinstance(action, _ADDRESSED):
+        text += f" {action.name!r} for {action.instance_id!r}"
+    elif isinstance(action, EntityLockRequested):
+        text += f" for {', '.join(action.entities)}"
+    elif isinstance(action, EntityUnlockSent):
+        text += f" for {action.instance_id!r}"
     return text
 
 
@@ -99,6 +120,7 @@ class Ledger:
         "pending",
         "refusals",
         "replaying",
+        "section",
     )
 
     def __init__(self, now: int, guard: Guard = "off") -> None:
@@ -125,6 +147,8 @@ class Ledger:
         """Why this turn must not count: code and history differ, or a call was refused."""
         self.inert = False
         self.refusals = 0
+        self.section: CriticalSection | None = None
+        """The one that the code is in, or about to enter."""
 
     def new_id(self) -> int:
         """Return the id for a new call."""

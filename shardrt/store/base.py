@@ -84,7 +84,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
 
 
 class InstanceRow(msgspec.Struct, frozen=True, gc=False):
-    """An instance as the store keeps it: the columns to query by, and its whole state."""
+    """An instance or entity as the store keeps it: columns to query by, and its whole state."""
 
     instance_id: str
     execution_id: str
@@ -141,6 +141,10 @@ class PartitionHead(msgspec.Struct, frozen=True):
     """As last checkpointed; empty if never."""
 
 
+ENTITY = "Entity"
+"""In the column of the status: the row is an entity's, not an instance's."""
+
+
 class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which instances to list or purge; conditions are joined by AND. Half-open ranges."""
 
@@ -152,6 +156,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     completed_from: int | None = None
     completed_to: int | None = None
     tags: dict[str, str] | None = None
+    entities: bool = False
+    """Entities, and only those; otherwise none of them."""
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -39,6 +39,7 @@ def filter_params(where: Filter) -> dict[str, object]:
         "completed_from": where.completed_from,
         "completed_to": where.completed_to,
         "tags": encode_tags(where.tags or None),
+        "entities": where.entities,
     }
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from shardrt.errors import ConfigInvalid, EpochFenced, HubMismatch, StoreUnavailable
 from shardrt.store.base import (
+    ENTITY,
     FORMAT,
     PARTITIONS_DEFAULT,
     Append,
@@ -325,7 +326,8 @@ class MemoryStore:
 def matches(where: Filter, row: InstanceRow) -> bool:
     """Tell whether a row fulfils all conditions of a filter."""
     return (
-        (not where.status or row.status in where.status)
+        (row.status == ENTITY) == where.entities
+        and (not where.status or row.status in where.status)
         and (where.name is None or row.name == where.name)
         and (where.id_prefix is None or row.instance_id.startswith(where.id_prefix))
         and _within(row.created_at, where.created_from, where.created_to)

@@ -14,6 +14,7 @@ from shardrt.core import history as h, messages as m, requests as r
 from shardrt.core.ids import derived_id
 from shardrt.core.work import Completed, Continued, Failed, Outcome, Parked, Step, WorkItem
 from tests.core import laws
+from tests.core.entity_driver import ENTITY_WEIGHTS, EntityActs
 from tests.core.world import Node, World
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ WEIGHTS = {
     "crash": 2,
     "checkpoint": 1,
     "evict": 2,
+    **ENTITY_WEIGHTS,
 }
 """What may happen, and how often next to the others."""
 
@@ -79,10 +81,11 @@ class Given(NamedTuple):
     """The record that makes it durable."""
 
 
-class Driver:
+class Driver(EntityActs):
     """See the module."""
 
     def __init__(self, random: Random, partitions: int) -> None:
+        super().__init__(partitions)
         self.random = random
         self.world = World(partitions)
         self.names = [f"i{n}!{n}" for n in range(2 * partitions)]
@@ -224,6 +227,7 @@ class Driver:
             self._action(10 * item.turn + n, item, instance)
             for n in range(self.random.choice([0, 1, 2, 4]))
         )
+        actions += self.entity_actions(item, instance)
         outcome: Outcome | None = None
         if chance < 0.1:
             parent = item.started.parent
@@ -348,7 +352,7 @@ class Driver:
         """Checkpoint and drop from memory whatever may leave it."""
         self.do_checkpoint()
         node = self.some_node()
-        for instance_id in list(node.core.instances):
+        for instance_id in [*node.core.instances, *node.core.entities]:
             node.evict(instance_id)
 
     def do_compact(self) -> None:
@@ -398,6 +402,7 @@ class Driver:
             assert all(instance.is_final for instance in node.instances().values())
             assert not any(lane.messages for lane in node.core.state.lanes.values())
             laws.check_replay(node)
+        self.check_finished()
 
     def _raise_all(self) -> None:
         for node in self.world.nodes:
@@ -424,6 +429,7 @@ class Driver:
             world.work.remove(item)
             ids = (item.instance_id, item.execution_id, item.turn)
             world.step(Step(*ids, outcome=Completed()))
+        self.finish_entities()
         world.commit_all()
         for node in world.nodes:
             for destination, lane in node.core.state.lanes.items():

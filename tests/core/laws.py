@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from shardrt.core import codec, entries as e, history as h, messages as m
 from shardrt.core.effects import Effect, RunActivity, Send
+from shardrt.core.entity import is_entity_id
 from shardrt.core.timers import WHOLE, Item
+from tests.core import entity_laws
 from tests.core.twin import assert_instances_equal, without_instances
 
 if TYPE_CHECKING:
@@ -20,8 +22,17 @@ OUTCOMES = (
     h.TimerFired,
     h.SubOrchestrationInstanceCompleted,
     h.SubOrchestrationInstanceFailed,
+    h.EntityOperationCompleted,
+    h.EntityOperationFailed,
+    h.EntityLockGranted,
 )
-SCHEDULED = (h.TaskScheduled, h.TimerCreated, h.SubOrchestrationInstanceCreated)
+SCHEDULED = (
+    h.TaskScheduled,
+    h.TimerCreated,
+    h.SubOrchestrationInstanceCreated,
+    h.EntityOperationCalled,
+    h.EntityLockRequested,
+)
 
 
 def check(world: World) -> None:
@@ -34,6 +45,7 @@ def check(world: World) -> None:
         if not node.core.entries:
             check_lanes(node)
     check_streams(world)
+    entity_laws.check(world)
 
 
 # -- one instance ----------------------------------------------------------------------------
@@ -50,6 +62,7 @@ def check_instance(node: Node, instance: Instance) -> None:
         assert ended == [len(history) - 1], "something follows the end"
         under_way = (instance.timers, instance.pending, instance.children, instance.inbox)
         assert under_way == ({}, {}, {}, [])
+        assert (instance.calls, instance.locks) == ({}, {})
         assert not instance.has_news
         assert not instance.is_active
     else:
@@ -87,7 +100,9 @@ def check_tasks(instance: Instance, history: list[h.HistoryEvent]) -> None:
         event.task_id for event in history if isinstance(event, (h.TaskCanceled, h.TimerCanceled))
     }
     code_timers = {task_id for task_id in instance.timers if task_id >= 0}
+    queuing = {each.task_id for each in instance.locks.values() if not each.granted}
     under_way = code_timers | set(instance.pending) | set(instance.children)
+    under_way |= set(instance.calls) | queuing
     assert under_way == set(scheduled) - set(over) - cancelled
 
 
@@ -123,11 +138,13 @@ def check_indexes(node: Node) -> None:
             is_out = out is not None and out.execution_id == instance.execution_id
             assert is_out or instance_id in core.ready, f"{instance_id} is never called"
     for instance_id, row in node.rows.items():
-        if instance_id in core.instances or instance_id in core.tombstones:
+        if core.holds(instance_id) or instance_id in core.tombstones:
             continue
         if row.next_due is not None:
             mine = [due for due, name, task in indexed if (name, task) == (instance_id, WHOLE)]
             assert min(mine) <= row.next_due, f"{instance_id} sleeps for ever"
+        if is_entity_id(instance_id):
+            continue
         absent = codec.decode_instance(row.state)
         assert all(each.retry_at is not None for each in absent.pending.values())
     assert core.ready.keys() <= core.instances.keys()
@@ -184,7 +201,9 @@ def check_replay(node: Node) -> None:
     for instance_id, expected in replayed.instances.items():
         assert node.whole_history(found[instance_id]) == expected.tail
         assert_instances_equal(bare(found[instance_id]), bare(expected))
+    assert node.entities() == replayed.state.entities
     assert without_instances(node.core.state) == without_instances(replayed.state)
+    entity_laws.check_journal(node)
 
 
 def bare(instance: Instance) -> Instance:

@@ -11,9 +11,9 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from shardrt.core import entries as e, history as h, messages as m
+from shardrt.core import entity as en, entries as e, history as h, messages as m
 from shardrt.core.requests import Origin
-from shardrt.core.state import Child, Head, Instance, Lane, Pending, Session
+from shardrt.core.state import Child, Head, Instance, Lane, Pending, Section, Session
 from shardrt.core.work import Completed, Continued, Failed, Parked
 
 CAUSE = h.Failure(type="KeyError", message="'x'")
@@ -42,6 +42,12 @@ ACTIONS: tuple[h.Action, ...] = (
     h.EventSent(5, "other", "go", Raw(b"null")),
     h.PatchMarked("tax", deprecated=True),
 )
+ENTITY_ACTIONS: tuple[h.Action, ...] = (
+    h.EntityOperationCalled(6, "@acc@a", "add", Raw(b"1"), "a-exec:5"),
+    h.EntityOperationSignaled(7, "@acc@a", "add", Raw(b"2"), 99),
+    h.EntityLockRequested(8, "a-exec:8", ("@acc@a", "@acc@b")),
+    h.EntityUnlockSent(9, "a-exec:8", "@acc@a"),
+)
 OUTCOMES = (
     Completed(Raw(b"1")),
     Failed(FAILURE),
@@ -53,6 +59,15 @@ MESSAGES: tuple[m.Message, ...] = (
     m.ChildEnded("p", "p-exec", 4, 3, h.Status.FAILED, h.NULL, FAILURE),
     m.DeliverEvent("other", "go", Raw(b"null")),
     m.TerminateChild("kid", "p-exec", 4, "enough"),
+)
+ENTITY_MESSAGES: tuple[m.Message, ...] = (
+    m.StartInstance("other", "code", Raw(b"{}"), "2"),
+    m.CallEntity("@acc@a", "add", Raw(b"1"), PARENT, "p-exec:3"),
+    m.SignalEntity("@acc@a", "add", Raw(b"1"), 99),
+    m.EntityAnswered("p", "p-exec", 4, Raw(b"1"), FAILURE),
+    m.LockEntity("@acc@b", "p-exec:3", PARENT, ("@acc@a", "@acc@b"), 1),
+    m.LockGranted("p", "p-exec", "p-exec:3"),
+    m.UnlockEntity("@acc@a", "p-exec:3", chain=True),
 )
 ENTRIES: tuple[e.Entry, ...] = (
     e.Taken(11, 3),
@@ -72,6 +87,22 @@ ENTRIES: tuple[e.Entry, ...] = (
     e.Resumed(23, "a", "back", ORIGIN),
     e.Deleted(24, "a", ORIGIN),
     e.Forgot(("client-1", "client-2")),
+    e.Stepped(17, "a", 2, ENTITY_ACTIONS),
+    *[e.Received(18, 6, 50 + n, message) for n, message in enumerate(ENTITY_MESSAGES)],
+    e.EntityAsked(25, "@acc@a", "add", Raw(b"1"), 99, ORIGIN, waits=True),
+    e.EntityStepped(
+        26,
+        "@acc@a",
+        (en.OperationResult(Raw(b"0")), en.OperationResult(failure=FAILURE)),
+        (Raw(b"0"),),
+        (
+            en.SignalSent("@acc@b", "add", Raw(b"1"), 99),
+            en.OrchestrationStarted("other", "code", Raw(b"{}"), "2"),
+        ),
+    ),
+    e.EntityStepped(27, "@acc@a", (en.OperationResult(),), ()),
+    e.EntityStepped(27, "@acc@a", (en.OperationResult(),), None),
+    e.EntityStepped(28, "@acc@a", parked="no such code"),
 )
 INSTANCE = Instance(
     instance_id="a",
@@ -94,6 +125,38 @@ INSTANCE = Instance(
     children={4: Child("kid", 5, 2, RETRY, 78, "code", "2", Raw(b"{}"))},
     inbox=[EVENT, h.TimerFired(1, 8)],
     history_length=12,
+)
+ENTITY = en.Entity(
+    instance_id="@acc@a",
+    name="acc",
+    created_at=1,
+    updated_at=2,
+    state=(Raw(b"0"),),
+    inbox=[
+        en.Operation("add", Raw(b"1"), PARENT),
+        en.Operation("add", Raw(b"2"), None, ORIGIN),
+        en.LockRequest("q-exec:1", PARENT, ("@acc@a",), 0),
+    ],
+    lock=en.Lock(
+        en.LockRequest("p-exec:3", PARENT, ("@acc@a", "@acc@b"), 0),
+        [en.Operation("add", Raw(b"3"), PARENT)],
+        released=True,
+        chain=True,
+    ),
+    delayed={3: en.Delayed(99, en.Operation("add"))},
+    numbers=3,
+    turn=7,
+    parked="no such code",
+    answers=[en.Answered("client-1", 6, Raw(b"0"), FAILURE)],
+)
+HOLDER = Instance(
+    instance_id="a",
+    execution_id="a-exec",
+    name="code",
+    created_at=1,
+    updated_at=2,
+    calls={6: "@acc@a"},
+    locks={"a-exec:8": Section(8, ["@acc@b"], granted=True)},
 )
 HEAD = Head(
     partition=3,

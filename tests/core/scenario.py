@@ -264,7 +264,7 @@ def _status_of(snapshot: r.Snapshot) -> str:
     return f"{snapshot.status}{output}{failed}"
 
 
-def _arrival(event: h.Arrival) -> str:
+def _arrival(event: h.Arrival) -> str:  # noqa: PLR0911 - one per kind
     match event:
         case h.TaskCompleted(task_id, _, result) | h.SubOrchestrationInstanceCompleted(
             task_id, _, result
@@ -278,6 +278,12 @@ def _arrival(event: h.Arrival) -> str:
             return f"TimerFired {task_id} at {(at - START) // SECOND} s"
         case h.EventRaised(_, name, data):
             return f"EventRaised {name} {_text(data)}"
+        case h.EntityOperationCompleted(task_id, _, result):
+            return f"EntityOperationCompleted {task_id} {_text(result)}"
+        case h.EntityOperationFailed(task_id, _, failure):
+            return f"EntityOperationFailed {task_id} {failure.type}"
+        case h.EntityLockGranted(task_id):
+            return f"EntityLockGranted {task_id}"
 
 
 def _message(message: m.Message) -> str:
@@ -290,6 +296,8 @@ def _message(message: m.Message) -> str:
             return f"event {name} {_text(data)} for {instance_id}"
         case m.TerminateChild(instance_id, _, _, reason):
             return f"terminate {instance_id} ({reason})"
+        case _:
+            return f"{type(message).__name__} for {message.instance_id}"
 
 
 def _request_of(words: Words) -> r.Request:

@@ -16,6 +16,7 @@ from hypothesis import given, settings, strategies as st
 from msgspec import Raw
 
 from shardrt.core import codec, entries as e, history as h
+from shardrt.core.entity import Entity
 from shardrt.core.messages import Message
 from shardrt.core.state import Head, Instance
 from shardrt.core.work import Outcome
@@ -29,8 +30,10 @@ RECORDS = [line for line in GOLDEN if line.startswith(b"1:")]
 def test_there_is_a_sample_of_everything():
     kinds = {type(entry) for entry in samples.ENTRIES}
     assert kinds == set(get_args(e.Entry))
-    assert {type(action) for action in samples.ACTIONS} == set(get_args(h.Action))
-    assert {type(message) for message in samples.MESSAGES} == set(get_args(Message))
+    actions = [*samples.ACTIONS, *samples.ENTITY_ACTIONS]
+    assert {type(action) for action in actions} == set(get_args(h.Action))
+    messages = [*samples.MESSAGES, *samples.ENTITY_MESSAGES]
+    assert {type(message) for message in messages} == set(get_args(Message))
     assert {type(outcome) for outcome in samples.OUTCOMES} == set(get_args(Outcome))
 
 
@@ -51,14 +54,20 @@ def test_the_partition_wide_state_is_written_and_read_as_ever():
 
 
 def test_an_instance_is_written_and_read_as_ever():
+    for golden, instance in zip(GOLDEN[-3:-1], (samples.INSTANCE, samples.HOLDER), strict=True):
+        assert codec.encode_instance(instance) == golden
+        assert codec.decode_resident("a", golden) == instance
+
+
+def test_an_entity_is_written_and_read_as_ever():
     golden = GOLDEN[-1]
-    assert codec.encode_instance(samples.INSTANCE) == golden
-    assert codec.decode_instance(golden) == samples.INSTANCE
+    assert codec.encode_entity(samples.ENTITY) == golden
+    assert codec.decode_resident("@acc@a", golden) == samples.ENTITY
 
 
 def test_every_golden_line_is_looked_at():
     assert len(RECORDS) == len(samples.ENTRIES) + 1
-    assert len(GOLDEN) == len(RECORDS) + 1
+    assert len(GOLDEN) == len(RECORDS) + 3
 
 
 def test_a_record_holds_entries_in_order():
@@ -170,6 +179,12 @@ def test_any_record_comes_back_as_it_was(entries: list[e.Entry]):
 def test_any_instance_comes_back_as_it_was(instance: Instance):
     instance.tail = []
     assert codec.decode_instance(codec.encode_instance(instance)) == instance
+
+
+@settings(max_examples=50, deadline=None)
+@given(samples.anything(Entity))
+def test_any_entity_comes_back_as_it_was(entity: Entity):
+    assert codec.decode_entity(codec.encode_entity(entity)) == entity
 
 
 @settings(max_examples=50, deadline=None)

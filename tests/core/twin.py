@@ -24,6 +24,7 @@ def copy_of(partition: Partition) -> Partition:
     twin = Partition(_decode(_encode(partition.state)))
     # Not of the state: which rows the store still has, and whose code is to be called.
     twin.ready = partition.ready.copy()
+    twin.entities_ready = partition.entities_ready.copy()
     twin.deleted = dict(partition.deleted)
     twin.tombstones = dict(partition.tombstones)
     return twin
@@ -58,6 +59,7 @@ class Twin(Partition):
         assert lasting(twin.effects) == lasting(self.effects[asked:])
         assert twin.speculative == self.speculative[speculated:]
         assert twin.ready == self.ready
+        assert twin.entities_ready == self.entities_ready
         assert (twin.deleted, twin.tombstones) == (self.deleted, self.tombstones)
         self.proved += 1
 
@@ -69,6 +71,7 @@ def assert_equal(left: PartitionState, right: PartitionState) -> None:
     assert left.instances.keys() == right.instances.keys()
     for instance_id, instance in left.instances.items():
         assert_instances_equal(instance, right.instances[instance_id])
+    assert left.entities == right.entities
     assert without_instances(left) == without_instances(right)
 
 
@@ -80,6 +83,6 @@ def assert_instances_equal(left: Instance, right: Instance) -> None:
 
 
 def without_instances(state: PartitionState) -> dict[str, object]:
-    """Return the partition-wide fields."""
-    fields = set(PartitionState.__struct_fields__) - {"instances"}
+    """Return the fields that are neither of one instance nor of one entity."""
+    fields = set(PartitionState.__struct_fields__) - {"instances", "entities"}
     return {field: getattr(state, field) for field in sorted(fields)}

@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from shardrt.core import codec, entries as e, messages as m, requests as r
 from shardrt.core.effects import CancelActivity, Confirm, Effect, Reply, RunActivity, Send
+from shardrt.core.entity import Entity, EntityStep, EntityWork, is_entity_id
 from shardrt.core.ids import partition_of
 from shardrt.core.state import Head, Instance, PartitionState
 from shardrt.core.timers import WHOLE
@@ -79,6 +80,12 @@ class Node:
             self.rows.pop(instance_id, None)
             self._reset(instance_id, "")
         for instance_id in core.dirty:
+            entity = core.entities.get(instance_id)
+            if entity is not None:
+                self.rows[instance_id] = Row(
+                    "", entity.is_active, entity.next_due, codec.encode_entity(entity)
+                )
+                continue
             instance = core.instances[instance_id]
             if instance.stale_history:
                 self._reset(instance_id, instance.execution_id)
@@ -117,8 +124,8 @@ class Node:
         """Bring an instance into memory if there is one."""
         core = self.core
         row = self.rows.get(instance_id)
-        if row is not None and instance_id not in {**core.instances, **core.tombstones}:
-            core.admit(codec.decode_instance(row.state))
+        if row is not None and not core.holds(instance_id) and instance_id not in core.tombstones:
+            core.admit(codec.decode_resident(instance_id, row.state))
 
     def evict(self, instance_id: str) -> bool:
         """Drop an instance from memory if that is allowed."""
@@ -132,7 +139,7 @@ class Node:
         self.core = Twin(self._stored_state())
         for instance_id, row in self.rows.items():
             if row.active:
-                self.core.admit(codec.decode_instance(row.state))
+                self.core.admit(codec.decode_resident(instance_id, row.state))
             elif row.next_due is not None:
                 self.core.timers.add(row.next_due, instance_id, WHOLE)
         for record in self.journal[self.checkpoint :]:
@@ -160,8 +167,19 @@ class Node:
             instance_id: codec.decode_instance(row.state)
             for instance_id, row in self.rows.items()
             if instance_id not in {**core.instances, **core.tombstones}
+            and not is_entity_id(instance_id)
         }
         return {**core.instances, **absent}
+
+    def entities(self) -> dict[str, Entity]:
+        """Return all entities, in memory or not."""
+        core = self.core
+        absent = {
+            instance_id: codec.decode_entity(row.state)
+            for instance_id, row in self.rows.items()
+            if instance_id not in {**core.entities, **core.tombstones} and is_entity_id(instance_id)
+        }
+        return {**core.entities, **absent}
 
     def whole_history(self, instance: Instance) -> list[HistoryEvent]:
         """Return all events of the current execution."""
@@ -198,6 +216,7 @@ class World:
         """By what was passed in as `to`."""
         self.work: list[WorkItem] = []
         """Turns handed out and not taken back."""
+        self.entity_work: list[EntityWork] = []
         for node in self.nodes:
             node.core.take(self.epoch, self.now)
             self.commit(node)
@@ -207,6 +226,10 @@ class World:
         node = self.nodes[partition_of(instance_id, len(self.nodes))]
         node.load(instance_id)
         return node
+
+    def entity(self, instance_id: str) -> Entity:
+        """Return an entity that exists."""
+        return self.node_of(instance_id).core.entities[instance_id]
 
     def instance(self, instance_id: str) -> Instance:
         """Return an instance that exists."""
@@ -275,6 +298,17 @@ class World:
         """Take a turn back."""
         return self.node_of(step.instance_id).core.step(step)
 
+    def next_entity_work(self, node: Node) -> EntityWork | None:
+        """Take the next operations of a node in hand."""
+        work = node.core.next_entity_work(self.now)
+        if work is not None:
+            self.entity_work.append(work)
+        return work
+
+    def step_entity(self, step: EntityStep) -> bool:
+        """Take operations back."""
+        return self.node_of(step.instance_id).core.step_entity(step)
+
     def activity_ended(self, run: RunActivity, outcome: Raw | Failure, draw: float = 0.5) -> None:
         """Take an outcome."""
         self.node_of(run.instance_id).core.activity_ended(run, outcome, self.now, draw)
@@ -316,6 +350,8 @@ class World:
         self.epoch += 1
         number = node.number
         self.work = [i for i in self.work if self.node_number(i.instance_id) != number]
+        kept = [w for w in self.entity_work if self.node_number(w.instance_id) != number]
+        self.entity_work = kept
         self.running = [a for a in self.running if self.node_number(a.instance_id) != number]
         self.sent = {stream: last for stream, last in self.sent.items() if stream[0] != number}
         node.recover(self.epoch, self.now)

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from shardrt.core import history as h
-from shardrt.core.codec import decode_instance, decode_record, encode_instance, encode_record
+from shardrt.core.codec import (
+    decode_entity,
+    decode_instance,
+    decode_record,
+    encode_entity,
+    encode_instance,
+    encode_record,
+)
+from shardrt.core.entity import Entity
 from shardrt.core.partition import Partition
-from shardrt.core.state import Instance, PartitionState
+from shardrt.core.state import Instance, PartitionState, Resident
 from shardrt.host.recovery import recover
 
 if TYPE_CHECKING:
@@ -25,6 +33,7 @@ def assert_same(live: PartitionState, other: PartitionState) -> None:
     """Compare everything but the history that a checkpoint has taken out of memory."""
     for name in ("partition", "partitions", "epoch", "lanes", "received", "sessions"):
         assert getattr(live, name) == getattr(other, name), name
+    assert live.entities == other.entities
     assert live.instances.keys() == other.instances.keys()
     for instance_id, instance in live.instances.items():
         copy = other.instances[instance_id]
@@ -57,13 +66,18 @@ class Twin:
         assert_same(self.live.state, self.copy.state)
         self.compared += 1
 
-    def admit(self, instance: Instance) -> None:
-        self._admit(instance)
-        self.copy.instances[instance.instance_id] = decode_instance(encode_instance(instance))
+    def admit(self, resident: Resident) -> None:
+        self._admit(resident)
+        instance_id = resident.instance_id
+        if isinstance(resident, Entity):
+            self.copy.entities[instance_id] = decode_entity(encode_entity(resident))
+        else:
+            self.copy.instances[instance_id] = decode_instance(encode_instance(resident))
 
     def evict(self, instance_id: str) -> None:
         self._evict(instance_id)
-        del self.copy.instances[instance_id]
+        if self.copy.instances.pop(instance_id, None) is None:
+            del self.copy.entities[instance_id]
 
 
 class Twins:

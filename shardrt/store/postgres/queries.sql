@@ -301,6 +301,7 @@ SELECT instance_id, execution_id, name, version, status, created_at, updated_at,
        parent_id, tags::text, next_due, active, state
   FROM {schema}.instances
  WHERE (created_at, instance_id) > (%(after_created)s, %(after_id)s)
+   AND (status = 'Entity') = %(entities)s
    AND (%(status)s::text[] IS NULL OR status = ANY (%(status)s::text[]))
    AND (%(name)s::text IS NULL OR name = %(name)s::text)
    AND (%(id_prefix)s::text IS NULL
@@ -317,7 +318,8 @@ SELECT instance_id, execution_id, name, version, status, created_at, updated_at,
 -- How many per status, under the same conditions.
 SELECT status, count(*)
   FROM {schema}.instances
- WHERE (%(status)s::text[] IS NULL OR status = ANY (%(status)s::text[]))
+ WHERE (status = 'Entity') = %(entities)s
+   AND (%(status)s::text[] IS NULL OR status = ANY (%(status)s::text[]))
    AND (%(name)s::text IS NULL OR name = %(name)s::text)
    AND (%(id_prefix)s::text IS NULL
         OR left(instance_id, length(%(id_prefix)s::text)) = %(id_prefix)s::text)

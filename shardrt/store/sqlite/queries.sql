@@ -186,6 +186,7 @@ SELECT instance_id, execution_id, name, version, status, created_at, updated_at,
        parent_id, tags, next_due, active, state
   FROM instances
  WHERE (created_at, instance_id) > (:after_created, :after_id)
+   AND (status = 'Entity') = :entities
    AND (:status IS NULL OR status IN (SELECT value FROM json_each(:status)))
    AND (:name IS NULL OR name = :name)
    AND (:id_prefix IS NULL OR substr(instance_id, 1, length(:id_prefix)) = :id_prefix)
@@ -205,7 +206,8 @@ SELECT instance_id, execution_id, name, version, status, created_at, updated_at,
 -- How many per status, under the same conditions.
 SELECT status, count(*)
   FROM instances
- WHERE (:status IS NULL OR status IN (SELECT value FROM json_each(:status)))
+ WHERE (status = 'Entity') = :entities
+   AND (:status IS NULL OR status IN (SELECT value FROM json_each(:status)))
    AND (:name IS NULL OR name = :name)
    AND (:id_prefix IS NULL OR substr(instance_id, 1, length(:id_prefix)) = :id_prefix)
    AND (:created_from IS NULL OR created_at >= :created_from)
