@@ -11,7 +11,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shardrt.errors import InstanceFinished, ShardrtError
+from shardrt.errors import (
+    InstanceFinished,
+    InstanceNotFound,
+    OrchestrationFailed,
+    OrchestrationTerminated,
+    ShardrtError,
+)
 from tests.chaos.app import SENDERS, Item
 from tests.chaos.kinds import KINDS, Kind, Sent
 
@@ -25,6 +31,8 @@ OPEN_MAX = 200
 """Instances in flight. While the host is away the load waits instead of piling up."""
 ITEMS_MAX = 6
 RETRY_PAUSE_S = 0.2
+FINAL_ANSWERS = (InstanceNotFound, OrchestrationFailed, OrchestrationTerminated)
+"""What the wait for an acknowledged instance must never end with."""
 
 
 @dataclass
@@ -85,7 +93,10 @@ class Load:
             await asyncio.gather(*senders)
         result = await self._result(instance)
         instance.ended = True
-        instance.wrong = instance.wrong or instance.kind.wrong(result, instance.sent)
+        if isinstance(result, Exception):
+            instance.wrong = f"{type(result).__name__}: {result}"
+        else:
+            instance.wrong = instance.wrong or instance.kind.wrong(result, instance.sent)
 
     async def _start(self, instance: Instance) -> None:
         """Start an instance. If the outcome is an error, leave it at that."""
@@ -116,6 +127,8 @@ class Load:
             # Only the repetition of a last item can come too late.
             if not item.last:
                 instance.wrong = f"had ended before {item}"
+        except InstanceNotFound:
+            instance.wrong = f"was gone before {item}"
         except (ShardrtError, OSError, TimeoutError) as error:
             self._note(error)
             return False
@@ -126,10 +139,10 @@ class Load:
         while True:
             try:
                 return await self._client.handle(instance.instance_id).result()
+            except FINAL_ANSWERS as error:
+                return error
             except (ShardrtError, OSError, TimeoutError) as error:
                 self._note(error)
-                if type(error).__name__ in {"OrchestrationFailed", "OrchestrationTerminated"}:
-                    return f"{type(error).__name__}: {error}"
                 await asyncio.sleep(RETRY_PAUSE_S)
 
     def _note(self, error: Exception) -> None:

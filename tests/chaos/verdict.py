@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from shardrt.errors import InstanceNotFound
+
 if TYPE_CHECKING:
     from shardrt import Client, HistoryEvent
     from tests.chaos.ledger import Ledger
@@ -76,7 +78,11 @@ async def stuck(client: Client, instance_id: str) -> str:
 
 async def check_history(verdict: Verdict, client: Client, instance_id: str, ledger: Ledger) -> None:
     """Check the last execution: one outcome per call, each from a run that the ledger saw."""
-    history = await client.history(instance_id)
+    try:
+        history = await client.history(instance_id)
+    except InstanceNotFound:
+        verdict.faults.append(f"{instance_id}: had ended and is gone")
+        return
     verdict.counts["histories"] += 1
     faults = [*outcome_faults(history), *end_faults(history)]
     for event in history:
