@@ -12,7 +12,7 @@ from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from shardrt.errors import CommitUnknown, StoreUnavailable
+from shardrt.errors import CommitUnknown, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -26,6 +26,10 @@ WRITES = frozenset({"append", "checkpoint", "claim", "release", "truncate"})
 """Calls whose outcome is unknown if they fail after they took effect."""
 
 
+HELD_S = 0.001
+"""How soon a call that was held goes on."""
+
+
 class Fault(Enum):
     """What becomes of a call."""
 
@@ -33,6 +37,8 @@ class Fault(Enum):
     """It fails, and nothing was changed."""
     AFTER = "after"
     """It takes effect, and then fails; of a stream, the first item comes before that."""
+    LOST = "lost"
+    """It fails, nobody knows whether before or after; nothing was changed."""
     CRASH_BEFORE = "crash before"
     """Its caller is cut off, and nothing was changed."""
     CRASH_AFTER = "crash after"
@@ -75,7 +81,7 @@ class RandomFaults:
     def fault(self, number: int, name: str) -> Fault | None:  # noqa: ARG002
         if self._random.random() >= self.rate:
             return None
-        return self._random.choice((Fault.BEFORE, Fault.AFTER))
+        return self._random.choice((Fault.BEFORE, Fault.AFTER, Fault.LOST))
 
 
 class Calls:
@@ -90,6 +96,10 @@ class Calls:
         self.names: list[str] = []
         """All calls so far, in order."""
         self.failed: Counter[str] = Counter()
+        self.held: set[str] = set()
+        """Calls of these names do not take effect until they are taken out of here."""
+        self.held_answers: set[str] = set()
+        """Calls of these names take effect, but do not return until then."""
         self.records: dict[int, dict[int, bytes]] = {}
         """Partition → LSN → every record that was ever accepted."""
         self.fenced = 0
@@ -101,11 +111,13 @@ class Calls:
         self.names.append(name)
         return self.plan.fault(len(self.names), name)
 
-    async def wait(self) -> None:
-        """Take a while."""
+    async def wait(self, name: str, held: set[str]) -> None:
+        """Take a while, or until the call is not held any more."""
         least, most = self.latency_s
         if most > 0:
             await asyncio.sleep(self.random.uniform(least, most))
+        while name in held:  # noqa: ASYNC110 - in virtual time
+            await asyncio.sleep(HELD_S)
 
 
 class FaultyStore:
@@ -160,22 +172,19 @@ class FaultyStore:
         if fault is Fault.CRASH_BEFORE:
             await self._crash()
         try:
-            await self.calls.wait()
+            await self.calls.wait(name, self.calls.held)
         except asyncio.CancelledError:
-            self._leave_ghost(effect)
+            self._leave_ghost(name, effect)
             raise
-        if fault is Fault.BEFORE:
-            self._fail(name)
-            raise StoreUnavailable(f"{name} failed as planned")
+        if fault in {Fault.BEFORE, Fault.LOST}:
+            raise self._failure(name, fault)
         result = await effect()
         if fault is Fault.CRASH_AFTER:
             await self._crash()
-        await self.calls.wait()
+        await self.calls.wait(name, self.calls.held_answers)
         await self._die_if_cut()
         if fault is Fault.AFTER:
-            self._fail(name)
-            error = CommitUnknown if name in WRITES else StoreUnavailable
-            raise error(f"the answer to {name} was lost as planned")
+            raise self._failure(name, fault)
         return result
 
     async def _stream(
@@ -183,10 +192,9 @@ class FaultyStore:
     ) -> AsyncIterator[T]:
         await self._die_if_cut()
         fault = self.calls.next(name)
-        await self.calls.wait()
-        if fault is Fault.BEFORE:
-            self._fail(name)
-            raise StoreUnavailable(f"{name} failed as planned")
+        await self.calls.wait(name, self.calls.held)
+        if fault in {Fault.BEFORE, Fault.LOST}:
+            raise self._failure(name, fault)
         if fault is Fault.CRASH_BEFORE:
             await self._crash()
         async for item in method(*args):
@@ -197,13 +205,15 @@ class FaultyStore:
         if fault is Fault.CRASH_AFTER:
             await self._crash()
         if fault is Fault.AFTER:
-            self._fail(name)
-            raise StoreUnavailable(f"{name} broke off as planned")
+            raise self._failure(name, fault)
 
     # -- failures --------------------------------------------------------------------------------
 
-    def _fail(self, name: str) -> None:
+    def _failure(self, name: str, fault: Fault | None) -> StoreError:
         self.calls.failed[name] += 1
+        if fault is Fault.BEFORE or name not in WRITES:
+            return StoreUnavailable(f"{name} failed as planned")
+        return CommitUnknown(f"the answer to {name} was lost as planned")
 
     async def _crash(self) -> None:
         self.on_crash()
@@ -214,13 +224,13 @@ class FaultyStore:
         if self.is_cut:
             await asyncio.get_running_loop().create_future()
 
-    def _leave_ghost(self, effect: Callable[[], Awaitable[object]]) -> None:
+    def _leave_ghost(self, name: str, effect: Callable[[], Awaitable[object]]) -> None:
         """The caller was cut off: the call takes effect later, or never."""
         if not self.is_cut or self.calls.random.random() < 0.5:
             return
 
         async def haunt() -> None:
-            await self.calls.wait()
+            await self.calls.wait(name, self.calls.held)
             await effect()
 
         ghost = asyncio.get_running_loop().create_task(haunt())
