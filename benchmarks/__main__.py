@@ -38,7 +38,12 @@ WARMUP_MAX = 2000
 @click.option("--mode", type=click.Choice(["serve", "embedded"]), default="serve")
 @click.option("--shards", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--partitions", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--store", "store_url", help="Store URL [default: a throw-away Postgres].")
+@click.option(
+    "--store",
+    "store_url",
+    envvar="SHARDRT_BENCH_STORE",
+    help="Store URL [default: a throw-away Postgres].",
+)
 @click.option("--url", help="Measure a host that runs already.")
 @click.option("--idle-s", type=float, default=10.0, show_default=True)
 def main(  # noqa: PLR0913, PLR0917 - one argument per option
@@ -86,7 +91,8 @@ def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
 async def measure(workload: str, options: Options) -> dict[str, Any]:
     """Run one workload and return its figures."""
     async with contextlib.AsyncExitStack() as stack:
-        store_url = ""
+        # A host that runs already has its store; told which, we can read what it writes.
+        store_url = options.store or ""
         if options.url is None:
             store_url = stack.enter_context(store(options.store))
         postgres = None

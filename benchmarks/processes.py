@@ -87,11 +87,11 @@ def _from_ps() -> list[Process]:
     found = []
     for line in _ps("-A", "-o", "pid=,ppid=,time=,command=").splitlines():
         pid, parent, time, command = line.split(maxsplit=3)
-        found.append(Process(int(pid), int(parent), command, _clock_us(time)))
+        found.append(Process(int(pid), int(parent), command, clock_us(time)))
     return found
 
 
-def _clock_us(text: str) -> int:
+def clock_us(text: str) -> int:
     """Return `[[dd-]hh:]mm:ss[.cc]` as microseconds."""
     days, _, clock = text.rpartition("-")
     seconds = 0.0

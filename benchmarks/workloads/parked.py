@@ -24,7 +24,7 @@ async def run(bench: Bench) -> None:
     started_s = time.perf_counter()
     ids = await _park(bench, "parking", n)
     bench.figures["starts_per_s"] = round(len(ids) / (time.perf_counter() - started_s), 1)
-    await asyncio.sleep(WRITE_BEHIND_S + REPORT_DELAY_S)
+    await asyncio.sleep(WRITE_BEHIND_S + (REPORT_DELAY_S if bench.postgres else 0.0))
     after = bench.meter.memory()
     grown = {role: (after[role] - before.get(role, 0)) / len(ids) for role in after}
     bench.figures["memory_bytes_per_instance"] = {
