@@ -25,6 +25,7 @@ class LazyGroup(click.Group):
         "restart": "shardrt.cli.steering:restart",
         "purge": "shardrt.cli.steering:purge",
         "cluster": "shardrt.cli.cluster:cluster",
+        "check": "shardrt.cli.check:check",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's

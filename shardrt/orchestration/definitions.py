@@ -47,6 +47,12 @@ class OrchestratorDefinition:
     binding: Binding = field(repr=False, compare=False)
 
 
+def title_of(definition: OrchestratorDefinition) -> str:
+    """Return the name and version of an orchestrator, as messages say them."""
+    version = definition.version
+    return repr(definition.name) + ("" if version is None else f" version {version!r}")
+
+
 _PARTS = re.compile(r"\d+|[^\W\d_]+")
 
 

@@ -116,7 +116,7 @@ async def start_child(
             [*(command or interpreter(MODULES[configure.role])), *arguments],
             pass_fds=inherited,
             stdin=subprocess.DEVNULL,
-            env=environment(),
+            env=environment(configure.role),
         )
     child = ChildProcess(process, now_s)
 
@@ -141,10 +141,16 @@ def interpreter(module: str) -> list[str]:
     return [sys.executable, "-P", "-m", module]
 
 
-def environment() -> dict[str, str]:
-    """Return this environment, in which this very package can be imported."""
+def environment(role: str = "") -> dict[str, str]:
+    """Return this environment, in which this very package can be imported.
+
+    Shards also get one seed for hashes, unless somebody has chosen one: code that walks over a
+    set of texts then takes the same course on all hosts. Gateways, which read what strangers
+    send, keep a secret one.
+    """
     root = str(Path(shardrt.__path__[0]).resolve().parent)
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     if Path(root).name not in {"site-packages", "dist-packages"} and root not in paths:
         paths.append(root)
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    hashing = {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED") or "0"} if role == "shard" else {}
+    return os.environ | hashing | {"PYTHONPATH": os.pathsep.join(paths)}
