@@ -4,22 +4,23 @@ An attempt starts only after the record that schedules it is durable (the caller
 and its outcome goes back to the partition that asked. Whether anybody still wants it is decided
 there, by the ids of the attempt. Everything that an activity raises is data: a `Failure`.
 
-Concurrency is bounded for the whole shard and per activity; what is over the bound waits in
-line here. A crash loses the line, not the work: the partition's state remembers it.
+Concurrency is bounded for the whole shard, per executor and per activity; what is over a bound
+waits in line (`gates`). A crash loses the line, not the work: the partition's state remembers it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from shardrt.core.history import Failure
 from shardrt.errors import ActivityNotRegistered, PayloadTooLarge
+from shardrt.host.attempts import Attempt, Kind, Running, key_of
 from shardrt.host.bounds import Bounds
+from shardrt.host.gates import Gate, Lines
 from shardrt.orchestration import payload
 from shardrt.orchestration.activity import ActivityContext
 from shardrt.orchestration.failure import failure_of
@@ -29,55 +30,13 @@ if TYPE_CHECKING:
 
     from shardrt.config import Settings
     from shardrt.core.effects import CancelActivity, RunActivity
+    from shardrt.host.attempts import Asker, Control, Key
     from shardrt.orchestration.app import App
-    from shardrt.orchestration.definitions import ActivityDefinition
 
 logger = logging.getLogger(__name__)
 
-
-class Asker(Protocol):
-    """Who wants the outcome: one partition under one epoch."""
-
-    def activity_ended(self, run: RunActivity, outcome: Raw | Failure) -> None:
-        """Take the outcome of an attempt."""
-        ...
-
-
-class Attempt(NamedTuple):
-    """One run of an activity, asked for by one partition."""
-
-    asker: Asker
-    run: RunActivity
-
-
-Key = tuple[str, str, int]
-
-
-class _Control:
-    """What a running activity can see of the pool."""
-
-    __slots__ = ("cancelled",)
-
-    def __init__(self) -> None:
-        self.cancelled = False
-
-    def heartbeat(self, details: Raw) -> None:
-        """Take a sign of life."""
-
-    def is_cancelled(self) -> bool:
-        return self.cancelled
-
-
-class _Running:
-    """A started attempt."""
-
-    __slots__ = ("activity", "attempt", "control", "task")
-
-    def __init__(self, attempt: Attempt, activity: ActivityDefinition) -> None:
-        self.attempt = attempt
-        self.activity = activity
-        self.control = _Control()
-        self.task: asyncio.Task[None] | None = None
+CLOSE_S_MAX = 1.0
+"""How long cancelled attempts get to clean up when the shard ends."""
 
 
 class ActivityPool:
@@ -86,30 +45,30 @@ class ActivityPool:
     def __init__(self, app: App, settings: Settings, *, host_id: str, shard: int) -> None:
         self._app = app
         self._concurrency_max = settings.shard.activity_concurrency_max
-        self._threads_max = settings.shard.activity_threads_max
         self._bounds = Bounds(settings.limits)
         self._host_id = host_id
         self._shard = shard
+        self._kinds: dict[str, Kind] = {}
+        """By name, once it has been asked for."""
+        self._thread_gate = Gate(settings.shard.activity_threads_max)
         self._threads: ThreadPoolExecutor | None = None
-        self._running: dict[Key, _Running] = {}
-        self._detached: set[asyncio.Task[None]] = set()
-        """Cancelled attempts that have not ended yet."""
-        self._waiting: dict[Key, Attempt] = {}
-        """What is in a line. A line may also hold what has been cancelled since."""
-        self._line: deque[Attempt] = deque()
-        """Waits for room in the shard."""
-        self._held: dict[str, deque[Attempt]] = {}
-        """Waits until its activity is below its own bound."""
-        self._names: dict[str, int] = {}
-        """Running attempts of activities that have a bound of their own, cancelled ones
-        included until they have ended."""
+        self._running: dict[Key, Running] = {}
+        self._detached: dict[asyncio.Task[None], Running] = {}
+        """Given up, but their code has not ended yet. They still hold places behind gates."""
+        self._lines = Lines()
 
     def __len__(self) -> int:
-        return len(self._running) + len(self._waiting)
+        return len(self._running) + len(self._lines)
+
+    @property
+    def lingering(self) -> int:
+        """How many attempts were given up but still run."""
+        return len(self._detached)
 
     def names(self) -> list[str]:
         """Return the names of what is running."""
-        return list(dict.fromkeys(each.attempt.run.name for each in self._running.values()))
+        running = [*self._running.values(), *self._detached.values()]
+        return list(dict.fromkeys(each.attempt.run.name for each in running))
 
     def start(self, asker: Asker, run: RunActivity) -> None:
         """Run an attempt, now or when there is room."""
@@ -117,7 +76,7 @@ class ActivityPool:
         if len(self._running) < self._concurrency_max:
             self._start(attempt)
         else:
-            self._wait(self._line, attempt)
+            self._lines.wait(attempt)
 
     def cancel(self, effect: CancelActivity) -> None:
         """Stop an attempt as far as it can be stopped; its outcome is not reported."""
@@ -127,11 +86,11 @@ class ActivityPool:
             self._abandon(key, running)
             self._advance()
         else:
-            self._waiting.pop(key, None)
+            self._lines.forget(key)
 
     def cancel_all(self, asker: Asker) -> None:
         """Stop everything that a partition asked for."""
-        self._forget_waiting(asker)
+        self._lines.forget_all(asker)
         for key, running in list(self._running.items()):
             if running.attempt.asker is asker:
                 self._abandon(key, running)
@@ -139,7 +98,7 @@ class ActivityPool:
 
     async def finish(self, asker: Asker, grace_s: float) -> None:
         """Forget what a partition has in line, and let what runs for it end within this time."""
-        self._forget_waiting(asker)
+        self._lines.forget_all(asker)
         tasks = [
             each.task
             for each in self._running.values()
@@ -150,52 +109,96 @@ class ActivityPool:
 
     async def close(self) -> None:
         """Cancel everything and wait for it, but not for threads."""
-        self._waiting.clear()
+        self._lines.clear()
         for key, running in list(self._running.items()):
             self._abandon(key, running)
+        for task, running in self._detached.items():
+            if running.kind.activity.executor == "thread":
+                task.cancel()
         if self._detached:
-            await asyncio.wait(list(self._detached), timeout=1.0)
+            await asyncio.wait(list(self._detached), timeout=CLOSE_S_MAX)
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    # -- inside --------------------------------------------------------------------------------
-
-    def _wait(self, line: deque[Attempt], attempt: Attempt) -> None:
-        self._waiting[_key(attempt.run)] = attempt
-        line.append(attempt)
-
-    def _forget_waiting(self, asker: Asker) -> None:
-        for key in [key for key, each in self._waiting.items() if each.asker is asker]:
-            del self._waiting[key]
+    # -- who may start -------------------------------------------------------------------------
 
     def _start(self, attempt: Attempt) -> None:
-        """Start an attempt, as there is room in the shard, or let it wait for its like."""
-        run = attempt.run
-        try:
-            activity = self._app.find_activity(run.name)
-        except ActivityNotRegistered as error:
-            attempt.asker.activity_ended(run, failure_of(error))
-            return
-        bound = activity.max_concurrency
-        if bound is not None:
-            running = self._names.get(run.name, 0)
-            if running >= bound:
-                self._wait(self._held.setdefault(run.name, deque()), attempt)
+        """Start an attempt, as there is room in the shard, or let it wait at a gate."""
+        kind = self._kinds.get(attempt.run.name)
+        if kind is None:
+            try:
+                kind = self._find_kind(attempt.run.name)
+            except ActivityNotRegistered as error:
+                attempt.asker.activity_ended(attempt.run, failure_of(error))
                 return
-            self._names[run.name] = running + 1
-        self._launch(attempt, activity)
+        for gate in kind.gates:
+            if gate.used >= gate.places:
+                self._lines.wait(attempt, gate)
+                return
+        for gate in kind.gates:
+            gate.used += 1
+        running = Running(attempt, kind)
+        self._running[key_of(attempt.run)] = running
+        running.task = asyncio.get_running_loop().create_task(kind.body(running))
 
-    def _launch(self, attempt: Attempt, activity: ActivityDefinition) -> None:
-        running = _Running(attempt, activity)
-        self._running[_key(attempt.run)] = running
-        body = self._in_loop if activity.executor == "async" else self._in_thread
-        running.task = asyncio.get_running_loop().create_task(body(running))
+    def _find_kind(self, name: str) -> Kind:
+        activity = self._app.find_activity(name)
+        own = () if activity.max_concurrency is None else (Gate(activity.max_concurrency),)
+        if activity.executor == "async":
+            kind = Kind(activity, own, self._in_loop)
+        else:
+            kind = Kind(activity, (*own, self._thread_gate), self._in_thread)
+        self._kinds[name] = kind
+        return kind
 
-    async def _in_loop(self, running: _Running) -> None:
+    def _abandon(self, key: Key, running: Running) -> None:
+        """Make room at once; what still runs is told to stop and reports to nobody."""
+        del self._running[key]
+        running.stop()
+        if running.task is not None:
+            self._detached[running.task] = running
+            running.task.add_done_callback(self._left)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        running = self._detached.pop(task)
+        self._lines.give_back(running.kind.gates)
+        self._advance()
+
+    def _ended(self, running: Running, outcome: Raw | Failure) -> None:
+        run = running.attempt.run
+        key = key_of(run)
+        if self._running.get(key) is not running:
+            return  # given up before
+        del self._running[key]
+        running.disarm()
+        if running.kind.gates:
+            self._lines.give_back(running.kind.gates)
+        running.attempt.asker.activity_ended(run, outcome)
+        self._advance()
+
+    def _expire(self, running: Running, failure: Failure) -> None:
+        """Report a failure of code that may go on for a while; nobody waits for it."""
+        run = running.attempt.run
+        key = key_of(run)
+        if self._running.get(key) is running:
+            self._abandon(key, running)
+            running.attempt.asker.activity_ended(run, failure)
+            self._advance()
+
+    def _advance(self) -> None:
+        self._lines.let_through(self._has_room, self._start)
+
+    def _has_room(self) -> bool:
+        return len(self._running) < self._concurrency_max
+
+    # -- running it ----------------------------------------------------------------------------
+
+    async def _in_loop(self, running: Running) -> None:
         run = running.attempt.run
         outcome: Raw | Failure
         try:
-            call = running.activity.binding.call(self._context(run, running.control), run.input)
+            binding = running.kind.activity.binding
+            call = binding.call(self._context(run, running.control), run.input)
             if run.timeout is None:
                 value = await call
             else:
@@ -212,29 +215,34 @@ class ActivityPool:
             outcome = failure_of(error)
         self._ended(running, outcome)
 
-    async def _in_thread(self, running: _Running) -> None:
-        run, activity = running.attempt.run, running.activity
+    async def _in_thread(self, running: Running) -> None:
+        """Run it in a thread, which cannot be stopped: this task ends when the thread does."""
+        run, control = running.attempt.run, running.control
+        if control.cancelled:
+            return
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._threads_max, "shardrt-activity")
+            self._threads = ThreadPoolExecutor(self._thread_gate.places, "shardrt-activity")
+        binding = running.kind.activity.binding
 
         def body() -> Raw | Failure:
             try:
-                value = activity.binding.call(self._context(run, running.control), run.input)
+                value = binding.call(self._context(run, control), run.input)
                 return self._encode(value, run)
             except BaseException as error:  # noqa: BLE001 - what users raise is data
                 return failure_of(error)
 
-        thread = asyncio.get_running_loop().run_in_executor(self._threads, body)
-        outcome: Raw | Failure
-        try:
-            async with asyncio.timeout(None if run.timeout is None else run.timeout / 1e6):
-                outcome = await asyncio.shield(thread)
-        except TimeoutError:
-            # The thread cannot be stopped; it may look at `is_cancelled`. Nobody waits for it.
-            running.control.cancelled = True
-            seconds = (run.timeout or 0) / 1e6
-            outcome = Failure(type="TimeoutError", message=f"did not end within {seconds:g} s")
+        self._limit_time(running)
+        outcome = await asyncio.get_running_loop().run_in_executor(self._threads, body)
         self._ended(running, outcome)
+
+    def _limit_time(self, running: Running) -> None:
+        """Give up an attempt that cannot be interrupted once its time is over."""
+        timeout = running.attempt.run.timeout
+        if timeout is not None:
+            seconds = timeout / 1e6
+            failure = Failure(type="TimeoutError", message=f"did not end within {seconds:g} s")
+            loop = asyncio.get_running_loop()
+            running.timer = loop.call_later(seconds, partial(self._expire, running, failure))
 
     def _encode(self, value: object, run: RunActivity) -> Raw:
         what = f"result of activity {run.name!r}"
@@ -244,7 +252,7 @@ class ActivityPool:
             raise PayloadTooLarge(problem)
         return encoded
 
-    def _context(self, run: RunActivity, control: _Control) -> ActivityContext:
+    def _context(self, run: RunActivity, control: Control) -> ActivityContext:
         return ActivityContext(
             instance_id=run.instance_id,
             execution_id=run.execution_id,
@@ -255,51 +263,3 @@ class ActivityPool:
             shard=self._shard,
             control=control,
         )
-
-    def _abandon(self, key: Key, running: _Running) -> None:
-        """Make room at once; what still runs is told to stop and reports to nobody."""
-        del self._running[key]
-        running.control.cancelled = True
-        if running.task is not None:
-            # NB: a task that is cancelled before it ran at all never runs.
-            self._detached.add(running.task)
-            running.task.add_done_callback(partial(self._left, running))
-            running.task.cancel()
-
-    def _left(self, running: _Running, task: asyncio.Task[None]) -> None:
-        self._detached.discard(task)
-        self._make_room(running)
-
-    def _ended(self, running: _Running, outcome: Raw | Failure) -> None:
-        run = running.attempt.run
-        key = _key(run)
-        if self._running.get(key) is running:
-            del self._running[key]
-            running.attempt.asker.activity_ended(run, outcome)
-            self._make_room(running)
-
-    def _make_room(self, running: _Running) -> None:
-        """Let the next one of its kind take its place, or else the next in line."""
-        if running.activity.max_concurrency is not None:
-            name = running.attempt.run.name
-            self._names[name] -= 1
-            held = self._held.get(name)
-            while held:
-                attempt = held.popleft()
-                if self._waiting.get(_key(attempt.run)) is attempt:
-                    self._line.appendleft(attempt)
-                    break
-        if self._line:
-            self._advance()
-
-    def _advance(self) -> None:
-        while self._line and len(self._running) < self._concurrency_max:
-            attempt = self._line.popleft()
-            key = _key(attempt.run)
-            if self._waiting.get(key) is attempt:
-                del self._waiting[key]
-                self._start(attempt)
-
-
-def _key(run: RunActivity) -> Key:
-    return run.instance_id, run.execution_id, run.task_id

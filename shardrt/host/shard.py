@@ -362,6 +362,7 @@ class Shard:
             "evictions": self.checkpointer.evictions,
             "replays": self.turns.replays,
             "activities_running": len(self.pool),
+            "activities_lingering": self.pool.lingering,
             "bytes_in_flight": self.bytes_in_flight,
             "requests_in_flight": self.requests_in_flight,
             "purged": self._retention.purged,
