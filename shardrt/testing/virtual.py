@@ -20,6 +20,11 @@ START_US = 1_700_000_000_000_000
 """Hub time at which virtual time begins: some day in 2023."""
 
 
+LOOK_S = 1e-5
+"""What a look at a monotonic clock takes: computing has to take some time, or code that works
+until its time is up would work for ever."""
+
+
 class Deadlock(AssertionError):
     """Everybody waits for somebody else: nothing is ready and no timer is set."""
 
@@ -46,6 +51,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._now_s
+
+    def spend(self, seconds: float) -> None:
+        """Let time pass that something takes to compute."""
+        self._now_s += seconds
 
     def _jump(self) -> None:
         # Exactly to the next timer: sums of delays would be off by rounding.
@@ -91,7 +100,9 @@ class VirtualClock:
     def __init__(self, skew_us: int = 0) -> None:
         self.skew_us = skew_us
         """How far `now` is ahead of the true time; may be changed at any time."""
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop), "this clock needs virtual time"
+        self._loop = loop
         self._latest = 0
 
     def now(self) -> int:
@@ -100,6 +111,8 @@ class VirtualClock:
         return self._latest
 
     def monotonic_s(self) -> float:
+        """Return seconds of the loop's time, which goes on a little by that."""
+        self._loop.spend(LOOK_S)
         return self._loop.time()
 
 

@@ -18,7 +18,7 @@ from shardrt.core.codec import (
 )
 from shardrt.core.entity import Entity
 from shardrt.core.partition import Partition
-from shardrt.core.state import Instance, PartitionState, Resident
+from shardrt.core.state import PartitionState, Resident
 from shardrt.host.recovery import recover
 
 if TYPE_CHECKING:

@@ -1,0 +1,323 @@
+"""Losing a partition, handing it over, and serving with a lease only."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shardrt import App, OrchestrationContext
+from shardrt.config import Settings
+from shardrt.config.settings import HostSettings, ShardSettings
+from shardrt.core import history as h, requests as r
+from shardrt.links.messages import Forward
+from shardrt.testing.client import HubClient
+from shardrt.testing.hub import LEASE_S, Hub
+from shardrt.testing.virtual import pass_time, run_virtual
+from tests.host.witness import assert_history, assert_recoverable
+
+if TYPE_CHECKING:
+    from shardrt.core.effects import RunActivity
+    from shardrt.links.messages import Answer
+
+app = App()
+runs: list[float] = []
+askers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _no_runs() -> None:
+    runs.clear()
+
+
+@app.activity
+async def nap(seconds: float) -> float:
+    runs.append(seconds)
+    await pass_time(seconds)
+    return seconds
+
+
+@app.orchestrator
+async def sleeper(ctx: OrchestrationContext, seconds: float) -> float:
+    return await ctx.call_activity(nap, seconds)
+
+
+@app.orchestrator
+async def waiter(ctx: OrchestrationContext) -> str:
+    return await ctx.wait_for_event("go", str)
+
+
+@app.orchestrator
+async def restless(ctx: OrchestrationContext, count: int) -> None:
+    ctx.continue_as_new(count + 1)
+
+
+def settings(drain_s: float = 10.0) -> Settings:
+    return Settings(
+        host=HostSettings(drain_s=drain_s), shard=ShardSettings(checkpoint_interval_s=0.2)
+    )
+
+
+def ask(hub: Hub, partition: int, instance_id: str, request: r.Request) -> list[Answer]:
+    """Ask once, straight at the shard that owns it; return the list that the answer comes to."""
+    answers: list[Answer] = []
+    origin = r.Origin(f"asker {next(askers)}", 1, 1)
+    call = Forward(1, partition, origin, instance_id, request)
+    hub.owners[partition].shard.submit(call, answers.append)
+    return answers
+
+
+def code_of(answers: list[Answer]) -> str:
+    (answer,) = answers
+    return "" if answer.refusal is None else answer.refusal.code
+
+
+def test_a_running_activity_ends_before_its_partition_is_handed_over():
+    async def main() -> None:
+        async with Hub(app, partitions=1, settings=settings()) as hub:
+            client = HubClient(hub)
+            await client.start("sleeper", 3.0, "one")
+            await pass_time(1)
+            old = hub.owners[0]
+            waiting = ask(hub, 0, "one", r.Wait())
+            hub.revoke(0)
+            await pass_time(0.01)
+            assert code_of(waiting) == "PartitionUnavailable"
+            assert code_of(ask(hub, 0, "one", r.Get())) == "PartitionUnavailable"
+            assert 0 in old.shard.hosts
+            assert await client.result("one") == 3.0
+            assert hub.owners[0] is not old
+            assert runs == [3.0]
+            assert 0 not in old.shard.hosts
+            await hub.quiet()
+            await assert_recoverable(hub)
+
+    run_virtual(main())
+
+
+def test_an_activity_that_outlasts_the_grace_runs_again_elsewhere():
+    async def main() -> None:
+        async with Hub(app, partitions=1, settings=settings(drain_s=1.0)) as hub:
+            client = HubClient(hub)
+            await client.start("sleeper", 5.0, "one")
+            await pass_time(1)
+            hub.revoke(0)
+            assert await client.result("one") == 5.0
+            assert runs == [5.0, 5.0]
+            events = await assert_history(client, "one")
+            assert sum(isinstance(each, h.TaskCompleted) for each in events) == 1
+
+    run_virtual(main())
+
+
+def test_a_partition_is_released_with_everything_in_its_checkpoint():
+    async def main() -> None:
+        async with Hub(app, partitions=1, settings=settings()) as hub:
+            hub.moves = False
+            client = HubClient(hub)
+            await client.start("waiter", None, "one")
+            hub.revoke(0)
+            await hub.until(lambda: not hub.owners[0].shard.hosts)
+            (row,) = (await hub.store.view()).partitions
+            assert row.checkpoint_lsn == row.commit_lsn > 0
+
+    run_virtual(main())
+
+
+def test_a_partition_that_never_rests_is_released_all_the_same():
+    async def main() -> None:
+        async with Hub(app, partitions=1, settings=settings()) as hub:
+            client = HubClient(hub)
+            await client.start("restless", 0, "one")
+            old = hub.owners[0]
+            await pass_time(0.5)
+            hub.revoke(0)
+            await hub.until(lambda: hub.owners[0] is not old, within_s=2)
+            await client.terminate("one")
+
+    run_virtual(main())
+
+
+def test_a_release_ends_when_the_partition_is_lost_meanwhile():
+    async def main() -> None:
+        async with Hub(app, partitions=1, settings=settings()) as hub:
+            client = HubClient(hub)
+            await client.start("sleeper", 3.0, "one")
+            old = hub.owners[0]
+            hub.revoke(0)
+            await hub.depose(0)
+            await hub.until(lambda: not old.shard._revoking, within_s=5)
+            assert await client.result("one") == 3.0
+            assert not old.shard.hosts
+
+    run_virtual(main())
+
+
+def test_a_partition_that_comes_back_during_its_release_can_be_released_again():
+    async def main() -> None:
+        async with Hub(app, partitions=1, shards=1, settings=settings(drain_s=30.0)) as hub:
+            client = HubClient(hub)
+            await client.start("sleeper", 20.0, "one")
+            member = hub.owners[0]
+            hub.revoke(0)
+            await pass_time(1)
+            await hub.assign(0, member)
+            await pass_time(1)
+            hub.moves = False
+            hub.revoke(0)
+            await hub.until(lambda: not member.shard.hosts, within_s=25)
+
+    run_virtual(main())
+
+
+def test_drain_hands_everything_back():
+    async def main() -> None:
+        async with Hub(app, partitions=3, shards=1, settings=settings()) as hub:
+            hub.moves = False
+            client = HubClient(hub)
+            await client.start("sleeper", 1.0, "one")
+            await hub.members[0].shard.drain(5.0)
+            assert not hub.members[0].shard.hosts
+            assert sum("released" in line for line in hub.trace) == 3
+
+    run_virtual(main())
+
+
+def test_a_fenced_partition_is_dropped_and_others_go_on():
+    async def main() -> None:
+        async with Hub(app, partitions=2, shards=1, settings=settings()) as hub:
+            await hub.quiet()
+            (member,) = hub.members
+            client = HubClient(hub)
+            hub.moves = False
+            epoch = await hub.store.claim(0, 1, "host/1")
+            answers = ask(hub, 0, "one!0", r.Start("waiter"))
+            await client.start("waiter", None, "two!1")
+            await hub.until(lambda: answers)
+            assert code_of(answers) == "PartitionUnavailable"
+            assert set(member.shard.hosts) == {1}
+            assert hub.calls.fenced == 1
+            assert epoch == 2
+            assert await hub.store.position(0) == (2, 1)
+            await client.raise_event("two!1", "go", "on")
+            assert await client.result("two!1") == "on"
+
+    run_virtual(main())
+
+
+def test_without_a_lease_nothing_is_committed_or_told():
+    async def main() -> None:
+        async with Hub(app, partitions=1, shards=1, settings=settings()) as hub:
+            client = HubClient(hub)
+            await client.start("waiter", None, "one")
+            await hub.quiet()
+            hub.members[0].has_lease = False
+            await pass_time(LEASE_S)
+            appends = hub.calls.names.count("append")
+            reads = [
+                ask(hub, 0, "one", r.Get()),
+                ask(hub, 0, "one", r.GetHistory()),
+                ask(hub, 0, "nobody", r.Get()),
+                ask(hub, 0, "nobody", r.Terminate()),
+                ask(hub, 0, "one", r.Start("waiter")),
+            ]
+            started = ask(hub, 0, "two", r.Start("waiter"))
+            await pass_time(5)
+            assert [code_of(each) for each in reads if each] == []
+            assert started == []
+            assert hub.calls.names.count("append") == appends
+            hub.members[0].has_lease = True
+            hub.members[0].renew()
+            await pass_time(1)
+            assert [code_of(each) for each in reads] == [
+                "",
+                "",
+                "",
+                "InstanceNotFound",
+                "InstanceExists",
+            ]
+            assert code_of(started) == ""
+
+    run_virtual(main())
+
+
+def test_what_became_durable_as_the_lease_ended_is_not_told_any_more():
+    async def main() -> None:
+        async with Hub(app, partitions=1, shards=1, settings=settings()) as hub:
+            client = HubClient(hub)
+            await client.start("waiter", None, "one")
+            await hub.quiet()
+            hub.members[0].has_lease = False
+            await pass_time(LEASE_S / 2)
+            hub.calls.held_answers.add("append")
+            answers = [ask(hub, 0, "two", r.Start("waiter"))]
+            await pass_time(0.1)
+            answers.append(ask(hub, 0, "two", r.Start("waiter")))
+            await pass_time(LEASE_S)
+            assert answers == [[], []]
+            hub.calls.held_answers.clear()
+            await pass_time(1)
+            assert [code_of(each) for each in answers] == ["PartitionUnavailable"] * 2
+
+    run_virtual(main())
+
+
+def test_requests_beyond_the_bound_are_refused_and_change_nothing():
+    async def main() -> None:
+        few = Settings(shard=ShardSettings(requests_in_flight_max=2))
+        async with Hub(app, partitions=1, shards=1, settings=few) as hub:
+            await hub.quiet()
+            hub.calls.held.add("append")
+            answers = [ask(hub, 0, f"i{n}", r.Start("waiter")) for n in range(3)]
+            await pass_time(0.1)
+            assert answers[:2] == [[], []]
+            assert code_of(answers[2]) == "Overloaded"
+            host = hub.host_of(0)
+            assert host is not None
+            assert set(host.core.instances) == {"i0", "i1"}
+            hub.calls.held.clear()
+            await pass_time(0.1)
+            assert [code_of(each) for each in answers[:2]] == ["", ""]
+            assert hub.owners[0].shard.requests_in_flight == 0
+
+    run_virtual(main())
+
+
+def test_a_history_being_read_when_its_partition_goes_is_refused():
+    async def main() -> None:
+        async with Hub(app, partitions=1, shards=1, settings=settings()) as hub:
+            client = HubClient(hub)
+            await client.start("waiter", None, "one")
+            await hub.quiet()
+            await pass_time(1)
+            hub.calls.held.add("history")
+            answers = ask(hub, 0, "one", r.GetHistory())
+            await pass_time(0.1)
+            assert answers == []
+            shard = hub.owners[0].shard
+            shard.discard(0)
+            assert code_of(answers) == "PartitionUnavailable"
+            hub.calls.held.clear()
+            await pass_time(0.1)
+            assert len(answers) == 1
+            assert shard.requests_in_flight == 0
+
+    run_virtual(main())
+
+
+def test_no_activity_starts_once_its_partition_is_leaving():
+    async def main() -> None:
+        async with Hub(app, partitions=1, shards=1, settings=settings()) as hub:
+            hub.moves = False
+            client = HubClient(hub)
+            await hub.quiet()
+            started: list[RunActivity] = []
+            pool = hub.owners[0].shard.pool
+            pool.start = lambda asker, run: started.append(run)  # type: ignore[method-assign]
+            await client.start("waiter", None, "one")
+            hub.revoke(0)
+            await hub.until(lambda: not hub.owners[0].shard.hosts)
+            assert started == []
+
+    run_virtual(main())
