@@ -90,7 +90,9 @@ class Runtime:
         except BaseException:
             self._host = None
             raise
-        self._client = await Client.connect_in_process(self._host.accept, self._welcome())
+        self._client = await Client.connect_in_process(
+            self._host.accept, self._welcome(), payload_codec=self._app.payload_codec
+        )
         return self
 
     async def __aexit__(

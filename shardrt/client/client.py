@@ -25,6 +25,7 @@ from shardrt.core import requests
 from shardrt.core.history import FINAL, Status
 from shardrt.errors import ConfigInvalid, InstanceNotFinished, InstanceNotFound
 from shardrt.links.admin import Cluster, CountInstances
+from shardrt.orchestration.sealing import sealer_of
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from shardrt.links.admin import Question
     from shardrt.links.base import Accept
     from shardrt.links.messages import Welcome
+    from shardrt.orchestration.sealing import PayloadCodec
 
 START_WINDOW = 4096
 """How many starts of one `start_many` are under way at a time."""
@@ -58,8 +60,9 @@ class Client:
     one turn of the loop travel together.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, payload_codec: PayloadCodec | None = None) -> None:
         self._session = session
+        self._sealer = sealer_of(payload_codec)
 
     @classmethod
     async def connect(
@@ -70,6 +73,7 @@ class Client:
         connect_timeout_s: float = 0.0,
         call_timeout_s: float = 60.0,
         retry_overloaded: bool = True,
+        payload_codec: PayloadCodec | None = None,
     ) -> Self:
         """Connect to a host.
 
@@ -83,6 +87,7 @@ class Client:
                 limit but the caller's.
             retry_overloaded: whether calls that are refused as `Overloaded` are tried again
                 until then.
+            payload_codec: that of the app, if it has one.
 
         Raises:
             ConfigInvalid: `url` is none.
@@ -95,16 +100,21 @@ class Client:
         dial = over_websocket(urls, token)
         session = Session(dial, call_timeout_s=call_timeout_s, retry_overloaded=retry_overloaded)
         await session.open(connect_timeout_s)
-        return cls(session)
+        return cls(session, payload_codec)
 
     @classmethod
     async def connect_in_process(
-        cls, accept: Accept, welcome: Welcome, *, call_timeout_s: float = 60.0
+        cls,
+        accept: Accept,
+        welcome: Welcome,
+        *,
+        call_timeout_s: float = 60.0,
+        payload_codec: PayloadCodec | None = None,
     ) -> Self:
         """Connect to a shard in this event loop; see `dialing.in_process`."""
         session = Session(in_process(accept, welcome), call_timeout_s=call_timeout_s)
         await session.open()
-        return cls(session)
+        return cls(session, payload_codec)
 
     async def close(self) -> None:
         """End the connection; calls under way fail with `ConnectionLost`."""
@@ -196,7 +206,8 @@ class Client:
         snapshot: Any = await self.call(instance_id, requests.Get())
         if snapshot is None:
             return None
-        return status_of(snapshot, await self.history(instance_id) if history else None)
+        events = await self.history(instance_id) if history else None
+        return status_of(self._opened(snapshot), events)
 
     async def history(self, instance_id: str) -> list[HistoryEvent]:
         """Return the history of the current execution.
@@ -207,7 +218,7 @@ class Client:
         encoded: Any = await self.call(instance_id, requests.GetHistory())
         if encoded is None:
             raise InstanceNotFound(f"no instance {instance_id!r}")
-        return history_of(encoded)
+        return history_of(encoded, self._sealer)
 
     async def raise_event(self, instance_id: str, name: str, data: Any = None) -> None:
         """Deliver an external event; it is kept until the instance takes it.
@@ -216,7 +227,7 @@ class Client:
             InstanceNotFound: there is no such instance.
             InstanceFinished: it has ended.
         """
-        payload = encode_payload(data, "event data", self._payload_bytes_max())
+        payload = encode_payload(data, "event data", self._payload_bytes_max(), self._sealer)
         await self.call(instance_id, requests.Raise(name, payload))
 
     async def terminate(
@@ -253,7 +264,7 @@ class Client:
 
     async def wait_for_end(self, instance_id: str) -> Snapshot:
         """Wait until an instance has ended, however it ends."""
-        return await self._session.wait(check_instance_id(instance_id))
+        return self._opened(await self._session.wait(check_instance_id(instance_id)))
 
     # -- many instances -------------------------------------------------------------------------
 
@@ -283,7 +294,7 @@ class Client:
         )
         async for page in SnapshotPages(self._session, where, page_size):
             for snapshot in page:
-                yield status_of(snapshot)
+                yield status_of(self._opened(snapshot))
 
     async def count(self, **conditions: Any) -> dict[str, int]:
         """Return how many instances there are per status, under the conditions of `list`."""
@@ -334,12 +345,15 @@ class Client:
         """Ask about the hub or host; return the answer's JSON."""
         return await self._session.ask(question)
 
+    def _opened(self, snapshot: Snapshot) -> Snapshot:
+        return snapshot if self._sealer is None else self._sealer.open_fields(snapshot)
+
     def _payload_bytes_max(self) -> int:
         welcome = self._session.welcome
         return PAYLOAD_BYTES_MAX if welcome is None else welcome.payload_bytes_max
 
     def _submit_start(self, wanted: StartRequest) -> tuple[Future[Raw], Request]:
-        instance_id, request = start_of(wanted, self._payload_bytes_max())
+        instance_id, request = start_of(wanted, self._payload_bytes_max(), self._sealer)
         return self._session.submit(instance_id, request), request
 
     def _handle(self, wanted: StartRequest, started: Any) -> OrchestrationHandle:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from msgspec import Raw
 
+    from shardrt.orchestration.sealing import Sealer
+
 OnConflict: TypeAlias = Literal["fail", "return", "restart"]
 Orchestrator: TypeAlias = str | Callable[..., Any]
 
@@ -83,7 +85,7 @@ def check_instance_id(instance_id: str) -> str:
     return instance_id
 
 
-def encode_payload(value: object, what: str, bytes_max: int) -> Raw:
+def encode_payload(value: object, what: str, bytes_max: int, sealer: Sealer | None = None) -> Raw:
     """Return a value as JSON.
 
     Raises:
@@ -91,13 +93,17 @@ def encode_payload(value: object, what: str, bytes_max: int) -> Raw:
         PayloadTooLarge: it is longer than the host takes.
     """
     payload = encode(value, what)
+    if sealer is not None:
+        payload = sealer.seal(payload)
     size = memoryview(payload).nbytes
     if size > bytes_max:
         raise PayloadTooLarge(f"{what} of {size} bytes exceeds {bytes_max}")
     return payload
 
 
-def start_of(wanted: StartRequest, payload_bytes_max: int) -> tuple[str, Start]:
+def start_of(
+    wanted: StartRequest, payload_bytes_max: int, sealer: Sealer | None = None
+) -> tuple[str, Start]:
     """Return the instance id and the request."""
     if wanted.on_conflict not in _CONFLICTS:
         raise InputInvalid(f"on_conflict={wanted.on_conflict!r}: give one of {_CONFLICTS}")
@@ -111,7 +117,7 @@ def start_of(wanted: StartRequest, payload_bytes_max: int) -> tuple[str, Start]:
     start_at = wanted.start_at
     request = Start(
         name,
-        encode_payload(wanted.input, "input", payload_bytes_max),
+        encode_payload(wanted.input, "input", payload_bytes_max, sealer),
         version,
         wanted.tags,
         None if start_at is None else to_micros(start_at),

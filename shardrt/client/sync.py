@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shardrt.client.starting import OnConflict, Orchestrator, StartRequest
     from shardrt.client.views import HistoryEvent, OrchestrationStatus
     from shardrt.core.history import Status
+    from shardrt.orchestration.sealing import PayloadCodec
 
 _T = TypeVar("_T")
 
@@ -71,6 +72,7 @@ class SyncClient:
         connect_timeout_s: float = 0.0,
         call_timeout_s: float = 60.0,
         retry_overloaded: bool = True,
+        payload_codec: PayloadCodec | None = None,
     ) -> Self:
         """Connect to a host; see `Client.connect`."""
         thread = _LoopThread()
@@ -82,6 +84,7 @@ class SyncClient:
                     connect_timeout_s=connect_timeout_s,
                     call_timeout_s=call_timeout_s,
                     retry_overloaded=retry_overloaded,
+                    payload_codec=payload_codec,
                 )
             )
         except BaseException:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from shardrt.core.history import Failure, Status
     from shardrt.core.requests import Snapshot
+    from shardrt.orchestration.sealing import Sealer
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PAYLOADS = ("input", "result", "data")
@@ -135,9 +136,10 @@ def status_of(snapshot: Snapshot, history: list[HistoryEvent] | None = None) -> 
     )
 
 
-def history_of(encoded: Raw) -> list[HistoryEvent]:
+def history_of(encoded: Raw, sealer: Sealer | None = None) -> list[HistoryEvent]:
     """Return the events of an execution as users see them."""
-    return list(_events(_decode_history(encoded)))
+    events = _decode_history(encoded)
+    return list(_events(events if sealer is None else sealer.open_history(events)))
 
 
 def _events(events: list[h.HistoryEvent]) -> Iterable[HistoryEvent]:

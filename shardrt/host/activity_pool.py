@@ -198,7 +198,7 @@ class ActivityPool:
         outcome: Raw | Failure
         try:
             binding = running.kind.activity.binding
-            call = binding.call(self._context(run, running.control), run.input)
+            call = binding.call(self._context(run, running.control), self._input(run))
             if run.timeout is None:
                 value = await call
             else:
@@ -226,7 +226,7 @@ class ActivityPool:
 
         def body() -> Raw | Failure:
             try:
-                value = binding.call(self._context(run, control), run.input)
+                value = binding.call(self._context(run, control), self._input(run))
                 return self._encode(value, run)
             except BaseException as error:  # noqa: BLE001 - what users raise is data
                 return failure_of(error)
@@ -247,10 +247,15 @@ class ActivityPool:
     def _encode(self, value: object, run: RunActivity) -> Raw:
         what = f"result of activity {run.name!r}"
         encoded = payload.encode(value, what)
+        if self._app.sealer is not None:
+            encoded = self._app.sealer.seal(encoded)
         problem = self._bounds.payload(encoded, what)
         if problem is not None:
             raise PayloadTooLarge(problem)
         return encoded
+
+    def _input(self, run: RunActivity) -> Raw:
+        return run.input if self._app.sealer is None else self._app.sealer.open(run.input)
 
     def _context(self, run: RunActivity, control: Control) -> ActivityContext:
         return ActivityContext(

@@ -108,7 +108,9 @@ class Intake:
             return refusal
         try:
             orchestrator = self._app.find_orchestrator(start.name, start.version)
-            orchestrator.binding.arguments(None, start.input)
+            sealer = self._app.sealer
+            opened = start.input if sealer is None else sealer.open(start.input)
+            orchestrator.binding.arguments(None, opened)
         except ShardrtError as error:
             return r.Refusal(error.code, str(error))
         return None

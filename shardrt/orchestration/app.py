@@ -19,6 +19,7 @@ from shardrt.errors import (
 from shardrt.orchestration.activity import ActivityContext
 from shardrt.orchestration.binding import Binding, names_of_caller
 from shardrt.orchestration.context import OrchestrationContext
+from shardrt.orchestration.custom import CustomCodec, register
 from shardrt.orchestration.definitions import (
     DEFINITION,
     ActivityDefinition,
@@ -28,7 +29,9 @@ from shardrt.orchestration.definitions import (
 )
 from shardrt.orchestration.entity_registry import EntityRegistry
 from shardrt.orchestration.retry import Duration, RetryPolicy, microseconds
+from shardrt.orchestration.sealing import PayloadCodec, sealer_of
 
+T = TypeVar("T")
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 AnyCoroutineFunction = TypeVar(
     "AnyCoroutineFunction", bound=Callable[..., Coroutine[Any, Any, Any]]
@@ -54,10 +57,17 @@ class OrchestratorOptions(TypedDict, total=False):
 
 
 class App(EntityRegistry):
-    """A collection of activities, orchestrators and entities, to be served by a runtime."""
+    """A collection of activities, orchestrators and entities, to be served by a runtime.
 
-    def __init__(self) -> None:
+    Args:
+        payload_codec: compresses or encrypts inputs, results, events and custom status before
+            they are stored; see `shardrt.orchestration.sealing`. Clients need it too.
+    """
+
+    def __init__(self, *, payload_codec: PayloadCodec | None = None) -> None:
         super().__init__()
+        self.payload_codec = payload_codec
+        self.sealer = sealer_of(payload_codec)
         self._activities: dict[str, ActivityDefinition] = {}
         self._orchestrators: dict[str, dict[str | None, OrchestratorDefinition]] = {}
         self._by_function: dict[object, ActivityDefinition | OrchestratorDefinition] = {}
@@ -123,6 +133,23 @@ class App(EntityRegistry):
             return fn
 
         return register if fn is None else register(fn)
+
+    def codec(
+        self, of: type[T], /, *, encode: Callable[[T], Any], decode: Callable[[Any], T]
+    ) -> None:
+        """Teach payloads a type that has no JSON form of its own; not its subclasses.
+
+        It is known to the whole process from then on, clients included.
+
+        Args:
+            of: the class.
+            encode: from a value to something that has a JSON form.
+            decode: back, from plain JSON. Whatever it raises makes the payload invalid.
+
+        Raises:
+            ConfigInvalid: it has a form already, or another codec.
+        """
+        register(of, CustomCodec(encode, decode))
 
     def include(self, other: App) -> None:
         """Register everything that `other` has registered so far.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shardrt.core.history import Retry
     from shardrt.orchestration.binding import Binding
     from shardrt.orchestration.entity import EntityDefinition
+    from shardrt.orchestration.sealing import Sealer
 
 Mode: TypeAlias = Literal["async", "thread", "process"]
 
@@ -78,6 +79,10 @@ class Registry(Protocol):
 
     def orchestrator_of(self, name: str, version: str | None) -> OrchestratorDefinition:
         """Return what an instance runs; raise `OrchestratorNotRegistered` if there is none."""
+
+    @property
+    def sealer(self) -> Sealer | None:
+        """What seals payloads, if anything does."""
 
     @property
     def orchestrators(self) -> list[OrchestratorDefinition]:

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from shardrt.core.work import Parked, Step, WorkItem
-from shardrt.errors import ConfigInvalid, OrchestratorNotRegistered
+from shardrt.errors import ConfigInvalid, InputInvalid, OrchestratorNotRegistered
 from shardrt.orchestration.execution import Execution
 from shardrt.orchestration.guard import adopt, install
 from shardrt.orchestration.replay import past_turns
@@ -36,6 +36,7 @@ class Executor:
     def __init__(self, app: Registry, guard: Guard = "refuse") -> None:
         self._app = app
         self._guard: Guard = guard
+        self._sealer = app.sealer
         if guard != "off":
             install()
             adopt(app.orchestrators)
@@ -79,6 +80,12 @@ class Executor:
         Raises:
             ValueError: the history is needed and was not given.
         """
+        if self._sealer is not None:
+            try:
+                item = self._sealer.open_item(item)
+                history = None if history is None else self._sealer.open_history(history)
+            except InputInvalid as error:
+                return _parked(item, str(error))
         execution = self._residents.pop(item.instance_id, None)
         if execution is not None:
             self._resident_bytes -= execution.size
@@ -90,7 +97,7 @@ class Executor:
                 raise ValueError(f"{item.instance_id!r} is not resident at turn {item.turn}")
             rebuilt = self._rebuild(item, history or ())
             if isinstance(rebuilt, Parked):
-                return Step(item.instance_id, item.execution_id, item.turn, (), rebuilt)
+                return _parked(item, rebuilt.reason)
             execution = rebuilt
         execution.advance(item.at, item.arrivals)
         return self._step(item, execution)
@@ -127,14 +134,14 @@ class Executor:
     def _step(self, item: WorkItem, execution: Execution) -> Step:
         outcome = execution.outcome
         if execution.ledger.mismatch is not None:
-            reason = execution.ledger.mismatch
-            return Step(item.instance_id, item.execution_id, item.turn, (), Parked(reason))
+            return _parked(item, execution.ledger.mismatch)
         if outcome is None:
             execution.size = size = execution.bytes_held()
             self._resident_bytes += size
             self._residents[item.instance_id] = execution
         actions, status = execution.ledger.take()
-        return Step(item.instance_id, item.execution_id, item.turn, actions, outcome, status)
+        step = Step(item.instance_id, item.execution_id, item.turn, actions, outcome, status)
+        return step if self._sealer is None else self._sealer.seal_step(step)
 
     def _rebuild(self, item: WorkItem, history: Sequence[HistoryEvent]) -> Execution | Parked:
         """Return the execution as it stands before the turn of `item`."""
@@ -161,3 +168,7 @@ class Executor:
         ledger.replaying = False
         ledger.expected = ()
         return execution
+
+
+def _parked(item: WorkItem, reason: str) -> Step:
+    return Step(item.instance_id, item.execution_id, item.turn, (), Parked(reason))

@@ -131,9 +131,9 @@ def _known_by_identity() -> dict[int, str]:
     for dotted in (*forbidden.WRITTEN, *forbidden.WITHOUT_ARGUMENTS):
         module, _, attribute = dotted.rpartition(".")
         value = getattr(sys.modules.get(module), attribute, None)
-        for each in (value, getattr(value, "__wrapped__", None)):
-            if each is not None:
-                known.setdefault(id(each), dotted)
+        while value is not None:  # also what the guard has wrapped
+            known.setdefault(id(value), dotted)
+            value = getattr(value, "__wrapped__", None)
     return known
 
 

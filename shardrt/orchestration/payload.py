@@ -3,7 +3,8 @@
 A payload is `msgspec.Raw`: JSON text, coded once where it is made and decoded once where it
 is used. The annotation decides what comes back; without one it is plain JSON (`Any`). What
 cannot be told truthfully in JSON is refused: NaN and infinities, unpaired surrogates, types
-without a JSON form. Every error is `InputInvalid` and says where in the value and why.
+without a JSON form that nobody has taught (`custom`). Every error is `InputInvalid` and says
+where in the value and why.
 
 Enormous integers survive. Pydantic models are recognised by their methods, so that pydantic
 is no dependency. Unions that the decoder cannot tell apart by JSON type alone are `shapes`.
@@ -22,6 +23,7 @@ from msgspec import Raw
 from shardrt.core.history import NULL
 from shardrt.errors import ConfigInvalid, InputInvalid
 from shardrt.orchestration import shapes
+from shardrt.orchestration.custom import codec_of
 
 T = TypeVar("T")
 
@@ -31,6 +33,9 @@ _NON_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
 def _encode_custom(value: object) -> object:
+    custom = codec_of(type(value))
+    if custom is not None:
+        return custom.encode(value)
     dump = getattr(value, "model_dump", None)
     if dump is None:
         raise NotImplementedError(f"objects of type {type(value).__qualname__} have no JSON form")

@@ -17,6 +17,8 @@ from typing import Any, TypeAlias, Union
 
 import msgspec
 
+from shardrt.orchestration.custom import codec_of
+
 Decode: TypeAlias = Callable[[Any], Any]
 """From JSON text to a value."""
 
@@ -47,6 +49,9 @@ def decoder(annotation: Any) -> Decode:
 
 
 def _decode_custom(annotation: type, value: Any) -> Any:
+    custom = codec_of(annotation)
+    if custom is not None:
+        return custom.decode(value)
     validate = getattr(annotation, "model_validate", None)
     if validate is None:
         raise NotImplementedError(f"type {annotation.__qualname__} has no JSON form")
