@@ -8,6 +8,7 @@ sent to threads run in the loop instead, so that they are in order too.
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,7 +62,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if not self._scheduled:  # type: ignore[attr-defined]
             waiting = sorted(task.get_name() for task in asyncio.all_tasks(self))
             raise Deadlock(f"no timer is set at {self._now_s:.6f} s, waiting: {waiting}")
-        self._now_s = max(self._now_s, self._scheduled[0].when())  # type: ignore[attr-defined]
+        when: float = self._scheduled[0].when()  # type: ignore[attr-defined]
+        if when + self._clock_resolution == when:  # type: ignore[attr-defined]
+            when = math.nextafter(when, math.inf)  # asyncio runs what is due before now, not at now
+        self._now_s = max(self._now_s, when)
 
     def run_in_executor(  # type: ignore[override] # without TypeVarTuple
         self, executor: object, func: Callable[..., T], *args: Any

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from shardrt.errors import CommitUnknown, StoreUnavailable
+from shardrt.host.committer import Committer
+from shardrt.store.base import Append
+from shardrt.testing.virtual import VirtualClock, pass_time, run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+
+class Partition:
+    """Always has another record, until it is told to have none."""
+
+    def __init__(self, number: int, *, epoch: int = 1, records: int = 1) -> None:
+        self.partition = number
+        self.epoch = epoch
+        self.records = records
+        self.lsn = 0
+        self.durable: list[int] = []
+        self.broken: str | None = None
+        self.bug: Exception | None = None
+
+    def seal(self) -> Append | None:
+        if self.bug is not None:
+            raise self.bug
+        if not self.records or self.broken is not None:
+            return None
+        self.records -= 1
+        self.lsn += 1
+        return Append(self.partition, self.epoch, self.lsn, b"record")
+
+    def committed(self, lsn: int) -> None:
+        self.durable.append(lsn)
+
+    def discard(self, broken: str = "") -> None:
+        self.broken = broken
+
+
+class Journal:
+    """Accepts what fits, unless a test has put something else in the way."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[int, int]]] = []
+        self.positions: dict[int, tuple[int, int]] = {}
+        self.errors: list[tuple[Exception, bool]] = []
+        """What the next appends raise, and whether they take effect before."""
+        self.position_errors: list[Exception] = []
+        self.append_s = 0.1
+
+    async def append(self, batch: Sequence[Append]) -> set[int]:
+        self.batches.append([(each.partition, each.lsn) for each in batch])
+        await pass_time(self.append_s)
+        error, effect = self.errors.pop(0) if self.errors else (None, True)
+        accepted = set()
+        for each in batch:
+            epoch, lsn = self.positions.get(each.partition, (1, 0))
+            if effect and (epoch, lsn + 1) == (each.epoch, each.lsn):
+                self.positions[each.partition] = (epoch, each.lsn)
+                accepted.add(each.partition)
+        if error is not None:
+            raise error
+        return accepted
+
+    async def position(self, partition: int) -> tuple[int, int]:
+        if self.position_errors:
+            raise self.position_errors.pop(0)
+        return self.positions.get(partition, (1, 0))
+
+    def read(self, partition: int, after: int) -> AsyncIterator[tuple[int, bytes]]:
+        raise NotImplementedError
+
+
+def play(main: Callable[[Committer, Journal], Awaitable[None]]) -> None:
+    async def run() -> None:
+        journal = Journal()
+        committer = Committer(journal, VirtualClock())
+        committer.extend_lease(1_000.0)
+        task = asyncio.get_running_loop().create_task(committer.run())
+        await main(committer, journal)
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait([task])
+
+    run_virtual(run())
+
+
+def test_what_gathers_during_a_commit_is_the_next_one():
+    async def main(committer: Committer, journal: Journal) -> None:
+        one, two, three = (Partition(number) for number in range(3))
+        committer.wake(one)
+        await pass_time(0.05)
+        committer.wake(two)
+        committer.wake(three)
+        await pass_time(0.5)
+        assert journal.batches == [[(0, 1)], [(1, 1), (2, 1)]]
+        assert [each.durable for each in (one, two, three)] == [[1], [1], [1]]
+
+    play(main)
+
+
+def test_an_unknown_commit_that_took_effect_is_not_sent_again():
+    async def main(committer: Committer, journal: Journal) -> None:
+        journal.errors = [(CommitUnknown("lost"), True)]
+        partition = Partition(0)
+        committer.wake(partition)
+        await pass_time(1)
+        assert journal.batches == [[(0, 1)]]
+        assert partition.durable == [1]
+
+    play(main)
+
+
+def test_an_unknown_commit_that_did_not_is_sent_again():
+    async def main(committer: Committer, journal: Journal) -> None:
+        journal.errors = [(CommitUnknown("lost"), False)]
+        partition = Partition(0)
+        committer.wake(partition)
+        await pass_time(1)
+        assert journal.batches == [[(0, 1)], [(0, 1)]]
+        assert partition.durable == [1]
+
+    play(main)
+
+
+def test_an_unknown_commit_is_not_guessed_while_the_store_is_away():
+    async def main(committer: Committer, journal: Journal) -> None:
+        journal.errors = [(CommitUnknown("lost"), True)]
+        journal.position_errors = [StoreUnavailable("away")] * 4
+        partition = Partition(0)
+        committer.wake(partition)
+        await pass_time(0.3)
+        assert partition.durable == []
+        assert committer.stuck_since_s is not None
+        await pass_time(5)
+        assert partition.durable == [1]
+        assert committer.stuck_since_s is None
+
+    play(main)
+
+
+def test_a_store_that_is_away_gets_the_same_batch_until_it_takes_it():
+    async def main(committer: Committer, journal: Journal) -> None:
+        journal.errors = [(StoreUnavailable("away"), False)] * 3
+        one, two = Partition(0), Partition(1)
+        committer.wake(one)
+        await pass_time(0.05)
+        committer.wake(two)
+        await pass_time(5)
+        assert journal.batches == [[(0, 1)]] * 4 + [[(1, 1)]]
+        assert one.durable == two.durable == [1]
+
+    play(main)
+
+
+def test_a_partition_that_is_somebody_elses_is_dropped_and_others_go_on():
+    async def main(committer: Committer, journal: Journal) -> None:
+        journal.positions[0] = (2, 0)
+        lost, kept = Partition(0), Partition(1)
+        committer.wake(lost)
+        committer.wake(kept)
+        await pass_time(1)
+        assert (lost.broken, lost.durable) == ("", [])
+        assert (kept.broken, kept.durable) == (None, [1])
+
+    play(main)
+
+
+def test_a_journal_that_is_elsewhere_stops_the_partition_loudly():
+    async def main(committer: Committer, journal: Journal) -> None:
+        journal.positions[0] = (1, 7)
+        partition = Partition(0)
+        committer.wake(partition)
+        await pass_time(1)
+        assert partition.broken == "journal is at 7, expected 1 or one less"
+
+    play(main)
+
+
+def test_a_bug_at_the_seal_stops_its_partition_only():
+    async def main(committer: Committer, journal: Journal) -> None:
+        buggy, sound = Partition(0), Partition(1)
+        buggy.bug = ValueError("cannot be encoded")
+        committer.wake(buggy)
+        committer.wake(sound)
+        await pass_time(1)
+        assert buggy.broken == "ValueError: cannot be encoded"
+        assert sound.durable == [1]
+
+    play(main)
+
+
+def test_nothing_is_sealed_without_a_lease():
+    async def main(committer: Committer, journal: Journal) -> None:
+        committer.extend_lease(float("-inf"))
+        partition = Partition(0)
+        committer.wake(partition)
+        await pass_time(10)
+        assert journal.batches == []
+        committer.extend_lease(1_000.0)
+        await pass_time(1)
+        assert partition.durable == [1]
+
+    play(main)
