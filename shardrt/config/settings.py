@@ -129,7 +129,12 @@ class ShardSettings:
     """Activities running at a time. The rest wait in line, durably."""
 
     activity_threads_max: Annotated[int, Meta(ge=1, le=1024)] = 32
-    """Threads for activities that are plain functions: how many may block at a time."""
+    """Threads for activities that are plain functions: how many may block at a time. One that
+    was cancelled counts until it ends."""
+
+    activity_processes_max: Annotated[int, Meta(ge=1, le=256)] = 2
+    """Worker processes for activities with `executor="process"`: how many may compute at a
+    time. Each is an interpreter with the app, started when it is first needed."""
 
     guard: Literal["refuse", "warn", "off"] = "refuse"
     """What happens if an orchestrator calls what is not deterministic, such as `time.time`:

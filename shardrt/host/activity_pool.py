@@ -1,4 +1,4 @@
-"""Runs activities: `async def` on the shard's loop, plain functions in threads.
+"""Runs activities: `async def` on the shard's loop, plain functions in threads or processes.
 
 An attempt starts only after the record that schedules it is durable (the caller sees to that),
 and its outcome goes back to the partition that asked. Whether anybody still wants it is decided
@@ -21,6 +21,8 @@ from shardrt.errors import ActivityNotRegistered, PayloadTooLarge
 from shardrt.host.attempts import Attempt, Kind, Running, key_of
 from shardrt.host.bounds import Bounds
 from shardrt.host.gates import Gate, Lines
+from shardrt.host.worker_pool import AppSource, WorkerPool
+from shardrt.links.worker_link import Perform
 from shardrt.orchestration import payload
 from shardrt.orchestration.activity import ActivityContext
 from shardrt.orchestration.failure import failure_of
@@ -42,7 +44,15 @@ CLOSE_S_MAX = 1.0
 class ActivityPool:
     """All activities of a shard."""
 
-    def __init__(self, app: App, settings: Settings, *, host_id: str, shard: int) -> None:
+    def __init__(
+        self,
+        app: App,
+        settings: Settings,
+        *,
+        host_id: str,
+        shard: int,
+        source: AppSource | None = None,
+    ) -> None:
         self._app = app
         self._concurrency_max = settings.shard.activity_concurrency_max
         self._bounds = Bounds(settings.limits)
@@ -52,6 +62,8 @@ class ActivityPool:
         """By name, once it has been asked for."""
         self._thread_gate = Gate(settings.shard.activity_threads_max)
         self._threads: ThreadPoolExecutor | None = None
+        self._process_gate = Gate(settings.shard.activity_processes_max)
+        self.workers = WorkerPool(source or AppSource(""), settings)
         self._running: dict[Key, Running] = {}
         self._detached: dict[asyncio.Task[None], Running] = {}
         """Given up, but their code has not ended yet. They still hold places behind gates."""
@@ -119,6 +131,7 @@ class ActivityPool:
             await asyncio.wait(list(self._detached), timeout=CLOSE_S_MAX)
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+        await self.workers.close()
 
     # -- who may start -------------------------------------------------------------------------
 
@@ -146,6 +159,8 @@ class ActivityPool:
         own = () if activity.max_concurrency is None else (Gate(activity.max_concurrency),)
         if activity.executor == "async":
             kind = Kind(activity, own, self._in_loop)
+        elif activity.executor == "process":
+            kind = Kind(activity, (*own, self._process_gate), self._in_process)
         else:
             kind = Kind(activity, (*own, self._thread_gate), self._in_thread)
         self._kinds[name] = kind
@@ -234,6 +249,22 @@ class ActivityPool:
         self._limit_time(running)
         outcome = await asyncio.get_running_loop().run_in_executor(self._threads, body)
         self._ended(running, outcome)
+
+    async def _in_process(self, running: Running) -> None:
+        """Run it in a worker process, which is killed if this task is cancelled."""
+        run = running.attempt.run
+        call = Perform(
+            run.name,
+            run.input,
+            run.instance_id,
+            run.execution_id,
+            run.task_id,
+            run.attempt,
+            self._host_id,
+            self._shard,
+        )
+        self._limit_time(running)
+        self._ended(running, await self.workers.perform(call, running.control.heartbeat))
 
     def _limit_time(self, running: Running) -> None:
         """Give up an attempt that cannot be interrupted once its time is over."""

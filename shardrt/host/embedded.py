@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,11 +18,13 @@ from msgspec import Raw
 
 from shardrt.cluster.holdings import Terms
 from shardrt.cluster.membership import Membership
-from shardrt.errors import ShardrtError
+from shardrt.errors import ConfigInvalid, ShardrtError
 from shardrt.host.clock import HubClock
+from shardrt.host.imports import reference_to
 from shardrt.host.network import Loopback
 from shardrt.host.shard import Shard
 from shardrt.host.visitor import Visitor
+from shardrt.host.worker_pool import AppSource
 from shardrt.links.admin import Cluster, Question
 from shardrt.links.messages import Answer, Ask
 from shardrt.store.base import Host
@@ -47,6 +51,7 @@ class EmbeddedHost:
     ) -> None:
         self._settings = settings
         self._app = app
+        self._source = _source_of(app)
         self._store = store
         self._clock = HubClock()
         self._life: asyncio.Task[None] | None = None
@@ -155,6 +160,7 @@ class EmbeddedHost:
             owner=self.membership,
             partitions=partitions,
             name=self.membership.host.host_id,
+            source=self._source,
         )
 
     async def _live(self) -> None:
@@ -184,6 +190,21 @@ class EmbeddedHost:
             self._life.cancel()
             await asyncio.wait([self._life])
         await self._store.close()
+
+
+def _source_of(app: App) -> AppSource | None:
+    """Return where worker processes find the app, if it needs any. Raises `ConfigInvalid`."""
+    names = [each.name for each in app.activities if each.executor == "process"]
+    if not names:
+        return None
+    reference = reference_to(app)
+    if reference is None:
+        raise ConfigInvalid(
+            f'activities with executor="process" ({", ".join(names)}) need an app that worker '
+            "processes can import: a variable at the top level of a module, other than the "
+            "script that is started"
+        )
+    return AppSource(reference, [path or os.getcwd() for path in sys.path])
 
 
 class _LocalVisitor(Visitor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from shardrt.orchestration.app import App
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+_SCRIPTS = ("__main__", "__mp_main__")
 
 
 def import_app(reference: str) -> App:
@@ -67,3 +70,21 @@ def _failed(module_name: str, error: BaseException) -> str:
 def _hint(module: ModuleType) -> str:
     apps = sorted(name for name, value in vars(module).items() if isinstance(value, App))
     return f"; did you mean {module.__name__}:{apps[0]}?" if apps else ""
+
+
+def reference_to(app: App) -> str | None:
+    """Return the ``module:attribute`` at which another process finds this app, if there is any.
+
+    That is a variable at the top level of a module that can be imported: not of the script
+    that was started, nor of code typed in.
+    """
+    for name, module in list(sys.modules.items()):
+        if name in _SCRIPTS:
+            spec = getattr(module, "__spec__", None)
+            name = getattr(spec, "name", "")  # noqa: PLW2901 - python -m package.module
+            if not name or name.endswith("__main__"):
+                continue
+        for attribute, value in list(getattr(module, "__dict__", {}).items()):
+            if value is app:
+                return f"{name}:{attribute}"
+    return None

@@ -22,6 +22,7 @@ from shardrt.host.imports import import_app
 from shardrt.host.network import UnixNetwork
 from shardrt.host.shard import Shard
 from shardrt.host.visitor import Visitor
+from shardrt.host.worker_pool import AppSource
 from shardrt.links import control
 from shardrt.links.messages import Acknowledge, Deliver, Resend, ToShard
 from shardrt.links.unix import listen_unix
@@ -56,6 +57,7 @@ class ShardProcess:
             partitions=configure.partitions,
             name=configure.host_id,
             index=configure.index,
+            source=AppSource(configure.app, configure.import_paths),
         )
 
     async def run(self) -> None:

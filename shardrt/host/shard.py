@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from shardrt.core.state import Resident
     from shardrt.host.clock import Clock
     from shardrt.host.ports import Network, Owner
+    from shardrt.host.worker_pool import AppSource
     from shardrt.orchestration.app import App
     from shardrt.store.base import PartitionHead, Store
 
@@ -68,6 +69,7 @@ class Shard:
         partitions: int,
         name: str,
         index: int = 0,
+        source: AppSource | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.store = store
@@ -86,7 +88,7 @@ class Shard:
         bounds = Bounds(settings.limits)
         executor = Executor(app, settings.shard.guard)
         self.turns = Turns(executor, EntityExecutor(app, bounds), bounds)
-        self.pool = ActivityPool(app, settings, host_id=name, shard=index)
+        self.pool = ActivityPool(app, settings, host_id=name, shard=index, source=source)
         self.committer = Committer(store, clock)
         self.checkpointer = Checkpointer(
             store,

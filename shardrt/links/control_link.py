@@ -37,7 +37,9 @@ class ControlLink(asyncio.Protocol):
         decoder_type: Any,
         on_message: Callable[[Any], None],
         on_closed: Callable[[], None],
+        frame_bytes_max: int = FRAME_BYTES_MAX,
     ) -> None:
+        self._frame_bytes_max = frame_bytes_max
         self._decoder = msgspec.json.Decoder(list[decoder_type])
         self._encoder = msgspec.json.Encoder()
         self._on_message = on_message
@@ -84,8 +86,8 @@ class ControlLink(asyncio.Protocol):
         start = 0
         while len(self._received) - start >= _HEADER:
             size = int.from_bytes(self._received[start : start + _HEADER], "big")
-            if size > FRAME_BYTES_MAX:
-                raise ProtocolViolation(f"frame of {size} bytes exceeds {FRAME_BYTES_MAX}")
+            if size > self._frame_bytes_max:
+                raise ProtocolViolation(f"frame of {size} bytes exceeds {self._frame_bytes_max}")
             end = start + _HEADER + size
             if len(self._received) < end:
                 break
@@ -100,6 +102,7 @@ async def connect_control(
     decoder_type: Any,
     on_message: Callable[[Any], None],
     on_closed: Callable[[], None],
+    frame_bytes_max: int = FRAME_BYTES_MAX,
 ) -> ControlLink:
     """Take over one end of a socket pair, given as a file descriptor.
 
@@ -108,11 +111,12 @@ async def connect_control(
         decoder_type: what arrives here: `control.ToChild` or `control.FromChild`.
         on_message: called with each message.
         on_closed: called once, when the link has ended.
+        frame_bytes_max: larger frames end the link.
     """
     sock = socket.socket(fileno=fd)
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
     _, link = await loop.create_unix_connection(
-        lambda: ControlLink(decoder_type, on_message, on_closed), sock=sock
+        lambda: ControlLink(decoder_type, on_message, on_closed, frame_bytes_max), sock=sock
     )
     return link

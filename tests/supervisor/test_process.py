@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shardrt.supervisor.process import environment
+from shardrt.host.interpreter import environment
 
 if TYPE_CHECKING:
     import pytest

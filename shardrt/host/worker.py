@@ -1,0 +1,124 @@
+"""A worker process: ``python -m shardrt.host.worker``, started by a shard's `WorkerPool`.
+
+It imports the user's app and runs its `executor="process"` activities, one at a time. What
+crosses the link is names, JSON and failures, never objects. A worker has no state that anybody
+would miss: it is killed when its activity is cancelled, and with its shard.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Raw
+
+from shardrt.config.settings import LimitSettings
+from shardrt.errors import ConfigInvalid, PayloadTooLarge
+from shardrt.host.bounds import Bounds
+from shardrt.host.child import die_with, log_to_stderr
+from shardrt.host.imports import import_app
+from shardrt.links import worker_link as w
+from shardrt.orchestration import payload
+from shardrt.orchestration.activity import ActivityContext
+from shardrt.orchestration.failure import failure_of
+
+if TYPE_CHECKING:
+    from shardrt.orchestration.app import App
+
+EXIT_ORPHANED = 3
+
+
+class Worker:
+    """The activities of one app, as asked for over the link."""
+
+    def __init__(self, link: w.BlockingLink[w.ToWorker], app: App, bounds: Bounds) -> None:
+        self._link = link
+        self._app = app
+        self._bounds = bounds
+
+    def perform(self, call: w.Perform) -> w.Returned | w.Raised:
+        """Run an activity; whatever it raises is data."""
+        context = ActivityContext(
+            instance_id=call.instance_id,
+            execution_id=call.execution_id,
+            name=call.name,
+            task_id=call.task_id,
+            attempt=call.attempt,
+            host_id=call.host_id,
+            shard=call.shard,
+            control=self,
+        )
+        try:
+            value = self._app.find_activity(call.name).binding.call(context, call.input)
+            return w.Returned(self._checked(value, f"result of activity {call.name!r}"))
+        except BaseException as error:  # noqa: BLE001 - what users raise is data, also SystemExit
+            return w.Raised(failure_of(error))
+
+    def _checked(self, value: object, what: str) -> Raw:
+        encoded = payload.encode(value, what)
+        problem = self._bounds.payload(encoded, what)
+        if problem is not None:
+            raise PayloadTooLarge(problem)
+        return encoded
+
+    # -- orchestration.activity.ActivityControl ----------------------------------------------
+
+    def heartbeat(self, details: Raw) -> None:
+        self._link.send(w.Beat(details))
+
+    def is_cancelled(self) -> bool:
+        """Return False: this process is killed instead."""
+        return False
+
+
+def main() -> None:
+    """Work until the shard ends."""
+    fd, parent_pid = int(sys.argv[1]), int(sys.argv[2])
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)  # they go to the whole group; the shard decides
+    die_with(parent_pid)
+    faulthandler.enable()
+    os.set_inheritable(fd, False)  # the link must end with this process
+    log_to_stderr(f"worker-{os.getpid()}")
+    link: w.BlockingLink[w.ToWorker] = w.BlockingLink(socket.socket(fileno=fd), w.ToWorker)
+    inbox: queue.SimpleQueue[w.ToWorker] = queue.SimpleQueue()
+    # Reads on while an activity runs, so that the end of the shard ends this process at once.
+    threading.Thread(target=_read, args=(link, inbox), daemon=True).start()
+    prepare = inbox.get()
+    assert isinstance(prepare, w.Prepare)
+    worker = _prepared(link, prepare)
+    while worker is not None:
+        call = inbox.get()
+        assert isinstance(call, w.Perform)
+        link.send(worker.perform(call))
+
+
+def _prepared(link: w.BlockingLink[w.ToWorker], prepare: w.Prepare) -> Worker | None:
+    sys.path[:0] = [path for path in prepare.import_paths if path not in sys.path]
+    try:
+        app = import_app(prepare.app)
+    except ConfigInvalid as error:
+        link.send(w.Prepared(str(error)))
+        return None
+    link.send(w.Prepared())
+    return Worker(link, app, Bounds(msgspec.convert(prepare.limits, LimitSettings)))
+
+
+def _read(link: w.BlockingLink[w.ToWorker], inbox: queue.SimpleQueue[w.ToWorker]) -> None:
+    try:
+        while True:
+            for message in link.receive():
+                inbox.put(message)
+    except (EOFError, OSError):
+        os._exit(EXIT_ORPHANED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""CPU-bound activities of an embedded runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shardrt import ActivityContext, App, OrchestrationContext, RetryPolicy, Runtime
+from shardrt.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+app = App()
+
+
+@app.activity(executor="process", retry=RetryPolicy(max_attempts=2, first_interval=0.0))
+def dies_once(ctx: ActivityContext, number: int) -> int:
+    if ctx.attempt == 1:
+        os._exit(1)
+    return number * number
+
+
+@app.orchestrator
+async def squared(ctx: OrchestrationContext, number: int) -> int:
+    return await ctx.call_activity(dies_once, number)
+
+
+@pytest.mark.proc
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_worker_that_dies_is_one_failed_attempt(kind: str, tmp_path: Path):
+    store = "memory://" if kind == "memory" else f"sqlite:///{tmp_path}/hub.db"
+
+    async def main() -> None:
+        async with Runtime(app, store=store, partitions=2) as runtime:
+            handle = await runtime.client.start(squared, 9)
+            assert await handle.result(timeout=30) == 81
+
+    asyncio.run(main())
+
+
+def test_an_app_that_no_other_process_can_import_is_refused_at_once():
+    local = App()
+
+    @local.activity(executor="process")
+    def crunch() -> None: ...
+
+    with pytest.raises(ConfigInvalid, match=r"\(crunch\) need an app that worker processes can"):
+        asyncio.run(Runtime(local).__aenter__())
