@@ -1,12 +1,14 @@
 """Whatever an orchestrator does, a replay cut anywhere does the same again.
 
 Programs are data, run by one interpreting orchestrator: so the code is the same in every
-run, and a failing program can be read and shrunk.
+run, and a failing program can be read and shrunk. `pytest --runs 2000` on this file plays so
+many generated programs under each of several seeds of Python's hashes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import random
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from shardrt.core.history import SubOrchestrationInstanceCreated, TaskScheduled, TimerCreated
@@ -72,6 +75,10 @@ async def facts(ctx: OrchestrationContext, log: list[Any]) -> Any:
     ctx.set_custom_status(len(log))
     ctx.send_event("other", "hello", len(log))
     return [str(ctx.new_uuid()), ctx.random.random(), ctx.current_utc_datetime.isoformat()]
+
+
+async def patch(ctx: OrchestrationContext, log: list[Any], name: str) -> Any:
+    return [ctx.patched(name), await ctx.call_activity(name) if ctx.patched(name) else None]
 
 
 async def sequence(ctx: OrchestrationContext, log: list[Any], *programs: list[Any]) -> None:
@@ -152,7 +159,7 @@ async def leave(ctx: OrchestrationContext, log: list[Any], program: list[Any]) -
 STATEMENTS: dict[str, Any] = {
     each.__name__: each
     for each in (
-        call, child, sleep, event, facts, sequence, gather, group, race, completed, attempt,
+        call, child, sleep, event, facts, patch, sequence, gather, group, race, completed, attempt,
         timeout, wait_for, cancel, leave,
     )
 }  # fmt: skip
@@ -165,6 +172,7 @@ leaves = st.one_of(
     st.tuples(st.just("sleep"), seconds),
     st.tuples(st.just("event"), st.sampled_from(EVENTS), st.none() | seconds),
     st.tuples(st.just("facts")),
+    st.tuples(st.just("patch"), st.sampled_from(["tax", "vat"])),
 )
 
 
@@ -232,21 +240,82 @@ def histories_of_fixed_programs() -> list[str]:
     return lines
 
 
+def under_hash_seed(hash_seed: str, expression: str) -> str:
+    """Evaluate in an interpreter of its own, and return the result as JSON."""
+    script = (
+        "import json; from tests.orchestration.test_programs import *; "
+        f"print(json.dumps({expression}))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONHASHSEED": hash_seed},
+        cwd=Path(__file__).parents[2],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
 def test_the_seed_of_python_hashes_does_not_matter():
-    seen = set()
-    for hash_seed in ("0", "1", "4242"):
-        script = (
-            "import json; from tests.orchestration.test_programs import *; "
-            "print(json.dumps(histories_of_fixed_programs()))"
-        )
-        output = subprocess.run(
-            [sys.executable, "-c", script],
-            env=os.environ | {"PYTHONHASHSEED": hash_seed},
-            cwd=Path(__file__).parents[2],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        assert json.loads(output)
-        seen.add(output)
-    assert len(seen) == 1
+    outputs = [
+        under_hash_seed(hash_seed, "histories_of_fixed_programs()")
+        for hash_seed in ("0", "1", "4242")
+    ]
+    assert json.loads(outputs[0])
+    assert len(set(outputs)) == 1
+
+
+PROGRAMS_DEFAULT = 60
+SEVERAL = ("sequence", "gather", "group", "race", "completed")
+
+
+def generated(rng: random.Random, depth: int = 3) -> list[Any]:
+    """Return a program drawn from `rng`."""
+    kind = rng.random()
+    if depth == 0 or kind < 0.3:
+        name = rng.choice(["call", "child", "sleep", "event", "facts", "patch"])
+        arguments: dict[str, list[Any]] = {
+            "sleep": [rng.randint(0, 9)],
+            "event": [rng.choice(EVENTS), rng.choice([None, 2, 6])],
+            "facts": [],
+            "patch": [rng.choice(["tax", "vat"])],
+        }
+        return [name, *arguments.get(name, [rng.choice(["good", "good", "bad"])])]
+    parts = [generated(rng, depth - 1) for _ in range(rng.randint(2, 4))]
+    if kind < 0.75:
+        return [rng.choice(SEVERAL), *parts]
+    if kind < 0.85:
+        return ["attempt", *parts[:2]]
+    if kind < 0.93:
+        return [rng.choice(["timeout", "wait_for"]), rng.randint(0, 9), parts[0]]
+    return [rng.choice(["cancel", "leave"]), parts[0]]
+
+
+def play_generated(count: int) -> dict[str, Any]:
+    """Play programs live and by replays cut at random points and everywhere."""
+    digest = hashlib.sha256()
+    turns, diverging = 0, []
+    for seed in range(count):
+        program = ["sequence", *(generated(random.Random(f"{seed} {n}")) for n in range(3))]
+        live, _ = play(program, seed, 0.0)
+        traces = trace(live)
+        turns += live.turn
+        if any(trace(play(program, seed, share)[0]) != traces for share in (0.4, 1.0)):
+            diverging.append(seed)
+        digest.update("\n".join(traces).encode())
+    return {"turns": turns, "diverging": diverging, "digest": digest.hexdigest()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_generated_programs_do_the_same_by_replay_under_any_hash_seed(
+    request: pytest.FixtureRequest,
+):
+    count = request.config.getoption("--runs") or PROGRAMS_DEFAULT
+    verdicts = [
+        json.loads(under_hash_seed(hash_seed, f"play_generated({count})"))
+        for hash_seed in ("1", "4242")
+    ]
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[0]["diverging"] == []
+    assert verdicts[0]["turns"] > 2 * count
