@@ -10,6 +10,7 @@ ShardrtError
 ├── InstanceExists             an instance with that id is there already
 ├── InstanceFinished           the operation needs an instance that is still open
 ├── InstanceNotFinished        the operation needs an instance that has ended
+├── InstanceNotFailed          the operation needs an instance that has failed
 ├── PayloadTooLarge            an input, result or event is over the limit
 ├── Overloaded                 a bounded resource is full; try again after ``retry_after_s``
 ├── PartitionUnavailable       the partition has no serving owner right now; safe to retry
@@ -109,6 +110,12 @@ class InstanceNotFinished(ShardrtError):
     """The instance is still open; the operation needs it to have ended."""
 
     code = "InstanceNotFinished"
+
+
+class InstanceNotFailed(ShardrtError):
+    """The operation needs an instance that has failed."""
+
+    code = "InstanceNotFailed"
 
 
 class PayloadTooLarge(ShardrtError):

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from shardrt.core import entries as e, history as h, requests as r
 from shardrt.core.effects import Reply
 from shardrt.core.entity import is_entity_id
+from shardrt.core.ground import started_of
 from shardrt.core.ids import derived_id
+from shardrt.core.rewinding import plan_of
 from shardrt.core.transitions import Transitions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shardrt.core.entity import Entity, EntityWork
     from shardrt.core.state import Instance, PartitionState
 
@@ -218,9 +222,58 @@ class Answering(Transitions):
     def _rewind(
         self, instance_id: str, request: r.Rewind, origin: r.Origin, now: int, to: object
     ) -> None:
-        del request, now
-        if self._open(instance_id, origin, to, final=True) is not None:
-            self._refuse(to, "InputInvalid", "rewind is not supported by this release")
+        """Take one that the whole history comes with; see `rewind`."""
+        self.rewind(instance_id, request, (), origin, now, to)
+
+    def rewind(
+        self,
+        instance_id: str,
+        request: r.Rewind,
+        history: Sequence[h.HistoryEvent],
+        origin: r.Origin,
+        now: int,
+        to: object,
+    ) -> None:
+        """Take a request to rewind, with the whole history if the instance has failed."""
+        if self.is_applied(origin):
+            self._reply(to, r.Done())
+            return
+        instance = self.instances.get(instance_id)
+        if instance is None:
+            self._refuse(to, "InstanceNotFound", f"there is no instance {instance_id!r}")
+        elif instance.status is not h.Status.FAILED:
+            message = f"instance {instance_id!r} has not failed: {instance.status}"
+            self._refuse(to, "InstanceNotFailed", message)
+        else:
+            self._write_rewound(instance, history, now, reason=request.reason, origin=origin)
+            self._reply(to, r.Done())
+
+    def _write_rewound(  # noqa: PLR0913 - what may come with it
+        self,
+        instance: Instance,
+        history: Sequence[h.HistoryEvent],
+        now: int,
+        *,
+        parent: h.Parent | None = None,
+        attempt: int = 1,
+        reason: str = "",
+        origin: r.Origin | None = None,
+    ) -> None:
+        # A history that cannot be read any more leaves only its beginning.
+        plan = plan_of(history or [started_of(instance)], instance.inbox)
+        rewound = e.Rewound(
+            now,
+            instance.instance_id,
+            derived_id(instance.execution_id, "rewound"),
+            plan.history,
+            plan.inbox,
+            plan.orphans,
+            parent,
+            attempt,
+            reason,
+            origin,
+        )
+        self._write(rewound)
 
     def _get(
         self, instance_id: str, request: r.Get, origin: r.Origin, now: int, to: object

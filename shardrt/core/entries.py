@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from shardrt.core.entity import OperationResult, Output, State
-from shardrt.core.history import NULL, Action, Arrival, EventRaised, Failure
+from shardrt.core.history import NULL, Action, Arrival, EventRaised, Failure, HistoryEvent, Parent
 from shardrt.core.messages import Message
 from shardrt.core.requests import Origin
 from shardrt.core.work import Outcome
@@ -137,6 +137,24 @@ class Resumed(_Entry, frozen=True, tag="Resumed"):
     origin: Origin | None = None
 
 
+class Rewound(_Entry, frozen=True, tag="Rewound"):
+    """A failed instance goes on from before its failure; see `core.rewinding`."""
+
+    at: int
+    instance_id: str
+    execution_id: str
+    history: tuple[HistoryEvent, ...]
+    """All that is left of it."""
+    inbox: tuple[Arrival, ...] = ()
+    orphans: tuple[tuple[int, str], ...] = ()
+    parent: Parent | None = None
+    """The execution that calls it from now on, if that is what rewinds it."""
+    attempt: int = 1
+    """Of that call."""
+    reason: str = ""
+    origin: Origin | None = None
+
+
 class Deleted(_Entry, frozen=True, tag="Deleted"):
     """A finished instance, or an empty entity, was purged."""
 
@@ -190,6 +208,7 @@ Entry: TypeAlias = (
     | Terminated
     | Suspended
     | Resumed
+    | Rewound
     | Deleted
     | Forgot
     | EntityAsked

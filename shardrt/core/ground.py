@@ -81,10 +81,7 @@ class Ground:
         self._begin(instance, at)
 
     def _begin(self, instance: Instance, at: int) -> None:
-        started = h.ExecutionStarted(
-            at, instance.name, instance.input, instance.version, instance.parent, instance.tags
-        )
-        instance.tail = [started]
+        instance.tail = [started_of(instance, at)]
         instance.history_length = 1
         self._touch(instance, at)
         self._wake(instance)
@@ -94,6 +91,7 @@ class Ground:
         newer = [event for event in instance.inbox if isinstance(event, h.EventRaised)]
         self._clear(instance)
         instance.execution_id = derived_id(instance.execution_id, "next")
+        instance.seed = ""
         instance.input = outcome.input
         if outcome.version is not None:
             instance.version = outcome.version
@@ -119,7 +117,8 @@ class Ground:
         instance.suspended = False
         instance.parked = ""
         self._clear(instance)
-        instance.inbox = []
+        if status is not h.Status.FAILED:
+            instance.inbox = []
         if status in _FINAL_OUTCOME:
             self._record(instance, h.ExecutionCompleted(at, status, output, failure))
         self._tell_parent(instance)
@@ -248,6 +247,18 @@ class Ground:
     def snapshot(self, instance: Instance) -> Snapshot:
         """Return an instance as users see it."""
         return snapshot_of(instance, self.state.partition)
+
+
+def started_of(instance: Instance, at: int | None = None) -> h.ExecutionStarted:
+    """Return the first event of an execution, as of when the instance was created by default."""
+    return h.ExecutionStarted(
+        instance.created_at if at is None else at,
+        instance.name,
+        instance.input,
+        instance.version,
+        instance.parent,
+        instance.tags,
+    )
 
 
 def snapshot_of(instance: Instance, partition: int) -> Snapshot:

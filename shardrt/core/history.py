@@ -147,6 +147,13 @@ class ExecutionResumed(_Event, frozen=True, tag="ExecutionResumed"):
     reason: str = ""
 
 
+class ExecutionRewound(_Event, frozen=True, tag="ExecutionRewound"):
+    """What failed runs again; the code does not see it. What came after this place is gone."""
+
+    at: int
+    reason: str = ""
+
+
 # -- actions: what the code asked for in a turn ----------------------------------------------
 
 
@@ -361,6 +368,7 @@ HistoryEvent: TypeAlias = (
     | ExecutionTerminated
     | ExecutionSuspended
     | ExecutionResumed
+    | ExecutionRewound
     | Action
     | Arrival
 )

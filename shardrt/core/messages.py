@@ -60,6 +60,23 @@ class TerminateChild(_Message, frozen=True, tag="terminate"):
     reason: str
 
 
+class RewindChild(_Message, frozen=True, tag="rewind"):
+    """Call a child again for a parent that was rewound: what it has achieved stays.
+
+    If it has failed it is rewound itself, if it is open it only learns its parent's new
+    execution, if it has completed it answers again; else it is started anew.
+    """
+
+    instance_id: str
+    name: str
+    input: Raw
+    parent: Parent
+    previous_execution_id: str
+    """Of the parent: the child belongs to the call only if it knows that one."""
+    version: str | None = None
+    attempt: int = 1
+
+
 class StartInstance(_Message, frozen=True, tag="start-instance"):
     """Create an instance that nobody waits for; one of that id that is open stays as it is."""
 
@@ -136,6 +153,7 @@ Message: TypeAlias = (
     | ChildEnded
     | DeliverEvent
     | TerminateChild
+    | RewindChild
     | StartInstance
     | CallEntity
     | SignalEntity

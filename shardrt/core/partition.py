@@ -18,16 +18,20 @@ from shardrt.core.answering import Out
 from shardrt.core.effects import Confirm, Effect, RunActivity, Send
 from shardrt.core.entity import Entity
 from shardrt.core.entity_answering import EntityAnswering
+from shardrt.core.ground import started_of
 from shardrt.core.retry import retry_at
 from shardrt.core.timers import WHOLE, Item
 from shardrt.core.work import Parked, Step, WorkItem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from msgspec import Raw
 
     from shardrt.core.state import Child, Instance, Pending, Resident
+
+
+NO_HISTORIES: dict[str, Sequence[h.HistoryEvent]] = {}
 
 
 class Sealed(NamedTuple):
@@ -203,11 +207,18 @@ class Partition(EntityAnswering):
     # -- messages ------------------------------------------------------------------------------
 
     def receive(
-        self, source: int, first: int, messages: Sequence[m.Message], now: int, draw: float
+        self,
+        source: int,
+        first: int,
+        messages: Sequence[m.Message],
+        now: int,
+        draw: float,
+        histories: Mapping[str, Sequence[h.HistoryEvent]] = NO_HISTORIES,
     ) -> int | None:
         """Take messages of a stream; return the sequence number to resend from, if one misses.
 
-        What was applied before is confirmed again, so that the sender can forget it.
+        What was applied before is confirmed again, so that the sender can forget it. There
+        must be the whole history of each instance that a message rewinds; see `to_rewind`.
         """
         last = self.state.received.get(source, 0)
         if first > last + 1:
@@ -216,8 +227,29 @@ class Partition(EntityAnswering):
             last += 1
             again = self._retry_child(message, now, draw)
             self._write(e.Received(now, source, last, message, again))
+            if type(message) is m.RewindChild:
+                self._rewind_child(message, now, histories)
         self.confirms[source] = last
         return None
+
+    def to_rewind(self, message: m.Message) -> Instance | None:
+        """Return the failed instance that a message rewinds, if it does."""
+        if type(message) is not m.RewindChild:
+            return None
+        child = self._called_before(message)
+        return child if child is not None and child.status is h.Status.FAILED else None
+
+    def _rewind_child(
+        self,
+        message: m.RewindChild,
+        now: int,
+        histories: Mapping[str, Sequence[h.HistoryEvent]],
+    ) -> None:
+        # In the same record as the message.
+        child = self.to_rewind(message)
+        if child is not None:
+            history = histories[child.instance_id]
+            self._write_rewound(child, history, now, parent=message.parent, attempt=message.attempt)
 
     def _retry_child(self, message: m.Message, now: int, draw: float) -> int | None:
         if not isinstance(message, m.ChildEnded) or message.status is h.Status.COMPLETED:
@@ -267,16 +299,14 @@ class Partition(EntityAnswering):
             at = now if now > instance.updated_at else instance.updated_at  # noqa: FURB136 - hot
             arrivals = tuple(instance.inbox)
             self.out[instance_id] = Out(instance.execution_id, instance.turn, at, len(arrivals))
-            started = h.ExecutionStarted(
-                instance.created_at,
-                instance.name,
-                instance.input,
-                instance.version,
-                instance.parent,
-                instance.tags,
-            )
             return WorkItem(
-                instance_id, instance.execution_id, instance.turn, at, started, arrivals
+                instance_id,
+                instance.execution_id,
+                instance.turn,
+                at,
+                started_of(instance),
+                arrivals,
+                instance.seed,
             )
         return None
 

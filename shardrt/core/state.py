@@ -81,6 +81,9 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
     parked: str = ""
     """Why its code cannot be run at present; empty if it can."""
     completed_at: int | None = None
+    seed: str = ""
+    """The execution id that the code sees, if it is not `execution_id`: what it derived from
+    that, child ids say, must be the same when it is rewound."""
     parent: Parent | None = None
     attempt: int = 1
     """Which attempt of its parent's call it is."""
@@ -95,7 +98,7 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
     pending: dict[int, Pending] = {}
     children: dict[int, Child] = {}
     inbox: list[Arrival] = []
-    """Arrived, not yet seen by the code."""
+    """Arrived, not yet seen by the code. What a failed one had not seen waits for a rewind."""
     history_length: int = 0
     """All events of this execution, stored or not."""
     tail: list[HistoryEvent] = []

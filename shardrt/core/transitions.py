@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 
 from shardrt.core import entries as e, history as h, messages as m
 from shardrt.core.entity import is_entity_id
-from shardrt.core.entity_transitions import EntityTransitions
 from shardrt.core.ids import derived_id
+from shardrt.core.rewinds import Rewinds
 from shardrt.core.state import START_TIMER, Child, Instance, Pending
 from shardrt.core.work import Completed, Continued, Failed, Parked
 
 
-class Transitions(EntityTransitions):
+class Transitions(Rewinds):
     """The handlers, one per kind of entry and of action."""
 
     def apply(self, entry: e.Entry) -> None:
@@ -235,6 +235,8 @@ class Transitions(EntityTransitions):
                     self._wake(instance)
             case m.TerminateChild():
                 self._child_terminate(entry.message, entry.at)
+            case m.RewindChild():
+                self._child_rewind(entry.message, entry)
             case _:
                 self._received_of_entities(entry)
 
@@ -246,6 +248,15 @@ class Transitions(EntityTransitions):
         caller = (message.parent_execution_id, message.task_id)
         if (parent.execution_id, parent.task_id) == caller:
             self._terminate(instance, at, message.reason, recursive=True)
+
+    def _child_rewind(self, message: m.RewindChild, entry: e.Received) -> None:
+        child = self._called_before(message)
+        if child is None:
+            self._child_start(_start_of(message), entry)
+        elif child.status is h.Status.FAILED:
+            pass  # an entry of its own follows: `Rewound`
+        else:
+            self._adopt(child, message, entry.at)
 
     def _child_start(self, message: m.StartChild, entry: e.Received) -> None:
         parent, at = message.parent, entry.at
@@ -339,9 +350,10 @@ class Transitions(EntityTransitions):
         e.Terminated: _terminated,
         e.Suspended: _suspended,
         e.Resumed: _resumed,
+        e.Rewound: Rewinds.rewound,
         e.Deleted: _deleted,
         e.Forgot: _forgot,
-        **EntityTransitions.ENTITY_ENTRIES,
+        **Rewinds.ENTITY_ENTRIES,
     }
 
     _ACTIONS: ClassVar[dict[type, Any]] = {
@@ -352,5 +364,16 @@ class Transitions(EntityTransitions):
         h.SubOrchestrationInstanceCreated: _create_child,
         h.EventSent: _send_event,
         h.PatchMarked: _mark,
-        **EntityTransitions.ENTITY_ACTIONS,
+        **Rewinds.ENTITY_ACTIONS,
     }
+
+
+def _start_of(message: m.RewindChild) -> m.StartChild:
+    return m.StartChild(
+        message.instance_id,
+        message.name,
+        message.input,
+        message.parent,
+        message.version,
+        message.attempt,
+    )

@@ -31,6 +31,8 @@ class WorkItem(msgspec.Struct, frozen=True, gc=False):
     at: int
     started: ExecutionStarted
     arrivals: tuple[Arrival, ...]
+    seed: str = ""
+    """The execution id to show to the code; empty: `execution_id`."""
 
 
 class Completed(msgspec.Struct, frozen=True, array_like=True, tag="Completed", gc=False):

@@ -67,9 +67,19 @@ class HistoryReader:
 
     def encoded(self, instance_id: str, then: Callable[[Raw | ShardrtError | None], None]) -> None:
         """Call `then` with the history as JSON, at once if it is in memory; else see `read`."""
+
+        def encode(events: list[HistoryEvent] | ShardrtError | None) -> None:
+            then(Raw(encode_history(events)) if isinstance(events, list) else events)
+
+        self.whole(instance_id, encode)
+
+    def whole(
+        self, instance_id: str, then: Callable[[list[HistoryEvent] | ShardrtError | None], None]
+    ) -> None:
+        """Call `then` with the history, at once if it is in memory; else see `read`."""
         whole = self.in_memory(instance_id)
         if whole is not None:
-            then(Raw(encode_history(whole)))
+            then(whole)
             return
         reading = self.read(instance_id)
 
@@ -79,7 +89,7 @@ class HistoryReader:
             except ShardrtError as error:
                 then(error)
             else:
-                then(None if events is None else Raw(encode_history(events)))
+                then(events)
 
         task = asyncio.get_running_loop().create_task(read())
         self._tasks.add(task)

@@ -24,6 +24,7 @@ from shardrt.host.history_reader import HistoryReader
 from shardrt.host.lanes import Lanes
 from shardrt.host.loading import Loader
 from shardrt.host.release import Release
+from shardrt.host.rewinding import Rewinding
 from shardrt.links.messages import Acknowledge, Answer, Deliver, Forward, Resend
 from shardrt.store.base import Append, Store
 
@@ -115,6 +116,7 @@ class PartitionHost:
         self.loader = Loader(shard.store, partition, admitted=self._admitted, failed=self.discard)
         self.lanes = Lanes(partition.state, shard.network, shard.clock)
         self.history = HistoryReader(shard.store, partition)
+        self.rewinding = Rewinding(self.history, partition, failed=self.discard)
         self.on_seal: Callable[[int], None] | None = None
         """Called once after the next seal, when state and sealed LSN agree."""
         self.closed = False
@@ -174,6 +176,9 @@ class PartitionHost:
         if isinstance(call.request, r.GetHistory):
             self._history(call, to)
             return
+        if isinstance(call.request, r.Rewind):
+            self._rewind(call, call.request, to)
+            return
         now = self.shard.clock.now()
         self.core.request(call.instance_id, call.request, call.origin, now, to)
         self.shard.wake(self)
@@ -194,6 +199,29 @@ class PartitionHost:
             self.history.encoded(call.instance_id, read)
         else:
             read(h.NULL)
+
+    def _rewind(self, call: Forward, request: r.Rewind, to: To) -> None:
+        def rewind(history: list[h.HistoryEvent]) -> None:
+            now = self.shard.clock.now()
+            self.core.rewind(call.instance_id, request, history, call.origin, now, to)
+            self.shard.wake(self)
+
+        instance = self.core.instances.get(call.instance_id)
+        if instance is None or instance.status is not h.Status.FAILED:
+            rewind([])  # it is refused
+            return
+        self._queued.add(to)
+
+        def read(history: list[h.HistoryEvent] | None) -> None:
+            if to not in self._queued:
+                return  # it was refused when the partition went
+            if history is None:
+                self._load_for(call, to)  # something has happened to it: look again
+                return
+            self._queued.remove(to)
+            rewind(history)
+
+        self.rewinding.read(instance, read)
 
     def _reply_committed(self, to: To, history: Raw | ShardrtError) -> None:
         result: Raw | r.Refusal = (
@@ -246,6 +274,11 @@ class PartitionHost:
 
         self.loader.load_all(missing, loaded)
 
+    def _deliver_again(self, source: int) -> None:
+        if not self.frozen:
+            for each in self._deliveries.pop(source):
+                self._deliver(each)
+
     def _deliver_loaded(self, message: Deliver, loaded: list[str]) -> None:
         # What was looked up and is not in memory does not exist. Messages that queued up
         # behind may concern instances not looked up yet.
@@ -264,9 +297,15 @@ class PartitionHost:
         ]
 
     def _accept(self, message: Deliver) -> None:
+        source = message.source
+        if not self.rewinding.prepare(message, lambda: self._deliver_again(source)):
+            self._deliveries[source] = [message]
+            return
+        histories = self.rewinding.take(message)
         now = self.shard.clock.now()
         messages = self.shard.turns.pinned(message.messages)
-        again = self.core.receive(message.source, message.first, messages, now, self.shard.draw())
+        draw = self.shard.draw()
+        again = self.core.receive(source, message.first, messages, now, draw, histories)
         if again is not None:
             resend = Resend(message.source, self.partition, again)
             self.shard.network.send(message.source, resend)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from shardrt.core.entity import EntityStep
-from shardrt.core.messages import StartChild, StartInstance
+from shardrt.core.messages import RewindChild, StartChild, StartInstance
 from shardrt.core.work import Parked, Step, WorkItem
 from shardrt.errors import RecordCorrupt, ShardrtError
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REBUILD_RETRY_S = 1.0
+_STARTS = (StartChild, StartInstance, RewindChild)
 
 
 class Turns:
@@ -93,12 +94,9 @@ class Turns:
 
     def pinned(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return messages in which each start of an instance says which version is to run."""
-        return [
-            self._pinned(each) if isinstance(each, (StartChild, StartInstance)) else each
-            for each in messages
-        ]
+        return [self._pinned(each) if isinstance(each, _STARTS) else each for each in messages]
 
-    def _pinned(self, start: StartChild | StartInstance) -> StartChild | StartInstance:
+    def _pinned(self, start: StartChild | StartInstance | RewindChild) -> Message:
         version = None
         if start.version is None:
             version = self.executor.newest_version(start.name)

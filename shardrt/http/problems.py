@@ -25,6 +25,7 @@ STATUS = {
     errors.OrchestratorNotRegistered: 404,
     errors.InstanceExists: 409,
     errors.InstanceNotFinished: 409,
+    errors.InstanceNotFailed: 409,
     errors.InstanceFinished: 410,
     errors.PayloadTooLarge: 413,
     errors.Overloaded: 429,

@@ -20,7 +20,6 @@ from shardrt.core.history import (
     EntityOperationCompleted,
     EntityOperationFailed,
     EventRaised,
-    ExecutionStarted,
     Failure,
     SubOrchestrationInstanceCompleted,
     SubOrchestrationInstanceFailed,
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Sequence
 
+    from shardrt.core.work import WorkItem
     from shardrt.orchestration.definitions import OrchestratorDefinition, Registry
     from shardrt.orchestration.futures import Task
 
@@ -89,15 +89,15 @@ class Execution:
 
     def start(
         self,
-        instance_id: str,
-        started: ExecutionStarted,
+        item: WorkItem,
         definition: OrchestratorDefinition,
         registry: Registry,
     ) -> None:
         """Make the body, which runs with the first turn. Its input may not fit: an outcome."""
+        started = item.started
         context = OrchestrationContext(
-            instance_id=instance_id,
-            execution_id=self.execution_id,
+            instance_id=item.instance_id,
+            execution_id=item.seed or item.execution_id,
             started=started,
             registry=registry,
             loop=self._loop,

@@ -152,7 +152,7 @@ class Executor:
         execution = Execution(item.execution_id, started.at, self._ready, self._guard)
         try:
             definition = self._app.orchestrator_of(started.name, started.version)
-            execution.start(item.instance_id, started, definition, self._app)
+            execution.start(item, definition, self._app)
         except (OrchestratorNotRegistered, ConfigInvalid) as error:
             return Parked(str(error))
         ledger = execution.ledger

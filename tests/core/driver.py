@@ -6,7 +6,7 @@ that an outsider knows: which requests were answered, and which events each inst
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeGuard
 
 from msgspec import Raw
 
@@ -28,6 +28,7 @@ ROUNDS_MAX = 8
 """So often at most may one thing wait for another: a child for its retry, say."""
 RETRY = h.Retry(max_attempts=3, first_interval=SECOND, jitter=0.5)
 CLIENTS = ("ann", "bob")
+Result: TypeAlias = h.TaskCompleted | h.SubOrchestrationInstanceCompleted
 WEIGHTS = {
     "start": 5,
     "raise": 4,
@@ -37,6 +38,7 @@ WEIGHTS = {
     "resume_all": 1,
     "purge": 2,
     "restart": 1,
+    "rewind": 4,
     "repeat": 3,
     "settle": 2,
     "forget": 1,
@@ -84,9 +86,11 @@ class Given(NamedTuple):
 class Driver(EntityActs):
     """See the module."""
 
-    def __init__(self, random: Random, partitions: int) -> None:
+    def __init__(self, random: Random, partitions: int, *, families: bool = False) -> None:
         super().__init__(partitions)
         self.random = random
+        self.families = families
+        """Whether code mostly calls children and fails, so that families are rewound."""
         self.world = World(partitions)
         self.names = [f"i{n}!{n}" for n in range(2 * partitions)]
         self.seq = 0
@@ -94,6 +98,8 @@ class Driver(EntityActs):
         self.given: list[Given] = []
         self.roots: dict[str, str] = {}
         """Execution → the first one of the instance, where it is not itself."""
+        self.rewound: dict[str, tuple[str, set[int]]] = {}
+        """Execution → the one that it was rewound from, and the tasks whose results it kept."""
         self.data = 0
         self.old_steps: list[Step] = []
         self.old_runs: list[tuple[RunActivity, Raw]] = []
@@ -106,6 +112,7 @@ class Driver(EntityActs):
     def act_as(self, name: str) -> None:
         """Do one thing, and check everything."""
         getattr(self, f"do_{name}")()
+        self._note_rewound()
         laws.check(self.world)
         self.check_given()
 
@@ -114,12 +121,13 @@ class Driver(EntityActs):
 
     # -- clients -------------------------------------------------------------------------------
 
-    def _ask(self, request: r.Request) -> None:
+    def _ask(self, request: r.Request, instance_id: str | None = None) -> None:
         self.seq += 1
         client = self.random.choice(CLIENTS)
         open_seqs = [each.origin.seq for each in self.asked if each.origin.client == client]
         origin = r.Origin(client, self.seq, min(open_seqs, default=self.seq))
-        self._submit(origin, self.random.choice(self.names), request)
+        instance_id = instance_id or self.random.choice(self.names)
+        self._submit(origin, instance_id, request)
 
     def _submit(self, origin: r.Origin, instance_id: str, request: r.Request) -> None:
         node = self.world.node_of(instance_id)
@@ -163,6 +171,26 @@ class Driver(EntityActs):
 
     def do_restart(self) -> None:
         self._ask(r.Restart())
+
+    def do_rewind(self) -> None:
+        """Rewind one that has failed, or ask it of one that has not."""
+        failed = [
+            instance.instance_id
+            for node in self.world.nodes
+            for instance in node.instances().values()
+            if instance.status is h.Status.FAILED
+        ]
+        names = failed if failed and self.random.random() < 0.9 else self.names
+        self._ask(r.Rewind(), self.random.choice(names))
+
+    def _note_rewound(self) -> None:
+        for node in self.world.nodes:
+            for old, entry in node.core.rewinds:
+                ended = [each for each in [*entry.history, *entry.inbox] if _has_result(each)]
+                kept = {each.task_id for each in ended}
+                self.rewound[entry.execution_id] = (old, kept)
+                self.roots[entry.execution_id] = self.roots.get(old, old)
+            node.core.rewinds.clear()
 
     def do_repeat(self) -> None:
         """Repeat a request whose answer is said to be lost."""
@@ -221,6 +249,8 @@ class Driver(EntityActs):
     def _step(self, item: WorkItem, node: Node, instance: Instance | None) -> Step:
         ids = (item.instance_id, item.execution_id, item.turn)
         chance = self.random.random()
+        if self.families and any(map(_is_failure_of_child, item.arrivals)):
+            chance = 0.3
         if chance < 0.05:
             return Step(*ids, outcome=Parked(self.random.choice(["no code", "other code"])))
         actions = tuple(
@@ -233,9 +263,9 @@ class Driver(EntityActs):
             parent = item.started.parent
             mine = Raw(b"2") if parent is None else _token(parent.execution_id, parent.task_id)
             outcome = Completed(mine)
-        elif chance < 0.15:
+        elif chance < (0.35 if self.families else 0.15):
             outcome = Failed(h.Failure(type="ValueError"))
-        elif chance < 0.25:
+        elif chance < (0.4 if self.families else 0.25):
             past = [] if instance is None else node.whole_history(instance)
             events = [each for each in [*past, *item.arrivals] if isinstance(each, h.EventRaised)]
             outcome = Continued(Raw(b"3"), tuple(events))
@@ -243,7 +273,7 @@ class Driver(EntityActs):
         return Step(*ids, actions, outcome, status)
 
     def _action(self, task_id: int, item: WorkItem, instance: Instance | None) -> h.Action:
-        kind = self.random.randrange(9)
+        kind = self.random.choice([2, 2, 2, 0, 1, 3, 5] if self.families else range(9))
         retry = self.random.choice([None, RETRY])
         other = self.random.choice(self.names)
         if kind in {0, 7, 8}:
@@ -384,11 +414,24 @@ class Driver(EntityActs):
         """Check that each open instance has the events it was given, once each, in order."""
         for node in self.world.nodes:
             for instance in node.instances().values():
-                check_addressed(node, instance)
+                self._check_addressed(node, instance)
                 if not instance.is_final:
                     key = (instance.instance_id, self._root(instance))
                     mine = [each.data for each in self.given if each[:2] == key]
                     assert laws.events_of(node, instance) == mine
+
+    def _check_addressed(self, node: Node, instance: Instance) -> None:
+        """Check (I8) that results were for this very execution and task, or kept in a rewind."""
+        for event in [*node.whole_history(instance), *instance.inbox]:
+            if _has_result(event):
+                allowed, execution_id = [instance.execution_id], instance.execution_id
+                while execution_id in self.rewound:
+                    execution_id, kept = self.rewound[execution_id]
+                    # A child goes on for the new execution of its parent.
+                    if isinstance(event, h.TaskCompleted) and event.task_id not in kept:
+                        break
+                    allowed.append(execution_id)
+                assert event.result in [_token(each, event.task_id) for each in allowed]
 
     # -- phase two: nothing goes wrong any more --------------------------------------------------
 
@@ -442,8 +485,9 @@ def _token(execution_id: str, task_id: int) -> Raw:
     return Raw(f'"{execution_id}:{task_id}"'.encode())
 
 
-def check_addressed(node: Node, instance: Instance) -> None:
-    """Check (I8) that results were for this very execution and task."""
-    for event in [*node.whole_history(instance), *instance.inbox]:
-        if isinstance(event, (h.TaskCompleted, h.SubOrchestrationInstanceCompleted)):
-            assert event.result == _token(instance.execution_id, event.task_id)
+def _is_failure_of_child(event: object) -> bool:
+    return isinstance(event, h.SubOrchestrationInstanceFailed)
+
+
+def _has_result(event: object) -> TypeGuard[Result]:
+    return isinstance(event, (h.TaskCompleted, h.SubOrchestrationInstanceCompleted))

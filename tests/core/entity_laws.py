@@ -65,9 +65,12 @@ def check_journal(node: Node) -> None:
         waiting = [] if entity is None else list(_waiting(entity))
         everything = [data for _, data in asked]
         assert sorted(done + waiting) == sorted(everything), "an operation was lost or repeated"
-        position = {data: index for index, data in enumerate(done)}
+        # Who is rewound calls again if it has not heard the answer: then with the same data.
+        positions: dict[bytes, list[int]] = {}
+        for index, data in enumerate(done):
+            positions.setdefault(data, []).append(index)
         for sender in {sender for sender, _ in asked if sender}:
-            mine = [position[data] for who, data in asked if who == sender and data in position]
+            mine = [positions[d].pop(0) for who, d in asked if who == sender and positions.get(d)]
             assert mine == sorted(mine), f"{instance_id}: what {sender} asked for is out of order"
 
 

@@ -48,6 +48,15 @@ ENTITY_ACTIONS: tuple[h.Action, ...] = (
     h.EntityLockRequested(8, "a-exec:8", ("@acc@a", "@acc@b")),
     h.EntityUnlockSent(9, "a-exec:8", "@acc@a"),
 )
+HISTORY: tuple[h.HistoryEvent, ...] = (
+    h.ExecutionStarted(12, "code", Raw(b'{"n":1}'), "2", PARENT, {"k": "v"}),
+    h.ExecutionSuspended(22, "lunch"),
+    h.ExecutionResumed(23, "back"),
+    h.OrchestratorStarted(24),
+    EVENT,
+    h.TaskScheduled(0, "act", Raw(b"[1]")),
+    h.ExecutionRewound(25, "again"),
+)
 OUTCOMES = (
     Completed(Raw(b"1")),
     Failed(FAILURE),
@@ -59,6 +68,7 @@ MESSAGES: tuple[m.Message, ...] = (
     m.ChildEnded("p", "p-exec", 4, 3, h.Status.FAILED, h.NULL, FAILURE),
     m.DeliverEvent("other", "go", Raw(b"null")),
     m.TerminateChild("kid", "p-exec", 4, "enough"),
+    m.RewindChild("kid", "code", Raw(b"{}"), PARENT, "p-before", "2", 3),
 )
 ENTITY_MESSAGES: tuple[m.Message, ...] = (
     m.StartInstance("other", "code", Raw(b"{}"), "2"),
@@ -69,6 +79,7 @@ ENTITY_MESSAGES: tuple[m.Message, ...] = (
     m.LockGranted("p", "p-exec", "p-exec:3"),
     m.UnlockEntity("@acc@a", "p-exec:3", chain=True),
 )
+FIRST_MESSAGES = MESSAGES[:4]
 ENTRIES: tuple[e.Entry, ...] = (
     e.Taken(11, 3),
     e.Created(12, "a", "a-exec", "code", Raw(b'{"n":1}'), "2", {"k": "v"}, 50, ORIGIN),
@@ -80,7 +91,7 @@ ENTRIES: tuple[e.Entry, ...] = (
     e.Raised("a", EVENT, ORIGIN),
     e.Stepped(17, "a", 2, ACTIONS, None, (Raw(b'{"at":"half"}'),)),
     *[e.Stepped(17, "a", 0, (), outcome) for outcome in OUTCOMES],
-    *[e.Received(18, 6, 40 + n, message, 19) for n, message in enumerate(MESSAGES)],
+    *[e.Received(18, 6, 40 + n, message, 19) for n, message in enumerate(FIRST_MESSAGES)],
     e.Acknowledged(6, 12),
     e.Terminated(20, "a", "enough", recursive=False, origin=ORIGIN),
     e.Suspended(22, "a", "lunch", ORIGIN),
@@ -103,6 +114,8 @@ ENTRIES: tuple[e.Entry, ...] = (
     e.EntityStepped(27, "@acc@a", (en.OperationResult(),), ()),
     e.EntityStepped(27, "@acc@a", (en.OperationResult(),), None),
     e.EntityStepped(28, "@acc@a", parked="no such code"),
+    e.Received(18, 6, 44, MESSAGES[4]),
+    e.Rewound(25, "a", "a-next", HISTORY, (EVENT,), ((4, "kid"),), PARENT, 2, "again", ORIGIN),
 )
 INSTANCE = Instance(
     instance_id="a",
@@ -162,19 +175,21 @@ HEAD = Head(
     partition=3,
     partitions=8,
     epoch=2,
-    lanes={1: Lane(4, list(MESSAGES))},
+    lanes={1: Lane(4, list(FIRST_MESSAGES))},
     received={6: 12},
     sessions={"client-1": Session(24, 5, {7})},
 )
 
 
-def anything(kind: Any) -> st.SearchStrategy[Any]:
+def anything(kind: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911 - one per kind of type
     """Return a strategy for values of a type, made of its annotations."""
     if kind in _PLAIN:
         return _PLAIN[kind]
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin in {typing.Union, types.UnionType}:
         return st.one_of([anything(part) for part in parts])
+    if origin is tuple and parts[-1] is not ...:
+        return st.tuples(*[anything(part) for part in parts])
     if origin in {tuple, list, set}:
         return st.lists(anything(parts[0]), max_size=3).map(origin)
     if origin is dict:

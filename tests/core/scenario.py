@@ -296,6 +296,8 @@ def _message(message: m.Message) -> str:
             return f"event {name} {_text(data)} for {instance_id}"
         case m.TerminateChild(instance_id, _, _, reason):
             return f"terminate {instance_id} ({reason})"
+        case m.RewindChild(instance_id, name):
+            return f"rewind {instance_id} {name}"
         case _:
             return f"{type(message).__name__} for {message.instance_id}"
 

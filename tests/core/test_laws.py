@@ -25,6 +25,14 @@ def test_the_laws_hold_through_a_long_life(seed: int):
     driver.finish()
 
 
+@pytest.mark.runs(20)
+def test_the_laws_hold_in_families_that_fail_and_are_rewound(seed: int):
+    driver = Driver(Random(seed), partitions=1 + seed % 3, families=True)
+    for _ in range(STEPS):
+        driver.act()
+    driver.finish()
+
+
 def test_the_same_seed_leads_to_the_same_journal():
     journals = []
     for _ in range(2):

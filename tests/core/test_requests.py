@@ -318,16 +318,11 @@ def test_a_repeated_restart_is_answered_alike_whatever_came_after(after: r.Reque
     assert len(entries(world)) == before
 
 
-def test_only_what_has_ended_can_be_restarted_purged_or_rewound():
+def test_only_what_has_ended_can_be_restarted_or_purged():
     world = World()
     start(world)
     refusal = r.Refusal("InstanceNotFinished", "instance 'a' has not ended: Pending")
-    assert [ask(world, each, 2) for each in (r.Restart(), r.Purge(), r.Rewind())] == [refusal] * 3
-
-
-def test_rewinding_is_not_supported():
-    refusal = r.Refusal("InputInvalid", "rewind is not supported by this release")
-    assert ask(ended(), r.Rewind(), 2) == refusal
+    assert [ask(world, each, 2) for each in (r.Restart(), r.Purge())] == [refusal] * 2
 
 
 def test_a_purge_says_how_many_are_gone_also_when_repeated():

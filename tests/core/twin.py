@@ -42,6 +42,8 @@ class Twin(Partition):
         super().__init__(state)
         self.posted: list[tuple[int, m.Message]] = []
         """All messages ever posted by this object, with their destination."""
+        self.rewinds: list[tuple[str, e.Rewound]] = []
+        """Every rewind by this object, with the execution that it put an end to."""
         self.proved = 0
 
     def _post(self, message: m.Message) -> None:
@@ -51,6 +53,9 @@ class Twin(Partition):
     def _write(self, entry: e.Entry) -> None:
         twin = copy_of(self)
         asked, speculated = len(self.effects), len(self.speculative)
+        if isinstance(entry, e.Rewound):
+            old = self.instances[entry.instance_id].execution_id
+            self.rewinds.append((old, entry))
         super()._write(entry)
         (decoded,) = codec.decode_record(codec.encode_record([entry]))
         assert decoded == entry

@@ -283,7 +283,12 @@ class World:
         """Ask for something, commit, and return the answer; None if there is none yet."""
         node = self.node_of(instance_id)
         to = object() if to is None else to
-        node.core.request(instance_id, request, origin, self.now, to)
+        if isinstance(request, r.Rewind):
+            instance = node.core.instances.get(instance_id)
+            history = [] if instance is None else node.whole_history(instance)
+            node.core.rewind(instance_id, request, history, origin, self.now, to)
+        else:
+            node.core.request(instance_id, request, origin, self.now, to)
         self.commit(node)
         return self.answers.get(to, [None])[-1]
 
@@ -316,9 +321,15 @@ class World:
     def deliver(self, frame: Frame, draw: float = 0.5) -> int | None:
         """Hand a frame to its destination; return what that misses."""
         node = self.nodes[frame.destination]
+        histories: dict[str, list[HistoryEvent]] = {}
         for message in frame.messages:
             node.load(message.instance_id)
-        return node.core.receive(frame.source, frame.first, frame.messages, self.now, draw)
+            failed = node.core.to_rewind(message)
+            if failed is not None:
+                histories[message.instance_id] = node.whole_history(failed)
+        return node.core.receive(
+            frame.source, frame.first, frame.messages, self.now, draw, histories
+        )
 
     def acknowledge(self, ack: tuple[int, int, int]) -> None:
         """Tell the source of a stream what is committed at its destination."""
