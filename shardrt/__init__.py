@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 from shardrt.orchestration.activity import ActivityContext
 from shardrt.orchestration.app import App
 from shardrt.orchestration.context import OrchestrationContext
+from shardrt.orchestration.entity_context import EntityContext
+from shardrt.orchestration.entity_id import EntityId
 from shardrt.orchestration.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from shardrt.client import (
         Client,
+        EntityStatus,
         HistoryEvent,
         OrchestrationHandle,
         OrchestrationStatus,
@@ -31,6 +34,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Client": "shardrt.client",
+    "EntityStatus": "shardrt.client",
     "HistoryEvent": "shardrt.client",
     "OrchestrationHandle": "shardrt.client",
     "OrchestrationStatus": "shardrt.client",
@@ -52,6 +56,9 @@ __all__ = [
     "ActivityContext",
     "App",
     "Client",
+    "EntityContext",
+    "EntityId",
+    "EntityStatus",
     "HistoryEvent",
     "OrchestrationContext",
     "OrchestrationHandle",

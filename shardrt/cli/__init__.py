@@ -24,6 +24,7 @@ class LazyGroup(click.Group):
         "rewind": "shardrt.cli.steering:rewind",
         "restart": "shardrt.cli.steering:restart",
         "purge": "shardrt.cli.steering:purge",
+        "entity": "shardrt.cli.entity:entity",
         "cluster": "shardrt.cli.cluster:cluster",
         "check": "shardrt.cli.check:check",
     }

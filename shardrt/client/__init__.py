@@ -1,6 +1,7 @@
 """Clients: start, query and signal orchestrations from anywhere."""
 
 from shardrt.client.client import Client
+from shardrt.client.entities import EntityStatus
 from shardrt.client.handle import OrchestrationHandle
 from shardrt.client.starting import StartRequest
 from shardrt.client.sync import SyncClient, SyncOrchestrationHandle
@@ -9,6 +10,7 @@ from shardrt.core.history import Failure, Status
 
 __all__ = [
     "Client",
+    "EntityStatus",
     "Failure",
     "HistoryEvent",
     "OrchestrationHandle",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from shardrt.client.dialing import in_process, over_websocket
+from shardrt.client.entities import EntityClient
 from shardrt.client.filters import SnapshotPages, filter_of
 from shardrt.client.handle import OrchestrationHandle
 from shardrt.client.session import Session, decode_result
@@ -51,7 +52,7 @@ PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
 NAME_CHARS_MAX = 1024
 
 
-class Client:
+class Client(EntityClient):
     """Talks to a hub through any of its hosts. Get one from `Client.connect`; close it.
 
     Every call may raise what the host refuses it with (see `shardrt.errors`), and

@@ -55,11 +55,15 @@ CLOSE_S = 2.0
 RETRY_S = 0.05
 """The first pause before a refused request is sent again; it doubles up to a second."""
 
-_READS = (requests.Get, requests.GetHistory, requests.Wait)
+_READS = (requests.Get, requests.GetHistory, requests.Wait, requests.GetEntity)
 
 _decode_started = msgspec.json.Decoder(requests.Started).decode
 _decode_snapshot: Callable[[Raw], requests.Snapshot | None] = msgspec.json.Decoder(
     requests.Snapshot | None
+).decode
+_decode_reply = msgspec.json.Decoder(requests.EntityReply).decode
+_decode_entity: Callable[[Raw], requests.EntitySnapshot | None] = msgspec.json.Decoder(
+    requests.EntitySnapshot | None
 ).decode
 _decode_purged = msgspec.json.Decoder(requests.Purged).decode
 _DONE = requests.Done()
@@ -187,14 +191,16 @@ class Session:
         assert result is not None, "a wait is answered with a snapshot"
         return result
 
-    async def call(self, instance_id: str, request: Request) -> requests.Result | None:
+    async def call(
+        self, instance_id: str, request: Request, timeout_s: float | None = None
+    ) -> requests.Result | None:
         """Ask the owner of an instance, and return the decoded result.
 
         `Get` and `GetHistory` return None if there is no such instance.
         """
         if type(request) is requests.Wait:
             return await self.wait(instance_id)
-        return decode_result(request, await self.submit(instance_id, request))
+        return decode_result(request, await self.submit(instance_id, request, timeout_s))
 
     async def ask(self, question: Question) -> Raw:
         """Ask about the hub or host; return the answer's JSON."""
@@ -345,14 +351,18 @@ class Session:
 
 def decode_result(request: Request, result: Raw) -> requests.Result | None:
     """Return the result of a request as the type that belongs to it."""
-    match request:
-        case requests.Start() | requests.Restart():
-            return _decode_started(result)
-        case requests.Get() | requests.Wait():
-            return _decode_snapshot(result)
-        case requests.Purge():
-            return _decode_purged(result)
-        case requests.GetHistory():
-            return None if bytes(result) == b"null" else result
-        case _:
-            return _DONE
+    if type(request) is requests.GetHistory:
+        return None if bytes(result) == b"null" else result
+    decode = _DECODERS.get(type(request))
+    return _DONE if decode is None else decode(result)
+
+
+_DECODERS: dict[type[Request], Callable[[Raw], requests.Result | None]] = {
+    requests.Start: _decode_started,
+    requests.Restart: _decode_started,
+    requests.Get: _decode_snapshot,
+    requests.Wait: _decode_snapshot,
+    requests.Purge: _decode_purged,
+    requests.CallEntity: _decode_reply,
+    requests.GetEntity: _decode_entity,
+}

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from shardrt.client.client import Client
+from shardrt.client.sync_entities import SyncEntities
 from shardrt.errors import ConnectionLost
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class _LoopThread:
         self._loop.close()
 
 
-class SyncClient:
+class SyncClient(SyncEntities):
     """`Client`, blocking. Get one from `SyncClient.connect`; close it, or use ``with``."""
 
     def __init__(self, thread: _LoopThread, client: Client) -> None:

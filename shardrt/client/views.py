@@ -65,7 +65,7 @@ class HistoryEvent:
     reason: str | None = None
     fire_at: datetime | None = None
     instance_id: str | None = None
-    """The other instance: of a child, or the one that an event was sent to."""
+    """The other one: a child, whom an event was sent to, or the entity that was asked."""
     parent_instance_id: str | None = None
     tags: dict[str, str] | None = None
     retry: dict[str, Any] | None = None
@@ -73,6 +73,10 @@ class HistoryEvent:
     timeout: float | None = None
     """Seconds for one attempt."""
     speculative: bool | None = None
+    section: str | None = None
+    """The critical section that a call of an entity, a lock or a release belongs to."""
+    entities: tuple[str, ...] | None = None
+    """What a lock was asked for."""
     deprecated: bool | None = None
     """Of a patch: there is no old way any more."""
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class CriticalSection:
     """Made by `OrchestrationContext.lock`; for one ``async with``."""
 
-    __slots__ = ("_calls", "_execution_id", "_ledger", "_loop", "entities", "name")
+    __slots__ = ("_calls", "_execution_id", "_granted", "_ledger", "_loop", "entities", "name")
 
     def __init__(
         self, entities: tuple[str, ...], execution_id: str, ledger: Ledger, loop: OrchestrationLoop
@@ -34,6 +34,7 @@ class CriticalSection:
         """Sorted: sections that take theirs in one order never wait in a circle."""
         self.name = ""
         """Unique in the hub; empty until it is asked for."""
+        self._granted = False
         self._execution_id = execution_id
         self._ledger = ledger
         self._loop = loop
@@ -56,6 +57,7 @@ class CriticalSection:
                 self._unlock()
             ledger.section = None
             raise
+        self._granted = True
 
     async def __aexit__(
         self,
@@ -97,6 +99,8 @@ class CriticalSection:
         """Refuse a call that could wait for ever."""
         if entity_id not in self.entities:
             self.refuse(f"{entity_id} cannot be called, as it is not locked,")
+        if not self._granted:
+            raise LockViolation(f"{entity_id} cannot be called before the lock on it is granted")
         last = self._calls.get(entity_id)
         if last is not None and not last.done():
             self.refuse(f"{entity_id} cannot be called again before it has answered,")

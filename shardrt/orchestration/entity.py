@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from shardrt.errors import ConfigInvalid
 from shardrt.orchestration.binding import Binding
 from shardrt.orchestration.entity_context import EntityContext
-from shardrt.orchestration.entity_id import check_entity_name
+from shardrt.orchestration.entity_id import OPERATION, check_entity_name
 from shardrt.orchestration.payload import ANY, Codec, codec_for
 
 if TYPE_CHECKING:
@@ -101,4 +101,6 @@ def _has_fields(cls: type) -> bool:
 
 def _binding_of(fn: Callable[..., Any], what: str, names: Mapping[str, Any]) -> Binding:
     # Bound to something, so that `self` is not taken for the input.
-    return Binding(types.MethodType(fn, what), EntityContext, what, names)
+    binding = Binding(types.MethodType(fn, what), EntityContext, what, names)
+    fn.__dict__.setdefault(OPERATION, binding)
+    return binding

@@ -8,10 +8,16 @@ from shardrt.core.history import EntityOperationCalled, EntityOperationSignaled
 from shardrt.errors import EntityFailed, EntityNotRegistered, InputInvalid
 from shardrt.orchestration.critical_section import CriticalSection
 from shardrt.orchestration.entity_context import moment
-from shardrt.orchestration.entity_id import EntityId, EntityRef, as_entity_id, operation_name
+from shardrt.orchestration.entity_id import (
+    EntityId,
+    EntityRef,
+    as_entity_id,
+    operation_name,
+    result_codec_of_operation,
+)
 from shardrt.orchestration.facts import ExecutionFacts
 from shardrt.orchestration.futures import CallFuture
-from shardrt.orchestration.payload import ANY, codec_for, encode
+from shardrt.orchestration.payload import ANY, encode
 
 if TYPE_CHECKING:
     import asyncio
@@ -140,20 +146,22 @@ class EntityCalls(ExecutionFacts):
         future.task_id = task_id
         future.name = f"{entity_id} {name}"
         future.failed = EntityFailed
-        future.codec = self._result_codec(entity_id, name, result_type)
+        future.codec = self._result_codec(entity_id, operation, result_type)
         ledger.pending[task_id] = future
         if section is not None:
             section.note_call(entity_id, future)
         return future
 
-    def _result_codec(self, entity_id: str, operation: str, result_type: Any) -> Codec[Any]:
-        if result_type is not None:
-            return codec_for(result_type)
-        try:
-            known = self._registry.find_entity(EntityId.parse(entity_id).name)
-        except EntityNotRegistered:
-            return ANY  # it may live elsewhere
-        return known.result_codec(operation)
+    def _result_codec(
+        self, entity_id: str, operation: OperationRef, result_type: Any
+    ) -> Codec[Any]:
+        if result_type is None and isinstance(operation, str):
+            try:
+                known = self._registry.find_entity(EntityId.parse(entity_id).name)
+            except EntityNotRegistered:
+                return ANY  # it may live elsewhere
+            return known.result_codec(operation)
+        return result_codec_of_operation(operation, result_type)
 
     def signal_entity(
         self,

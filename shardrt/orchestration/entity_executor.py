@@ -11,6 +11,8 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgspec.structs import replace
+
 from shardrt.core.entity import EntityStep, OperationResult, SignalSent
 from shardrt.errors import (
     EntityNotRegistered,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from shardrt.core.history import Failure
     from shardrt.orchestration.definitions import Registry
     from shardrt.orchestration.entity import EntityDefinition
+    from shardrt.orchestration.sealing import Sealer
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +61,34 @@ class EntityExecutor:
             definition = self._app.find_entity(work.name)
         except EntityNotRegistered as error:
             return EntityStep(work.instance_id, work.token, parked=str(error))
+        sealer = self._app.sealer
+        if sealer is not None:
+            try:
+                work = _opened(work, sealer)
+            except InputInvalid as error:
+                return EntityStep(work.instance_id, work.token, parked=str(error))
         batch = _Batch(work, definition, self._limits)
         results = tuple(batch.perform(operation) for operation in work.operations)
         state = None if batch.state == work.state else batch.state
-        return EntityStep(work.instance_id, work.token, results, state, tuple(batch.outputs))
+        step = EntityStep(work.instance_id, work.token, results, state, tuple(batch.outputs))
+        return step if sealer is None else _sealed(step, sealer)
+
+
+def _opened(work: EntityWork, sealer: Sealer) -> EntityWork:
+    return replace(
+        work,
+        state=tuple(sealer.open(each) for each in work.state),
+        operations=tuple(sealer.open_fields(each) for each in work.operations),
+    )
+
+
+def _sealed(step: EntityStep, sealer: Sealer) -> EntityStep:
+    return replace(
+        step,
+        results=tuple(sealer.seal_fields(each) for each in step.results),
+        state=None if step.state is None else tuple(sealer.seal(each) for each in step.state),
+        outputs=tuple(sealer.seal_fields(each) for each in step.outputs),
+    )
 
 
 class _Batch:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shardrt.core import entity as en
 from shardrt.errors import ConfigInvalid, InputInvalid
+from shardrt.orchestration.payload import ANY, Codec, codec_for
+
+if TYPE_CHECKING:
+    from shardrt.orchestration.binding import Binding
 
 ENTITY = "__shardrt_entity__"
 """Attribute of a registered class or function: the name of the entity."""
+OPERATION = "__shardrt_operation__"
+"""Attribute of a method of a registered class: its `Binding`. By it a client, which knows no
+app, finds the type of the result."""
 
 EntityRef: TypeAlias = "EntityId | str"
 OperationRef: TypeAlias = Callable[..., Any] | str
@@ -78,3 +85,11 @@ def check_entity_name(name: str) -> None:
     """
     if not name or "@" in name or not name.isprintable():
         raise ConfigInvalid(f"{name!r} is no name for an entity")
+
+
+def result_codec_of_operation(operation: OperationRef, result_type: Any) -> Codec[Any]:
+    """Return how to decode what an operation returns, as far as is known here."""
+    if result_type is not None:
+        return codec_for(result_type)
+    binding: Binding | None = getattr(operation, OPERATION, None)
+    return ANY if binding is None else binding.result_codec

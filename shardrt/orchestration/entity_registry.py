@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, dataclass_transform, overload
 
 from shardrt.errors import ConfigInvalid, EntityNotRegistered
 from shardrt.orchestration.binding import names_of_caller
@@ -21,6 +21,7 @@ class EntityRegistry:
         self._entities: dict[str, EntityDefinition] = {}
 
     @overload
+    @dataclass_transform()
     def entity(self, target: AnyEntity, /) -> AnyEntity: ...
     @overload
     def entity(self, /, *, name: str | None = None) -> Callable[[AnyEntity], AnyEntity]: ...

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from shardrt.core.work import Outcome, WorkItem
 
 PREFIX = b'"shardrt:sealed:'
-_FIELDS = ("input", "result", "data", "output", "custom_status")
+_FIELDS = ("input", "result", "data", "output", "custom_status", "state")
 
 S = TypeVar("S", bound="Struct")
 
@@ -93,18 +93,19 @@ class Sealer:
         status = step.custom_status
         return replace(
             step,
-            actions=tuple(self._sealed_fields(action) for action in step.actions),
+            actions=tuple(self.seal_fields(action) for action in step.actions),
             outcome=self._sealed_outcome(step.outcome),
             custom_status=None if status is None else self.seal(status),
         )
 
     def _sealed_outcome(self, outcome: Outcome | None) -> Outcome | None:
         if isinstance(outcome, Continued):
-            carried = tuple(self._sealed_fields(event) for event in outcome.carried)
+            carried = tuple(self.seal_fields(event) for event in outcome.carried)
             return replace(outcome, input=self.seal(outcome.input), carried=carried)
-        return self._sealed_fields(outcome) if isinstance(outcome, Completed) else outcome
+        return self.seal_fields(outcome) if isinstance(outcome, Completed) else outcome
 
-    def _sealed_fields(self, value: S) -> S:
+    def seal_fields(self, value: S) -> S:
+        """Return a struct with its payloads sealed."""
         sealed = {
             name: self.seal(getattr(value, name))
             for name in _FIELDS

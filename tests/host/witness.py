@@ -12,6 +12,7 @@ from shardrt.core.codec import (
     decode_entity,
     decode_instance,
     decode_record,
+    decode_resident,
     encode_entity,
     encode_instance,
     encode_record,
@@ -100,14 +101,19 @@ async def assert_recoverable(hub: Hub) -> None:
         store = hub.store.sibling()
         await store.open()
         core, _ = await recover(store, partition, hub.partitions, host.epoch)
-        missing = [each for each in host.core.instances if each not in core.instances]
+        missing = sorted(residents(host.core) - residents(core))
         for row in await store.load(partition, missing):
-            core.admit(decode_instance(row.state))
-        for evicted in core.instances.keys() - host.core.instances.keys():
+            core.admit(decode_resident(row.instance_id, row.state))
+        for evicted in residents(core) - residents(host.core):
             (row,) = await store.load(partition, [evicted])
-            host.core.admit(decode_instance(row.state))
+            host.core.admit(decode_resident(row.instance_id, row.state))
         assert_same(host.core.state, core.state)
         assert_full_replay(hub, host, core)
+
+
+def residents(core: Partition) -> set[str]:
+    """Return the ids of all instances and entities in memory."""
+    return {*core.instances, *core.entities}
 
 
 def assert_full_replay(hub: Hub, host: PartitionHost, recovered: Partition) -> None:
@@ -120,6 +126,9 @@ def assert_full_replay(hub: Hub, host: PartitionHost, recovered: Partition) -> N
     for instance_id in core.instances.keys() - recovered.instances.keys():
         assert core.instances[instance_id].is_final or not core.instances[instance_id].is_active
         del core.instances[instance_id]
+    for instance_id in core.entities.keys() - recovered.entities.keys():
+        assert not core.entities[instance_id].is_active
+        del core.entities[instance_id]
     assert_same(recovered.state, core.state)
 
 

@@ -14,6 +14,11 @@ from msgspec import Raw
 
 from shardrt.core.history import (
     NULL,
+    EntityLockGranted,
+    EntityLockRequested,
+    EntityOperationCalled,
+    EntityOperationCompleted,
+    EntityOperationFailed,
     EventRaised,
     ExecutionStarted,
     Failure,
@@ -42,6 +47,15 @@ if TYPE_CHECKING:
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
+
+
+AWAITED = (
+    TaskScheduled,
+    TimerCreated,
+    SubOrchestrationInstanceCreated,
+    EntityOperationCalled,
+    EntityLockRequested,
+)
 
 
 def raw(value: object) -> Raw:
@@ -103,7 +117,7 @@ class Instance:
         for action in step.actions:
             if isinstance(action, (TaskCanceled, TimerCanceled)):
                 self.pending.pop(action.task_id, None)
-            elif isinstance(action, (TaskScheduled, TimerCreated, SubOrchestrationInstanceCreated)):
+            elif isinstance(action, AWAITED):
                 assert action.task_id not in self.pending
                 self.pending[action.task_id] = action
 
@@ -112,12 +126,18 @@ class Instance:
     def completed(self, task_id: int, result: object = None) -> Arrival:
         if isinstance(self.pending.get(task_id), SubOrchestrationInstanceCreated):
             return SubOrchestrationInstanceCompleted(task_id, self.now, raw(result))
+        if isinstance(self.pending.get(task_id), EntityOperationCalled):
+            return EntityOperationCompleted(task_id, self.now, raw(result))
+        if isinstance(self.pending.get(task_id), EntityLockRequested):
+            return EntityLockGranted(task_id, self.now)
         return TaskCompleted(task_id, self.now, raw(result))
 
     def failed(self, task_id: int, kind: str = "ValueError", message: str = "no") -> Arrival:
         failure = Failure(type=kind, message=message, details="Traceback …")
         if isinstance(self.pending.get(task_id), SubOrchestrationInstanceCreated):
             return SubOrchestrationInstanceFailed(task_id, self.now, failure)
+        if isinstance(self.pending.get(task_id), EntityOperationCalled):
+            return EntityOperationFailed(task_id, self.now, failure)
         return TaskFailed(task_id, self.now, failure)
 
     def fired(self, task_id: int) -> Arrival:

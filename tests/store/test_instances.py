@@ -118,6 +118,35 @@ async def test_a_filter_joins_its_conditions(stores: Stores, where: Filter, expe
     assert await ids(store, where) == [MIXED[each].instance_id for each in expected]
 
 
+ACCOUNTS = [
+    row("@account@a", name="account", status="Entity", execution_id="", created_at=25),
+    row("@account@b", name="account", status="Entity", execution_id="", created_at=5),
+    row("@counter@a", name="counter", status="Entity", execution_id="", created_at=15),
+]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (Filter(entities=True), ["@account@b", "@counter@a", "@account@a"]),
+        (Filter(entities=True, name="account"), ["@account@b", "@account@a"]),
+        (Filter(entities=True, id_prefix="@counter@"), ["@counter@a"]),
+        (Filter(entities=True, status=("Running",)), []),
+        (Filter(status=("Entity",)), []),
+        (Filter(name="account"), []),
+        (Filter(created_to=30), [MIXED[each].instance_id for each in (0, 1)]),
+    ],
+    ids=str,
+)
+async def test_entities_are_apart_from_instances(
+    stores: Stores, where: Filter, expected: list[str]
+):
+    store = await filled(stores, *MIXED, *ACCOUNTS)
+    assert await ids(store, where) == expected
+    found = await store.count(where)
+    assert sum(found.values()) == len(expected)
+
+
 async def test_counts_are_per_status(stores: Stores):
     store = await filled(stores, *MIXED)
     await fill(store, row("elsewhere"), partition=1)
