@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import msgspec
 
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
     from datetime import datetime, timedelta
     from types import TracebackType
+    from typing import Unpack
 
     from msgspec import Raw
 
+    from shardrt.client.starting import I, R, StartOptions, WithInput, WithoutInput
     from shardrt.core.requests import Request, Snapshot
     from shardrt.links.admin import Question
     from shardrt.links.base import Accept
@@ -134,6 +136,18 @@ class Client(EntityClient):
 
     # -- starting -------------------------------------------------------------------------------
 
+    @overload
+    async def start(
+        self, orchestrator: WithoutInput[R], input: None = None, **options: Unpack[StartOptions]
+    ) -> OrchestrationHandle[R]: ...
+    @overload
+    async def start(
+        self, orchestrator: WithInput[I, R], input: I, **options: Unpack[StartOptions]
+    ) -> OrchestrationHandle[R]: ...
+    @overload
+    async def start(
+        self, orchestrator: str, input: Any = None, **options: Unpack[StartOptions]
+    ) -> OrchestrationHandle[Any]: ...
     async def start(  # noqa: PLR0913 - one per property of an instance
         self,
         orchestrator: Orchestrator,
@@ -144,7 +158,7 @@ class Client(EntityClient):
         on_conflict: OnConflict = "fail",
         tags: dict[str, str] | None = None,
         version: str | None = None,
-    ) -> OrchestrationHandle:
+    ) -> OrchestrationHandle[Any]:
         """Start an instance; when this returns it is durable.
 
         Args:
@@ -190,7 +204,13 @@ class Client(EntityClient):
             raise refused
         return handles
 
-    def handle(self, instance_id: str, orchestrator: Orchestrator = "") -> OrchestrationHandle:
+    @overload
+    def handle(
+        self, instance_id: str, orchestrator: WithoutInput[R] | WithInput[Any, R]
+    ) -> OrchestrationHandle[R]: ...
+    @overload
+    def handle(self, instance_id: str, orchestrator: str = "") -> OrchestrationHandle[Any]: ...
+    def handle(self, instance_id: str, orchestrator: Orchestrator = "") -> OrchestrationHandle[Any]:
         """Return a handle of an instance that was started elsewhere; asks nobody.
 
         Args:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 from shardrt.core.history import Failure, Status
 from shardrt.errors import OrchestrationFailed, OrchestrationTerminated
 from shardrt.orchestration.payload import ANY, Codec, codec_for
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # with defaults; at run time they do not matter
+
     from shardrt.client.client import Client
     from shardrt.client.views import HistoryEvent, OrchestrationStatus
     from shardrt.core.requests import Snapshot
 
+    R = TypeVar("R", default=Any)
+    T = TypeVar("T")
+else:
+    from typing import TypeVar
 
-class OrchestrationHandle:
-    """One instance. Made by `Client.start` and `Client.handle`."""
+    R = TypeVar("R")
+
+
+class OrchestrationHandle(Generic[R]):
+    """One instance, whose output is an `R`. Made by `Client.start` and `Client.handle`."""
 
     __slots__ = ("_client", "_codec", "instance_id")
 
@@ -28,6 +37,12 @@ class OrchestrationHandle:
     def __repr__(self) -> str:
         return f"OrchestrationHandle({self.instance_id!r})"
 
+    @overload
+    async def result(self, timeout: float | None = None, type: None = None) -> R: ...  # noqa: ASYNC109
+    @overload
+    async def result(self, timeout: float | None = None, *, type: type[T]) -> T: ...  # noqa: ASYNC109
+    @overload
+    async def result(self, timeout: float | None = None, *, type: Any) -> Any: ...  # noqa: ASYNC109
     async def result(
         self,
         timeout: float | None = None,  # noqa: ASYNC109 - the plain way to say it to a handle
@@ -75,7 +90,7 @@ class OrchestrationHandle:
     async def rewind(self, reason: str = "") -> None:
         await self._client.rewind(self.instance_id, reason)
 
-    async def restart(self) -> OrchestrationHandle:
+    async def restart(self) -> OrchestrationHandle[R]:
         await self._client.restart(self.instance_id)
         return self
 

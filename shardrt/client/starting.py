@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from datetime import datetime, timedelta  # noqa: TC003 - a TypedDict's annotations
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from shardrt.client.views import to_micros
 from shardrt.core.requests import Start
 from shardrt.errors import ConfigInvalid, InputInvalid, PayloadTooLarge
+from shardrt.orchestration.context import OrchestrationContext
 from shardrt.orchestration.definitions import DEFINITION, OrchestratorDefinition
 from shardrt.orchestration.payload import ANY, Codec, encode
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
-
     from msgspec import Raw
 
     from shardrt.orchestration.sealing import Sealer
 
 OnConflict: TypeAlias = Literal["fail", "return", "restart"]
 Orchestrator: TypeAlias = str | Callable[..., Any]
+
+I = TypeVar("I")  # noqa: E741
+R = TypeVar("R")
+WithoutInput: TypeAlias = (
+    Callable[[OrchestrationContext], Awaitable[R]] | Callable[[], Awaitable[R]]
+)
+WithInput: TypeAlias = (
+    Callable[[OrchestrationContext, I], Awaitable[R]]
+    | Callable[[I, OrchestrationContext], Awaitable[R]]
+    | Callable[[I], Awaitable[R]]
+)
+"""Orchestrators as type checkers see them."""
 
 _CONFLICTS = ("fail", "return", "restart")
 
@@ -37,6 +49,16 @@ class StartRequest:
     on_conflict: OnConflict = "fail"
     tags: dict[str, str] | None = None
     version: str | None = None
+
+
+class StartOptions(TypedDict, total=False):
+    """The keyword arguments of `Client.start`; see there."""
+
+    instance_id: str | None
+    start_at: datetime | timedelta | None
+    on_conflict: OnConflict
+    tags: dict[str, str] | None
+    version: str | None
 
 
 def definition_of(orchestrator: Orchestrator) -> OrchestratorDefinition | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, overload
 
 from shardrt.client.client import Client
 from shardrt.client.sync_entities import SyncEntities
@@ -16,16 +16,24 @@ from shardrt.errors import ConnectionLost
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Iterator, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
     from types import TracebackType
+    from typing import Unpack
+
+    from typing_extensions import TypeVar  # with defaults; at run time they do not matter
 
     from shardrt.client.handle import OrchestrationHandle
-    from shardrt.client.starting import OnConflict, Orchestrator, StartRequest
+    from shardrt.client.starting import I, StartOptions, StartRequest, WithInput, WithoutInput
     from shardrt.client.views import HistoryEvent, OrchestrationStatus
     from shardrt.core.history import Status
     from shardrt.orchestration.sealing import PayloadCodec
 
-_T = TypeVar("_T")
+    R = TypeVar("R", default=Any)
+    T = TypeVar("T")
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
 
 
 class _LoopThread:
@@ -38,7 +46,7 @@ class _LoopThread:
         )
         self._thread.start()
 
-    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run it there, and wait for it here; an interrupt here cancels it there."""
         if self._loop.is_closed():
             coroutine.close()
@@ -113,29 +121,21 @@ class SyncClient(SyncEntities):
     ) -> None:
         self.close()
 
-    def start(  # noqa: PLR0913 - one per property of an instance
-        self,
-        orchestrator: Orchestrator,
-        input: Any = None,  # noqa: A002 - as the public interface calls it
-        *,
-        instance_id: str | None = None,
-        start_at: datetime | timedelta | None = None,
-        on_conflict: OnConflict = "fail",
-        tags: dict[str, str] | None = None,
-        version: str | None = None,
-    ) -> SyncOrchestrationHandle:
+    @overload
+    def start(
+        self, orchestrator: WithoutInput[R], input: None = None, **options: Unpack[StartOptions]
+    ) -> SyncOrchestrationHandle[R]: ...
+    @overload
+    def start(
+        self, orchestrator: WithInput[I, R], input: I, **options: Unpack[StartOptions]
+    ) -> SyncOrchestrationHandle[R]: ...
+    @overload
+    def start(
+        self, orchestrator: str, input: Any = None, **options: Unpack[StartOptions]
+    ) -> SyncOrchestrationHandle[Any]: ...
+    def start(self, orchestrator: Any, input: Any = None, **options: Any) -> Any:  # noqa: A002
         """Start an instance; see `Client.start`."""
-        handle = self._thread.run(
-            self._client.start(
-                orchestrator,
-                input,
-                instance_id=instance_id,
-                start_at=start_at,
-                on_conflict=on_conflict,
-                tags=tags,
-                version=version,
-            )
-        )
+        handle = self._thread.run(self._client.start(orchestrator, input, **options))
         return SyncOrchestrationHandle(self, handle)
 
     def start_many(self, wanted: Iterable[StartRequest]) -> list[SyncOrchestrationHandle]:
@@ -143,7 +143,13 @@ class SyncClient(SyncEntities):
         handles = self._thread.run(self._client.start_many(wanted))
         return [SyncOrchestrationHandle(self, handle) for handle in handles]
 
-    def handle(self, instance_id: str, orchestrator: Orchestrator = "") -> SyncOrchestrationHandle:
+    @overload
+    def handle(
+        self, instance_id: str, orchestrator: WithoutInput[R] | WithInput[Any, R]
+    ) -> SyncOrchestrationHandle[R]: ...
+    @overload
+    def handle(self, instance_id: str, orchestrator: str = "") -> SyncOrchestrationHandle[Any]: ...
+    def handle(self, instance_id: str, orchestrator: Any = "") -> SyncOrchestrationHandle[Any]:
         """Return a handle of an instance that was started elsewhere."""
         return SyncOrchestrationHandle(self, self._client.handle(instance_id, orchestrator))
 
@@ -219,7 +225,7 @@ class SyncClient(SyncEntities):
         """Return what the host knows of hosts, shards and partitions."""
         return self._thread.run(self._client.cluster())
 
-    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine of the async client on its loop, and wait for it."""
         return self._thread.run(coroutine)
 
@@ -229,12 +235,12 @@ async def _next(instances: Any) -> OrchestrationStatus | None:
     return found
 
 
-class SyncOrchestrationHandle:
+class SyncOrchestrationHandle(Generic[R]):
     """One instance, blocking. Made by `SyncClient.start` and `SyncClient.handle`."""
 
     __slots__ = ("_client", "_handle")
 
-    def __init__(self, client: SyncClient, handle: OrchestrationHandle) -> None:
+    def __init__(self, client: SyncClient, handle: OrchestrationHandle[R]) -> None:
         self._client = client
         self._handle = handle
 
@@ -245,9 +251,15 @@ class SyncOrchestrationHandle:
     def instance_id(self) -> str:
         return self._handle.instance_id
 
+    @overload
+    def result(self, timeout: float | None = None, type: None = None) -> R: ...
+    @overload
+    def result(self, timeout: float | None = None, *, type: type[T]) -> T: ...
+    @overload
+    def result(self, timeout: float | None = None, *, type: Any) -> Any: ...
     def result(self, timeout: float | None = None, type: Any = None) -> Any:  # noqa: A002
         """Wait until the instance has ended; see `OrchestrationHandle.result`."""
-        return self._client.run(self._handle.result(timeout, type))
+        return self._client.run(self._handle.result(timeout, type=type))
 
     def status(self, *, history: bool = False) -> OrchestrationStatus | None:
         """Return how it stands."""
@@ -271,7 +283,7 @@ class SyncOrchestrationHandle:
     def rewind(self, reason: str = "") -> None:
         self._client.rewind(self.instance_id, reason)
 
-    def restart(self) -> SyncOrchestrationHandle:
+    def restart(self) -> SyncOrchestrationHandle[R]:
         self._client.restart(self.instance_id)
         return self
 

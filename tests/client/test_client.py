@@ -219,9 +219,9 @@ async def test_what_cannot_be_sent_is_refused_here() -> None:
             with pytest.raises(InputInvalid):
                 await client.get(wrong)
         with pytest.raises(InputInvalid, match="on_conflict"):
-            await client.start("hello", on_conflict="maybe")  # type: ignore[arg-type]
+            await client.start("hello", on_conflict="maybe")  # type: ignore[call-overload]
         with pytest.raises(ConfigInvalid, match="not an orchestrator"):
-            await client.start(7)  # type: ignore[arg-type]
+            await client.start(7)  # type: ignore[call-overload]
         assert host.shard.received == []
         with pytest.raises(InputInvalid, match="255"):
             await client.start("hello", instance_id="x" * 256)
