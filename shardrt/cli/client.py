@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_URL = "http://127.0.0.1:8520"
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+WIDE = 100_000
 
 
 class Connection:
@@ -36,8 +37,9 @@ class Connection:
         try:
             return asyncio.run(self._run(work))
         except ConnectionLost as error:
-            hint = f"is a host running at {self.url}? Start one with `shardrt serve`, or give --url"
-            fail(f"{error}: {hint}")
+            where = "there" if self.url in str(error) else f"at {self.url}"
+            hint = f"is a host running {where}? Start one with `shardrt serve`, or give --url"
+            fail(f"{error}; {hint}")
         except ConfigInvalid as error:
             fail(str(error), EXIT_USAGE)
         except ShardrtError as error:
@@ -103,6 +105,16 @@ def fail(message: str, code: int = EXIT_FAILED) -> None:
     """End the program with one line."""
     click.echo("shardrt: " + " ".join(message.split()), err=True)
     sys.exit(code)
+
+
+def print_table(table: Any) -> None:
+    """Print a rich table with one line for each row: ids can be copied, lines be searched."""
+    from rich.console import Console  # noqa: PLC0415 - starting up stays quick
+
+    console = Console()
+    wide = console.options.update(max_width=WIDE)
+    console.width = max(console.width, console.measure(table, options=wide).maximum)
+    console.print(table)
 
 
 def print_json(answer: Any, indent: int | None = None) -> None:

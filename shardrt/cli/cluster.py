@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shardrt.cli.client import Connection, client_command
+from shardrt.cli.client import Connection, client_command, print_table
 
 if TYPE_CHECKING:
     from shardrt.client import Client
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command()
 @client_command
 def cluster(connection: Connection) -> None:
-    """Show hosts, processes, and who owns which partition."""
+    """Show hosts, processes, and who owns which partition. Counters are in --json."""
 
     async def work(client: Client) -> dict[str, Any]:
         return await client.cluster()
@@ -28,22 +28,21 @@ def cluster(connection: Connection) -> None:
 
 
 def _print(view: dict[str, Any]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - starting up stays quick
-
-    console = Console()
     for title, rows in view.items():
         if isinstance(rows, list) and rows and isinstance(rows[0], dict):
-            console.print(_table(title, rows))
+            print_table(_table(title, rows))
         elif not isinstance(rows, list):
-            console.print(f"{title}: {rows}", markup=False, highlight=False)
+            click.echo(f"{title}: {rows}")
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    # Every fact is a column, so that new ones show up by themselves.
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    # Every fact is a column, so that new ones show up by themselves; a dictionary fits in none.
+    columns = list(
+        dict.fromkeys(name for row in rows for name in row if not isinstance(row[name], dict))
+    )
     table = Table(title=title, title_justify="left", box=None)
     for name in columns:
         table.add_column(name.replace("_", " ").upper())
@@ -57,6 +56,4 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, list):
         return " ".join(map(str, value))
-    if isinstance(value, dict):
-        return " ".join(f"{key}={each:g}" for key, each in value.items())
     return str(value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shardrt.cli.client import JSON, Connection, client_command, fail
+from shardrt.cli.client import JSON, Connection, client_command, fail, print_table
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -158,8 +158,10 @@ def list_instances(  # noqa: PLR0913, PLR0917 - one per option
     shapes = connection.run(work)
     if connection.as_json:
         connection.show(shapes)
-    else:
+    elif shapes:
         _print_table(shapes)
+    else:
+        click.echo("no instances; a new one may take a second to be listed", err=True)
 
 
 def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
@@ -196,34 +198,31 @@ def _plain(value: Any) -> Any:
 
 def _print_instance(shape: dict[str, Any]) -> None:
     import msgspec  # noqa: PLC0415 - see cli/__init__
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     history = shape.pop("historyEvents", None)
-    console = Console()
     table = Table(box=None, show_header=False)
     for key, value in shape.items():
         if _plain(value) not in (None, "", {}):
             text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
             table.add_row(Text(key, "bold"), Text(text))
-    console.print(table)
+    print_table(table)
     for event in history or ():
         rest = {k: v for k, v in event.items() if k not in ("eventType", "eventId", "timestamp")}
         line = f"{event['eventId']:>4} {event['timestamp']} {event['eventType']} "
-        console.print(Text(line + msgspec.json.encode(rest).decode()))
+        click.echo(line + msgspec.json.encode(rest).decode())
 
 
 def _print_table(shapes: list[dict[str, Any]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - see cli/__init__
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415 - see cli/__init__
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=None)
     for title in ("INSTANCE", "NAME", "STATUS", "CREATED", "UPDATED"):
-        table.add_column(title, overflow="fold", no_wrap=title in ("CREATED", "UPDATED"))
+        table.add_column(title)
     if any("reason" in shape for shape in shapes):
-        table.add_column("REASON", overflow="fold")
+        table.add_column("REASON")
     for shape in shapes:
         table.add_row(
             Text(shape["instanceId"]),
@@ -233,7 +232,7 @@ def _print_table(shapes: list[dict[str, Any]]) -> None:
             _second(shape["lastUpdatedTime"]),
             *([Text(shape["reason"])] if "reason" in shape else []),
         )
-    Console().print(table)
+    print_table(table)
 
 
 def _second(time: str) -> str:

@@ -116,7 +116,7 @@ def purge(
     """Delete one instance that has ended, or all that fulfil the conditions."""
     conditional = bool(status or older_than or name or prefix)
     if conditional == bool(instance_id):
-        raise click.UsageError("give an ID, or at least one of --status --older-than --name")
+        raise click.UsageError("give an ID, or one of --status --older-than --name --prefix")
 
     async def work(client: Client) -> int:
         if instance_id:
