@@ -66,7 +66,8 @@ class _Reading:
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            self._problems.append(f"{path}: {reason(error)}")
+            what = error.strerror if isinstance(error, OSError) else None
+            self._problems.append(f"{path}: {what or reason(error)}")
             return
         for section, table in document.items():
             if not isinstance(table, dict):

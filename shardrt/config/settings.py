@@ -273,6 +273,9 @@ def rule_problems(settings: Settings) -> Iterator[str]:
     if host.token and host.token_file:
         yield "host.token: give either token or token_file"
     if host.bind not in LOOPBACK and not (host.token or host.token_file or host.open_access):
-        yield f"host.bind: {host.bind} can be reached by others: set token_file, or open_access"
+        yield (
+            f"host.bind: {host.bind} can be reached by others: set token_file, or open_access "
+            "(--token-file, --insecure)"
+        )
     if settings.limits.payload_bytes_max > settings.shard.journal_buffer_bytes_max:
         yield "limits.payload_bytes_max: is more than shard.journal_buffer_bytes_max"

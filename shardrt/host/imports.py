@@ -63,7 +63,10 @@ def _failed(module_name: str, error: BaseException) -> str:
     """Return the last line of the traceback, and the place in the user's code."""
     what = traceback.format_exception_only(error)[-1].strip()
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
+    if isinstance(error, SyntaxError):
+        where = f" ({error.filename}:{error.lineno})"
+    else:
+        where = f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
     return f"host.app: importing {module_name!r} failed: {what}{where}"
 
 

@@ -72,4 +72,5 @@ def test_a_module_that_fails_is_told_in_one_line(module, what) -> None:
     message = str(caught.value)
     assert message.startswith(f"host.app: importing '{module}' failed: ")
     assert what in message
+    assert f"{module}.py:1)" in message
     assert "\n" not in message
