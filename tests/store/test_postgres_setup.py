@@ -140,6 +140,7 @@ def test_a_masked_url_says_where_but_not_how():
         "postgresql:///db?host=/run/pg&password=***"
     )
     assert url.redact(f"no {SECRET}, no {quote(SECRET, safe='')}") == "no ***, no ***"
+    assert parse_url("postgresql://me:p@a/db").redact("port p at a") == "port *** at a"
     assert "sslmode=require" in url.conninfo
     assert "keepalives_idle=5" in url.conninfo
 

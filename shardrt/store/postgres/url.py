@@ -41,7 +41,11 @@ class PostgresUrl(NamedTuple):
     def redact(self, text: str) -> str:
         """Return the text without the secrets, should it contain them."""
         for secret in self.secrets:
-            text = text.replace(secret, _MASK)
+            found = re.escape(secret)
+            # Within other words a short one is chance, and hiding it makes messages unreadable.
+            if secret.isalnum() and len(secret) < 4:
+                found = rf"\b{found}\b"
+            text = re.sub(found, _MASK, text)
         return text
 
 
