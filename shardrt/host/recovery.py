@@ -47,7 +47,9 @@ async def recover(
             core.timers.add(due, instance_id, WHOLE)
     count = await _replay_journal(store, core, head)
     core.state.epoch = epoch
-    logger.info(
+    logger.log(
+        # The start of a host that has nothing to do is not worth a line for each partition.
+        logging.INFO if core.instances else logging.DEBUG,
         "partition=%d epoch=%d recovered: checkpoint %d, %d records after it, %d instances",
         partition,
         epoch,
