@@ -86,6 +86,10 @@ class WebSocketLink(StreamLink):
             if status == 401:
                 return Unauthorized("the token is missing or wrong")
             return ConnectionLost(f"the server answers {status}: is it a shardrt host?")
+        if isinstance(cause, OSError):
+            return ConnectionLost(
+                f"the connection broke before it was opened: {cause.strerror or cause}"
+            )
         return ConnectionLost(f"the server does not speak WebSocket: {cause or 'it hung up'}")
 
     def _frame_received(self, frame: Frame) -> None:
