@@ -15,7 +15,11 @@ from shardrt.samples.hosting import connected, fail, hosting_options
 @click.argument("input_json", metavar="[INPUT]", default="null")
 @hosting_options
 def main(name: str, input_json: str, url: str | None, store: str) -> None:
-    """Run the sample NAME with INPUT (JSON) and print its result as JSON."""
+    """Run the sample NAME with INPUT (JSON) and print its result as JSON.
+
+    Try hello, fanout 1000, or monitor '{"checks": 3}'. Orders and word counts have commands of
+    their own: python -m shardrt.samples.orders and python -m shardrt.samples.wordcount.
+    """
     try:
         given = json.loads(input_json)
     except ValueError as error:
