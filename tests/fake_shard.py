@@ -139,6 +139,9 @@ class FakeShard:
         found = self.instances.get(instance_id)
         if isinstance(request, r.Get):
             return found
+        if isinstance(request, r.Explain):
+            event = r.Awaited(kind="event", name="approval")
+            return None if found is None else r.Explanation(found, (event,))
         if isinstance(request, r.GetHistory):
             return None if found is None else Raw(HISTORY)
         if found is None:

@@ -2,6 +2,7 @@
 
 from shardrt.client.client import Client
 from shardrt.client.entities import EntityStatus
+from shardrt.client.explaining import Awaited, Explanation
 from shardrt.client.handle import OrchestrationHandle
 from shardrt.client.starting import StartRequest
 from shardrt.client.sync import SyncClient, SyncOrchestrationHandle
@@ -9,8 +10,10 @@ from shardrt.client.views import HistoryEvent, OrchestrationStatus
 from shardrt.core.history import Failure, Status
 
 __all__ = [
+    "Awaited",
     "Client",
     "EntityStatus",
+    "Explanation",
     "Failure",
     "HistoryEvent",
     "OrchestrationHandle",

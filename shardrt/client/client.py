@@ -9,6 +9,7 @@ import msgspec
 
 from shardrt.client.dialing import in_process, over_websocket
 from shardrt.client.entities import EntityClient
+from shardrt.client.explaining import Explanation, explain
 from shardrt.client.filters import SnapshotPages, filter_of
 from shardrt.client.handle import OrchestrationHandle
 from shardrt.client.session import Session, decode_result
@@ -250,6 +251,14 @@ class Client(EntityClient):
         """
         payload = encode_payload(data, "event data", self._payload_bytes_max(), self._sealer)
         await self.call(instance_id, requests.Raise(name, payload))
+
+    async def explain(self, instance_id: str) -> Explanation:
+        """Return why an instance does not move: everything that it waits for.
+
+        Raises:
+            InstanceNotFound: there is no such instance.
+        """
+        return await explain(self, instance_id)
 
     async def terminate(
         self, instance_id: str, reason: str = "", *, recursive: bool = True

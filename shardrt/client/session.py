@@ -55,11 +55,20 @@ CLOSE_S = 2.0
 RETRY_S = 0.05
 """The first pause before a refused request is sent again; it doubles up to a second."""
 
-_READS = (requests.Get, requests.GetHistory, requests.Wait, requests.GetEntity)
+_READS = (
+    requests.Get,
+    requests.GetHistory,
+    requests.Wait,
+    requests.GetEntity,
+    requests.Explain,
+)
 
 _decode_started = msgspec.json.Decoder(requests.Started).decode
 _decode_snapshot: Callable[[Raw], requests.Snapshot | None] = msgspec.json.Decoder(
     requests.Snapshot | None
+).decode
+_decode_explanation: Callable[[Raw], requests.Explanation | None] = msgspec.json.Decoder(
+    requests.Explanation | None
 ).decode
 _decode_reply = msgspec.json.Decoder(requests.EntityReply).decode
 _decode_entity: Callable[[Raw], requests.EntitySnapshot | None] = msgspec.json.Decoder(
@@ -365,4 +374,5 @@ _DECODERS: dict[type[Request], Callable[[Raw], requests.Result | None]] = {
     requests.Purge: _decode_purged,
     requests.CallEntity: _decode_reply,
     requests.GetEntity: _decode_entity,
+    requests.Explain: _decode_explanation,
 }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar  # with defaults; at run time they do not matter
 
+    from shardrt.client.explaining import Explanation
     from shardrt.client.handle import OrchestrationHandle
     from shardrt.client.starting import I, StartOptions, StartRequest, WithInput, WithoutInput
     from shardrt.client.views import HistoryEvent, OrchestrationStatus
@@ -164,6 +165,10 @@ class SyncClient(SyncEntities):
     def raise_event(self, instance_id: str, name: str, data: Any = None) -> None:
         """Deliver an external event."""
         self._thread.run(self._client.raise_event(instance_id, name, data))
+
+    def explain(self, instance_id: str) -> Explanation:
+        """Return why an instance does not move; see `Client.explain`."""
+        return self._thread.run(self._client.explain(instance_id))
 
     def terminate(self, instance_id: str, reason: str = "", *, recursive: bool = True) -> None:
         """End an instance from outside."""

@@ -4,8 +4,8 @@ A request is applied by the owner of the instance's partition and answered once 
 contains it is durable. `Origin` makes a retry safe: an owner that has applied
 (client, seq) already answers without applying it again. A client promises never to ask again
 about any seq below `low`, which is how old entries are forgotten. Reads (`Get`, `GetHistory`,
-`GetEntity`, `Wait`) are outside of this: they change nothing, so they are neither remembered
-nor do they hold `low` back, however long they wait.
+`GetEntity`, `Explain`, `Wait`) are outside of this: they change nothing, so they are neither
+remembered nor do they hold `low` back, however long they wait.
 """
 
 from __future__ import annotations
@@ -116,6 +116,10 @@ class GetEntity(_Request, frozen=True, tag="entity"):
     """Answer: `EntitySnapshot`, or null if there is no such entity."""
 
 
+class Explain(_Request, frozen=True, tag="explain"):
+    """Answer: `Explanation`, or null if there is no such instance."""
+
+
 Request: TypeAlias = (
     Start
     | Raise
@@ -131,6 +135,7 @@ Request: TypeAlias = (
     | SignalEntity
     | CallEntity
     | GetEntity
+    | Explain
 )
 
 
@@ -201,7 +206,36 @@ class EntitySnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why its code cannot be run at present."""
 
 
-Result: TypeAlias = Started | Done | Purged | Snapshot | EntityReply | EntitySnapshot | Raw
+class Awaited(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One thing that an instance waits for. Times in µs since 1970 UTC."""
+
+    kind: str
+    """``resume``, ``code``, ``turn``, ``start``, ``activity``, ``timer``, ``child``,
+    ``entity``, ``lock``, ``event``, or ``events`` (if any, and which, is not known here)."""
+    name: str = ""
+    """Of the activity, child's orchestrator or event."""
+    instance_id: str = ""
+    """The child, or the entity."""
+    task_id: int | None = None
+    attempt: int | None = None
+    since: int | None = None
+    due: int | None = None
+    """When it fires, starts, or is tried again."""
+    reason: str = ""
+
+
+class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why an instance does not move: everything that it waits for."""
+
+    instance: Snapshot
+    awaited: tuple[Awaited, ...] = ()
+    more: int = 0
+    """How many further ones are left out."""
+
+
+Result: TypeAlias = (
+    Started | Done | Purged | Snapshot | EntityReply | EntitySnapshot | Explanation | Raw
+)
 """Raw is JSON, already encoded (history)."""
 
 

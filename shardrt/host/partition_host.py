@@ -19,6 +19,7 @@ from msgspec import Raw
 from shardrt.core import history as h, requests as r
 from shardrt.core.codec import encode_record
 from shardrt.core.effects import CancelActivity, Confirm, Effect, Reply, RunActivity, Send
+from shardrt.core.explaining import explain
 from shardrt.errors import ShardrtError
 from shardrt.host.history_reader import HistoryReader
 from shardrt.host.lanes import Lanes
@@ -179,9 +180,18 @@ class PartitionHost:
         if isinstance(call.request, r.Rewind):
             self._rewind(call, call.request, to)
             return
+        if isinstance(call.request, r.Explain):
+            self._explain(call.instance_id, to)
+            return
         now = self.shard.clock.now()
         self.core.request(call.instance_id, call.request, call.origin, now, to)
         self.shard.wake(self)
+
+    def _explain(self, instance_id: str, to: To) -> None:
+        events = self.shard.turns.executor.events_awaited(instance_id)
+        # Through the queue of effects: what was looked at may not be durable yet.
+        self.core.effects.append(Reply(to, explain(self.core, instance_id, events)))
+        self.shard.wake(self, work=False)
 
     def _history(self, call: Forward, to: To) -> None:
         self._queued.add(to)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from starlette.routing import Route
 
+from shardrt.client.explaining import explain
 from shardrt.client.filters import page_of, status_of_text
 from shardrt.client.starting import check_instance_id
 from shardrt.core import requests as r
@@ -23,7 +24,7 @@ from shardrt.errors import (
 )
 from shardrt.http.bodies import EventBody, ReasonBody, StartBody, parse, read_body
 from shardrt.http.problems import BadRequest, json_response
-from shardrt.http.shapes import history_shape, instance_shape, micros_of
+from shardrt.http.shapes import explanation_shape, history_shape, instance_shape, micros_of
 from shardrt.links.frames import ENVELOPE_BYTES_MAX
 from shardrt.store.base import Filter
 
@@ -65,6 +66,7 @@ class ManagementApi:
             Route(ROOT + "/start/{name:path}", self.start, methods=["POST"]),
             Route(ROOT, self.list_instances, methods=["GET"]),
             *(Route(path, endpoint, methods=["POST"]) for path, endpoint in posts.items()),
+            Route(one + "/why", self.why, methods=["GET"]),
             Route(one, self.get, methods=["GET"]),
             Route(one, self.purge, methods=["DELETE"]),
         ]
@@ -112,6 +114,10 @@ class ManagementApi:
                 [] if encoded is None else history_shape(encoded, show_output=show_output)
             )
         return json_response(shape)
+
+    async def why(self, request: Request) -> Response:
+        explanation = await explain(self._caller, _instance_id(request))
+        return json_response(explanation_shape(explanation))
 
     async def raise_event(self, request: Request) -> Response:
         body: EventBody = await self._body(request, EventBody)

@@ -14,6 +14,7 @@ from shardrt.errors import InputInvalid
 if TYPE_CHECKING:
     from msgspec import Raw
 
+    from shardrt.client.explaining import Awaited, Explanation
     from shardrt.core.requests import Snapshot
 
 
@@ -83,3 +84,32 @@ def history_shape(encoded: Raw, *, show_output: bool) -> list[dict[str, Any]]:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(part.title() for part in rest)
+
+
+def explanation_shape(explanation: Explanation) -> dict[str, Any]:
+    """Return why an instance does not move as an object."""
+    status = explanation.status
+    return {
+        "instanceId": explanation.instance_id,
+        "name": None if status is None else status.name,
+        "runtimeStatus": None if status is None else status.status,
+        "summary": explanation.summary,
+        "awaited": [_awaited_shape(each) for each in explanation.awaited],
+        "more": explanation.more,
+    }
+
+
+def _awaited_shape(awaited: Awaited) -> dict[str, Any]:
+    shape: dict[str, Any] = {
+        "kind": awaited.kind,
+        "text": awaited.text,
+        "name": awaited.name,
+        "instanceId": awaited.instance_id,
+        "runtimeStatus": awaited.status,
+        "taskId": awaited.task_id,
+        "attempt": awaited.attempt,
+        "since": None if awaited.since is None else iso(to_micros(awaited.since)),
+        "due": None if awaited.due is None else iso(to_micros(awaited.due)),
+        "reason": awaited.reason,
+    }
+    return {key: value for key, value in shape.items() if value not in {None, ""}}

@@ -102,6 +102,14 @@ class Executor:
         execution.advance(item.at, item.arrivals)
         return self._step(item, execution)
 
+    def events_awaited(self, instance_id: str) -> tuple[str, ...] | None:
+        """Return the names of events that a resident waits for; None if it is not resident."""
+        execution = self._residents.get(instance_id)
+        if execution is None:
+            return None
+        mailbox = execution.ledger.events
+        return () if mailbox is None else mailbox.awaited()
+
     def newest_version(self, name: str) -> str | None:
         """Return the version that a start of this orchestrator means, if it has any."""
         try:

@@ -56,6 +56,8 @@ class Waiter(Protocol):
 class EventWaiter(Protocol):
     """Who waits for an external event."""
 
+    name: str
+
     def deliver(self, event: EventRaised) -> None: ...
 
 
@@ -266,6 +268,10 @@ class Mailbox:
         if not waiters:
             del self._waiters[key]
         waiter.deliver(event)
+
+    def awaited(self) -> tuple[str, ...]:
+        """Return the names that somebody waits for, as they were given."""
+        return tuple(waiters[0].name for waiters in self._waiters.values())
 
     def bytes_held(self) -> int:
         """Return a rough estimate of the memory held."""

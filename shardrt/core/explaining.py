@@ -1,0 +1,88 @@
+"""Why an instance does not move: what its state says that it waits for."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from shardrt.core.history import Status
+from shardrt.core.requests import Awaited, Explanation
+from shardrt.core.state import START_TIMER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shardrt.core.partition import Partition
+    from shardrt.core.state import Instance
+
+AWAITED_MAX = 200
+"""So many things at most are named; a fan-out may wait for any number."""
+
+
+def explain(
+    core: Partition, instance_id: str, events: tuple[str, ...] | None
+) -> Explanation | None:
+    """Return what an instance waits for; None if there is none of that id.
+
+    Args:
+        core: its partition, with the instance in memory if it exists.
+        instance_id: the instance.
+        events: names of those that its code waits for; None if nobody here has it resident.
+    """
+    instance = core.instances.get(instance_id)
+    if instance is None:
+        return None
+    awaited = iter(()) if instance.is_final else _awaited(instance, events)
+    named = tuple(islice(awaited, AWAITED_MAX))
+    return Explanation(core.snapshot(instance), named, sum(1 for _ in awaited))
+
+
+def _awaited(instance: Instance, events: tuple[str, ...] | None) -> Iterator[Awaited]:
+    if instance.status is Status.SUSPENDED:
+        yield Awaited(kind="resume", reason=instance.reason)
+    if instance.parked:
+        yield Awaited(kind="code", name=instance.name, reason=instance.parked)
+    elif instance.has_news:
+        yield Awaited(kind="turn", since=instance.updated_at)
+    if START_TIMER in instance.timers:
+        yield Awaited(kind="start", due=instance.timers[START_TIMER])
+        return
+    if events is None and instance.turn:
+        yield Awaited(kind="events")
+    for name in events or ():
+        yield Awaited(kind="event", name=name)
+    yield from _calls(instance)
+    yield from _of_entities(instance)
+    for task_id, due in sorted(instance.timers.items(), key=lambda each: each[1]):
+        yield Awaited(kind="timer", task_id=task_id, due=due)
+
+
+def _calls(instance: Instance) -> Iterator[Awaited]:
+    for task_id, pending in instance.pending.items():
+        yield Awaited(
+            kind="activity",
+            name=pending.name,
+            task_id=task_id,
+            attempt=pending.attempt,
+            since=pending.first_at,
+            due=pending.retry_at,
+        )
+    for task_id, child in instance.children.items():
+        yield Awaited(
+            kind="child",
+            instance_id=child.instance_id,
+            name=child.name,
+            task_id=task_id,
+            attempt=child.attempt,
+            since=child.first_at,
+            due=child.retry_at,
+        )
+
+
+def _of_entities(instance: Instance) -> Iterator[Awaited]:
+    for task_id, entity_id in instance.calls.items():
+        yield Awaited(kind="entity", instance_id=entity_id, task_id=task_id)
+    for section in instance.locks.values():
+        if not section.granted:
+            for entity_id in section.entities:
+                yield Awaited(kind="lock", instance_id=entity_id, task_id=section.task_id)

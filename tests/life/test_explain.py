@@ -1,0 +1,139 @@
+"""Asking a real host why an instance does not move."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from shardrt import App, OrchestrationContext, RetryPolicy, Runtime
+from shardrt.cli import main
+from shardrt.client.explaining import explain
+from shardrt.core.history import Status
+from shardrt.errors import InstanceNotFound, PartitionUnavailable
+from tests.fake_host import HostThread
+from tests.loops import in_loop
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from shardrt.client import Client
+
+app = App()
+gate = asyncio.Event()
+
+
+@app.activity(retry=RetryPolicy(max_attempts=5, first_interval=3600.0, jitter=0.0))
+async def flaky(name: str) -> str:
+    raise OSError(name)
+
+
+@app.activity
+async def slow() -> None:
+    await gate.wait()
+
+
+@app.orchestrator
+async def child(ctx: OrchestrationContext) -> str:
+    return str(await ctx.wait_for_event("Go"))
+
+
+@app.orchestrator
+async def busy(ctx: OrchestrationContext) -> None:
+    await asyncio.gather(
+        ctx.call_activity(flaky, "x"),
+        ctx.call_activity(slow),
+        ctx.call_sub_orchestrator(child, instance_id="kid"),
+        ctx.wait_for_event("Approval"),
+        asyncio.sleep(3600),
+    )
+
+
+async def kinds(client: Client, instance_id: str) -> list[str]:
+    return sorted(each.kind for each in (await client.explain(instance_id)).awaited)
+
+
+@in_loop
+async def test_everything_is_named() -> None:
+    gate.clear()
+    async with Runtime(app, partitions=4, settings={"host.drain_s": 0.05}) as runtime:
+        client = runtime.client
+        await client.start(busy, instance_id="a")
+
+        async def is_settled() -> bool:
+            found = (await client.explain("a")).awaited
+            retried = any(each.due for each in found if each.kind == "activity")
+            return retried and any(each.status == Status.RUNNING for each in found)
+
+        await eventually(is_settled)
+        explanation = await client.explain("a")
+        by_name = {(each.kind, each.name or each.instance_id): each for each in explanation.awaited}
+        assert by_name["event", "Approval"].text == "event 'Approval'"
+        assert by_name["activity", "flaky"].attempt == 2
+        assert "next attempt at" in by_name["activity", "flaky"].text
+        assert "running or queued" in by_name["activity", "slow"].text
+        assert by_name["child", "kid"].text == "child 'kid', Running"
+        assert "timer due at" in by_name["timer", ""].text
+        assert explanation.summary.startswith("a is Running: event 'Approval'; ")
+
+        await client.suspend("a", "lunch")
+        assert "to be resumed (lunch)" in (await client.explain("a")).summary
+
+        later = await client.start(busy, start_at=timedelta(hours=1))
+        assert await kinds(client, later.instance_id) == ["start"]
+        with pytest.raises(InstanceNotFound):
+            await client.explain("nobody")
+
+        transport = httpx.ASGITransport(runtime.asgi())
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+            shape = (await http.get("/runtime/orchestrations/kid/why")).json()
+            assert shape["awaited"] == [{"kind": "event", "text": "event 'Go'", "name": "Go"}]
+            assert shape["runtimeStatus"] == "Running"
+            missing = await http.get("/runtime/orchestrations/nobody/why")
+            assert missing.status_code == 404
+
+        await client.terminate("kid")
+        assert (await client.explain("kid")).summary == "kid is Terminated"
+
+
+@in_loop
+async def test_one_that_is_not_in_memory_says_so() -> None:
+    settings = {"shard.checkpoint_interval_s": 0.02, "shard.resident_bytes_max": 1}
+    async with Runtime(app, partitions=1, settings=settings) as runtime:
+        await runtime.client.start(child, instance_id="a")
+
+        async def is_evicted() -> bool:
+            return await kinds(runtime.client, "a") == ["events"]
+
+        await eventually(is_evicted)
+
+
+@in_loop
+async def test_a_partition_without_owner_is_the_answer() -> None:
+    class Orphan:
+        async def call(self, instance_id, request):
+            raise PartitionUnavailable("nobody serves it")
+
+        async def ask(self, question):
+            row = {"partition": 0, "owner": None, "trouble": "record 7 is corrupt"}
+            return json.dumps({"partitions": [row]}).encode()
+
+    explanation = await explain(Orphan(), "a")
+    assert explanation.summary == "partition 0 has no owner: record 7 is corrupt"
+    assert explanation.status is None
+
+
+def test_the_command_prints_lines_or_json() -> None:
+    with HostThread() as host:
+        runner, environment = CliRunner(), {"SHARDRT_URL": host.url}
+        runner.invoke(main, ["start", "hello", "--id", "a"], env=environment)
+        told = runner.invoke(main, ["why", "a"], env=environment)
+        assert told.exit_code == 0, told.output
+        assert "event 'approval'" in told.output
+        shape = json.loads(runner.invoke(main, ["why", "a", "--json"], env=environment).stdout)
+        assert shape["awaited"][0]["name"] == "approval"
+        assert runner.invoke(main, ["why", "nobody"], env=environment).exit_code == 1
