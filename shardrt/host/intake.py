@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shardrt.orchestration.app import App
 
 RETRY_AFTER_S = 0.5
+NAMES_TOLD_MAX = 20
 
 
 class Intake:
@@ -112,8 +113,14 @@ class Intake:
             opened = start.input if sealer is None else sealer.open(start.input)
             orchestrator.binding.arguments(None, opened)
         except ShardrtError as error:
-            return r.Refusal(error.code, str(error))
+            return r.Refusal(error.code, str(error) + self._names_instead(start.name))
         return None
+
+    def _names_instead(self, name: str) -> str:
+        names = sorted({each.name for each in self._app.orchestrators})
+        if name in names or len(names) > NAMES_TOLD_MAX:
+            return ""
+        return f"; there is {', '.join(names)}" if names else "; the app has none"
 
     def _check_payload(self, payload: Raw, what: str) -> r.Refusal | None:
         problem = self._bounds.payload(payload, what)
