@@ -55,14 +55,18 @@ async def reads_clock(ctx: OrchestrationContext) -> str:
     return str(time.monotonic())
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.pg)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgres":
+        dsn: str = request.getfixturevalue("hub_dsn")
+        return dsn
     return f"sqlite:///{tmp_path}/hub.db"
 
 
 @asynccontextmanager
 async def deployed(app: App, store: str) -> AsyncIterator[Runtime]:
-    async with Runtime(app, store=store, partitions=2) as runtime:
+    unsafe = {"store.unsafe": store.startswith("postgres")}
+    async with Runtime(app, store=store, partitions=2, settings=unsafe) as runtime:
         yield runtime
 
 
