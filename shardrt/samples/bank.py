@@ -1,6 +1,6 @@
 """Entities: accounts, and transfers that move money between two of them or not at all.
 
-shardrt serve --app shardrt.samples.bank:app
+shardrt serve
 shardrt entity signal @account@ann deposit --input 100
 shardrt start transfer --input '{"source": "ann", "target": "bob", "amount": 30}' --wait
 shardrt entity list --name account

@@ -14,7 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from shardrt import Runtime
-from shardrt.samples import app, wordcount
+from shardrt.errors import EntityFailed
+from shardrt.samples import app, bank, wordcount
 from shardrt.samples.__main__ import main as run_sample
 from shardrt.samples.monitor import Watch
 from shardrt.samples.orders import Line, Order
@@ -51,6 +52,25 @@ def command_output(command: Any, *arguments: str) -> str:
 
 def test_hello_greets_five_cities() -> None:
     assert json.loads(command_output(run_sample, "hello"))[0] == "Hello Tokyo!"
+
+
+def test_the_bank_moves_what_is_there_and_nothing_else() -> None:
+    async def run() -> list[Any]:
+        async with Runtime(app) as runtime:
+            client = runtime.client
+            await client.signal_entity("@account@ann", "deposit", 100)
+            found: list[Any] = []
+            for amount in (30, 80):
+                order = bank.Transfer("ann", "bob", amount)
+                handle = await client.start(bank.transfer, order)
+                found.append(await handle.result(timeout=RESULT_TIMEOUT_S))
+            found.append(await client.call_entity("@account@ann", bank.Account.look))
+            found.append(await client.call_entity("@account@bob", bank.Account.look))
+            with pytest.raises(EntityFailed, match="only 30 there, not 31"):
+                await client.call_entity("@account@bob", bank.Account.withdraw, 31)
+            return found
+
+    assert asyncio.run(run()) == [True, False, 70, 30]
 
 
 def test_fanout_adds_up_squares() -> None:
