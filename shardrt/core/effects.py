@@ -7,6 +7,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Raw
 
+from shardrt.core.history import NULL
 from shardrt.core.requests import Refusal, Result
 
 
@@ -31,6 +32,9 @@ class RunActivity(_Effect, frozen=True):
     name: str
     input: Raw
     timeout: int | None = None
+    heartbeat_timeout: int | None = None
+    heartbeat: Raw = NULL
+    """What earlier attempts last told of their progress."""
 
 
 class CancelActivity(_Effect, frozen=True):

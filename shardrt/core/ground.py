@@ -204,6 +204,8 @@ class Ground:
             pending.name,
             pending.input,
             pending.timeout,
+            None if pending.retry is None else pending.retry.heartbeat,
+            pending.heartbeat,
         )
         if pending.speculative:
             self.speculative.append(effect)

@@ -56,6 +56,8 @@ class Failure(Value, frozen=True, kw_only=True, array_like=False, omit_defaults=
     """Traceback as text."""
     non_retryable: bool = False
     cause: Failure | None = None
+    heartbeat: Raw = NULL
+    """What the failed attempt of an activity last told of its progress."""
 
 
 class Retry(Value, frozen=True, kw_only=True, array_like=False, omit_defaults=True):
@@ -70,6 +72,10 @@ class Retry(Value, frozen=True, kw_only=True, array_like=False, omit_defaults=Tr
     jitter: float = 0.0
     """Each delay is multiplied by a random number from [1 - jitter, 1 + jitter]."""
     non_retryable: tuple[str, ...] = ()
+    heartbeat: int | None = None
+    """An attempt of an activity that is silent for longer has failed."""
+    total: int | None = None
+    """All attempts of an activity together: so long after it was asked for, it has failed."""
 
     def __post_init__(self) -> None:
         # JSON has no infinity: written as null, it would make the whole record unreadable.

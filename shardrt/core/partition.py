@@ -95,6 +95,9 @@ class Partition(EntityAnswering):
         for task_id, call in calls.items():
             if call.retry_at is not None:
                 self.timers.add(call.retry_at, instance.instance_id, task_id)
+        for task_id, pending in instance.pending.items():
+            if pending.deadline is not None:
+                self.timers.add(pending.deadline, instance.instance_id, task_id)
 
     def replay(self, entries: Iterable[e.Entry]) -> None:
         """Apply what the journal holds; what it led to then is not done again."""
@@ -197,8 +200,10 @@ class Partition(EntityAnswering):
             return task_id == WHOLE and instance_id not in self.tombstones
         if instance.timers.get(task_id) == due:
             return True
-        call = instance.pending.get(task_id) or instance.children.get(task_id)
-        return call is not None and call.retry_at == due
+        if (pending := instance.pending.get(task_id)) is not None:
+            return due in {pending.retry_at, pending.deadline}
+        child = instance.children.get(task_id)
+        return child is not None and child.retry_at == due
 
     def compact_timers(self) -> None:
         """Drop the index of cancelled timers, if they have piled up."""

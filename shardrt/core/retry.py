@@ -19,7 +19,8 @@ def retry_at(
     The delay after attempt n is ``first_interval * backoff ** (n - 1)``, at most
     `max_interval`, times a factor from [1 - jitter, 1 + jitter] picked by `draw` in [0, 1).
     It is final if the attempts are used up, the failure's type is listed as not retryable
-    or it says so itself, or the next attempt would start later than `timeout` after the first.
+    or it says so itself, or the next attempt would start later than `timeout` after the first,
+    or when the time for all of them is over.
     """
     if policy is None or attempt >= policy.max_attempts or failure.non_retryable:
         return None
@@ -30,6 +31,8 @@ def retry_at(
         delay = min(delay, policy.max_interval)
     due = now + max(0, int(delay * (1 + policy.jitter * (2 * draw - 1))))
     if policy.timeout is not None and due > first_at + policy.timeout:
+        return None
+    if policy.total is not None and due >= first_at + policy.total:
         return None
     return due
 

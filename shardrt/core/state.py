@@ -36,6 +36,14 @@ class Pending(msgspec.Struct, omit_defaults=True):
     retry_at: int | None = None
     """Waiting for its next attempt until then; None while an attempt may be running."""
     speculative: bool = False
+    heartbeat: Raw = NULL
+    """The progress of the attempts that failed, as last told."""
+
+    @property
+    def deadline(self) -> int | None:
+        """When it has failed for good, whatever its attempts do."""
+        retry = self.retry
+        return None if retry is None or retry.total is None else self.first_at + retry.total
 
 
 class Child(msgspec.Struct, omit_defaults=True):
@@ -119,7 +127,8 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
     def next_due(self) -> int | None:
         """When its earliest timer of any kind is due."""
         due = list(self.timers.values())
-        due += [p.retry_at for p in self.pending.values() if p.retry_at is not None]
+        for pending in self.pending.values():
+            due += [at for at in (pending.retry_at, pending.deadline) if at is not None]
         due += [c.retry_at for c in self.children.values() if c.retry_at is not None]
         return min(due, default=None)
 

@@ -72,6 +72,7 @@ class Transitions(Rewinds):
         pending = instance.pending[entry.task_id]
         pending.attempt += 1
         pending.retry_at = entry.retry_at
+        pending.heartbeat = entry.failure.heartbeat
         self.timers.add(entry.retry_at, entry.instance_id, entry.task_id)
         self._touch(instance, entry.at)
 
@@ -87,15 +88,30 @@ class Transitions(Rewinds):
                 if task_id != START_TIMER:
                     instance.inbox.append(h.TimerFired(task_id, entry.at))
             elif task_id in instance.pending:
-                pending = instance.pending[task_id]
-                pending.retry_at = None
-                self._run(instance, task_id, pending)
+                self._activity_due(instance, task_id, entry.at)
             else:
                 child = instance.children[task_id]
                 child.retry_at = None
                 self._start_child(instance, task_id, child)
         self._touch(instance, entry.at)
         self._wake(instance)
+
+    def _activity_due(self, instance: Instance, task_id: int, at: int) -> None:
+        """Start the next attempt, or give up if the time for all of them is over."""
+        pending = instance.pending[task_id]
+        if pending.deadline is None or at < pending.deadline:
+            pending.retry_at = None
+            self._run(instance, task_id, pending)
+            return
+        seconds = (pending.deadline - pending.first_at) / 1e6
+        failure = h.Failure(
+            type="TimeoutError",
+            message=f"all attempts together did not end within {seconds:g} s",
+            heartbeat=pending.heartbeat,
+        )
+        del instance.pending[task_id]
+        self._cancel_activity(instance, task_id)
+        instance.inbox.append(h.TaskFailed(task_id, at, failure))
 
     def _raised(self, entry: e.Raised) -> None:
         instance = self.instances[entry.instance_id]
@@ -151,6 +167,8 @@ class Transitions(Rewinds):
             speculative=action.speculative,
         )
         instance.pending[action.task_id] = pending
+        if pending.deadline is not None:
+            self.timers.add(pending.deadline, instance.instance_id, action.task_id)
         self._run(instance, action.task_id, pending)
 
     def _cancel(self, instance: Instance, action: h.TaskCanceled, at: int) -> None:

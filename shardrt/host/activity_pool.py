@@ -16,14 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shardrt.core.history import Failure
-from shardrt.errors import ActivityNotRegistered, PayloadTooLarge
-from shardrt.host.attempts import Attempt, Kind, Running, key_of
+import msgspec
+
+from shardrt.core.history import NULL, Failure
+from shardrt.errors import ActivityNotRegistered
+from shardrt.host.attempts import Attempt, Control, Kind, Running, key_of
 from shardrt.host.bounds import Bounds
 from shardrt.host.gates import Gate, Lines
+from shardrt.host.payloads import Payloads
 from shardrt.host.worker_pool import AppSource, WorkerPool
 from shardrt.links.worker_link import Perform
-from shardrt.orchestration import payload
 from shardrt.orchestration.activity import ActivityContext
 from shardrt.orchestration.failure import failure_of
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from shardrt.config import Settings
     from shardrt.core.effects import CancelActivity, RunActivity
-    from shardrt.host.attempts import Asker, Control, Key
+    from shardrt.host.attempts import Asker, Key
     from shardrt.orchestration.app import App
 
 logger = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class ActivityPool:
     ) -> None:
         self._app = app
         self._concurrency_max = settings.shard.activity_concurrency_max
-        self._bounds = Bounds(settings.limits)
+        self._payloads = Payloads(app, Bounds(settings.limits))
         self._host_id = host_id
         self._shard = shard
         self._kinds: dict[str, Kind] = {}
@@ -150,9 +152,11 @@ class ActivityPool:
                 return
         for gate in kind.gates:
             gate.used += 1
-        running = Running(attempt, kind)
+        loop = asyncio.get_running_loop()
+        control = Control(self._payloads, loop.time, attempt.run.heartbeat)
+        running = Running(attempt, kind, control)
         self._running[key_of(attempt.run)] = running
-        running.task = asyncio.get_running_loop().create_task(kind.body(running))
+        running.task = loop.create_task(kind.body(running))
 
     def _find_kind(self, name: str) -> Kind:
         activity = self._app.find_activity(name)
@@ -185,9 +189,12 @@ class ActivityPool:
         if self._running.get(key) is not running:
             return  # given up before
         del self._running[key]
-        running.disarm()
+        if running.timer is not None or running.pulse is not None:
+            running.disarm()
         if running.kind.gates:
             self._lines.give_back(running.kind.gates)
+        if isinstance(outcome, Failure):
+            outcome = _with_heartbeat(outcome, running)
         running.attempt.asker.activity_ended(run, outcome)
         self._advance()
 
@@ -197,7 +204,7 @@ class ActivityPool:
         key = key_of(run)
         if self._running.get(key) is running:
             self._abandon(key, running)
-            running.attempt.asker.activity_ended(run, failure)
+            running.attempt.asker.activity_ended(run, _with_heartbeat(failure, running))
             self._advance()
 
     def _advance(self) -> None:
@@ -211,15 +218,18 @@ class ActivityPool:
     async def _in_loop(self, running: Running) -> None:
         run = running.attempt.run
         outcome: Raw | Failure
+        if run.heartbeat_timeout is not None:
+            self._watch(running)
         try:
             binding = running.kind.activity.binding
-            call = binding.call(self._context(run, running.control), self._input(run))
+            context = self._context(running) if binding.takes_context else None
+            call = binding.call(context, self._payloads.open(run.input))
             if run.timeout is None:
                 value = await call
             else:
                 async with asyncio.timeout(run.timeout / 1e6):
                     value = await call
-            outcome = self._encode(value, run)
+            outcome = self._payloads.result(value, run.name)
         except asyncio.CancelledError:
             if running.control.cancelled:
                 raise
@@ -232,8 +242,8 @@ class ActivityPool:
 
     async def _in_thread(self, running: Running) -> None:
         """Run it in a thread, which cannot be stopped: this task ends when the thread does."""
-        run, control = running.attempt.run, running.control
-        if control.cancelled:
+        run = running.attempt.run
+        if running.control.cancelled:
             return
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._thread_gate.places, "shardrt-activity")
@@ -241,8 +251,8 @@ class ActivityPool:
 
         def body() -> Raw | Failure:
             try:
-                value = binding.call(self._context(run, control), self._input(run))
-                return self._encode(value, run)
+                value = binding.call(self._context(running), self._payloads.open(run.input))
+                return self._payloads.result(value, run.name)
             except BaseException as error:  # noqa: BLE001 - what users raise is data
                 return failure_of(error)
 
@@ -262,12 +272,15 @@ class ActivityPool:
             run.attempt,
             self._host_id,
             self._shard,
+            run.heartbeat,
         )
-        self._limit_time(running)
-        self._ended(running, await self.workers.perform(call, running.control.heartbeat))
+        began = partial(self._limit_time, running)
+        self._ended(running, await self.workers.perform(call, running.control.beat, began))
 
     def _limit_time(self, running: Running) -> None:
         """Give up an attempt that cannot be interrupted once its time is over."""
+        if running.attempt.run.heartbeat_timeout is not None:
+            self._watch(running)
         timeout = running.attempt.run.timeout
         if timeout is not None:
             seconds = timeout / 1e6
@@ -275,20 +288,23 @@ class ActivityPool:
             loop = asyncio.get_running_loop()
             running.timer = loop.call_later(seconds, partial(self._expire, running, failure))
 
-    def _encode(self, value: object, run: RunActivity) -> Raw:
-        what = f"result of activity {run.name!r}"
-        encoded = payload.encode(value, what)
-        if self._app.sealer is not None:
-            encoded = self._app.sealer.seal(encoded)
-        problem = self._bounds.payload(encoded, what)
-        if problem is not None:
-            raise PayloadTooLarge(problem)
-        return encoded
+    def _watch(self, running: Running) -> None:
+        """Give up an attempt once it is silent for too long."""
+        running.control.beat_s = asyncio.get_running_loop().time()
+        self._feel_pulse(running)
 
-    def _input(self, run: RunActivity) -> Raw:
-        return run.input if self._app.sealer is None else self._app.sealer.open(run.input)
+    def _feel_pulse(self, running: Running) -> None:
+        loop = asyncio.get_running_loop()
+        limit_s = (running.attempt.run.heartbeat_timeout or 0) / 1e6
+        due_s = running.control.beat_s + limit_s
+        if loop.time() < due_s:
+            running.pulse = loop.call_at(due_s, self._feel_pulse, running)
+            return
+        message = f"no heartbeat for {limit_s:g} s"
+        self._expire(running, Failure(type="HeartbeatTimeout", message=message))
 
-    def _context(self, run: RunActivity, control: Control) -> ActivityContext:
+    def _context(self, running: Running) -> ActivityContext:
+        run = running.attempt.run
         return ActivityContext(
             instance_id=run.instance_id,
             execution_id=run.execution_id,
@@ -297,5 +313,12 @@ class ActivityPool:
             attempt=run.attempt,
             host_id=self._host_id,
             shard=self._shard,
-            control=control,
+            control=running.control,
+            details=self._payloads.open(run.heartbeat),
         )
+
+
+def _with_heartbeat(failure: Failure, running: Running) -> Failure:
+    """Return the failure with what the next attempt should know."""
+    details = running.control.details
+    return failure if details is NULL else msgspec.structs.replace(failure, heartbeat=details)

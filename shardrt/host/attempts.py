@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from shardrt.host.payloads import DETAILS
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from shardrt.core.effects import RunActivity
     from shardrt.core.history import Failure
     from shardrt.host.gates import Gate
+    from shardrt.host.payloads import Payloads
     from shardrt.orchestration.definitions import ActivityDefinition
 
 
@@ -42,13 +45,25 @@ def key_of(run: RunActivity) -> Key:
 class Control:
     """What a running activity can see of the pool. Used from the thread that it runs in."""
 
-    __slots__ = ("cancelled",)
+    __slots__ = ("_payloads", "_time", "beat_s", "cancelled", "details")
 
-    def __init__(self) -> None:
+    def __init__(self, payloads: Payloads, time: Callable[[], float], details: Raw) -> None:
+        self._payloads = payloads
+        self._time = time
         self.cancelled = False
+        self.beat_s = 0.0
+        """When it was last heard of, in time of the loop."""
+        self.details = details
+        """What it told then, or an earlier attempt did."""
 
     def heartbeat(self, details: Raw) -> None:
         """Take a sign of life."""
+        self.beat(self._payloads.stored(details, DETAILS))
+
+    def beat(self, details: Raw) -> None:
+        """Do the same with details as they are stored."""
+        self.beat_s = self._time()
+        self.details = details
 
     def is_cancelled(self) -> bool:
         return self.cancelled
@@ -66,15 +81,17 @@ class Kind(NamedTuple):
 class Running:
     """A started attempt."""
 
-    __slots__ = ("attempt", "control", "kind", "task", "timer")
+    __slots__ = ("attempt", "control", "kind", "pulse", "task", "timer")
 
-    def __init__(self, attempt: Attempt, kind: Kind) -> None:
+    def __init__(self, attempt: Attempt, kind: Kind, control: Control) -> None:
         self.attempt = attempt
         self.kind = kind
-        self.control = Control()
+        self.control = control
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         """Rings when it has taken too long."""
+        self.pulse: asyncio.TimerHandle | None = None
+        """Rings when it has been silent for too long, unless it was heard of meanwhile."""
 
     def stop(self) -> None:
         """Tell the code to end. A thread can only be told: it looks at `is_cancelled`."""
@@ -85,6 +102,7 @@ class Running:
             self.task.cancel()
 
     def disarm(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        for handle in (self.timer, self.pulse):
+            if handle is not None:
+                handle.cancel()
+        self.timer = self.pulse = None

@@ -14,18 +14,19 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
 
 from shardrt.config.settings import LimitSettings
-from shardrt.errors import ConfigInvalid, PayloadTooLarge
+from shardrt.errors import ConfigInvalid
 from shardrt.host.bounds import Bounds
 from shardrt.host.child import die_with, log_to_stderr
 from shardrt.host.imports import import_app
+from shardrt.host.payloads import DETAILS, Payloads
 from shardrt.links import worker_link as w
-from shardrt.orchestration import payload
 from shardrt.orchestration.activity import ActivityContext
 from shardrt.orchestration.failure import failure_of
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from shardrt.orchestration.app import App
 
 EXIT_ORPHANED = 3
+BEAT_S_MIN = 0.01
+"""Heartbeats that follow each other faster than this are not all sent."""
 
 
 class Worker:
@@ -41,11 +44,28 @@ class Worker:
     def __init__(self, link: w.BlockingLink[w.ToWorker], app: App, bounds: Bounds) -> None:
         self._link = link
         self._app = app
-        self._bounds = bounds
+        self._payloads = Payloads(app, bounds)
+        self._beats: tuple[w.Beat, ...] = ()
+        """The newest, if it has not been sent."""
+        self._sent_s = 0.0
+
+    def serve(self, call: w.Perform) -> None:
+        """Run an activity and send its outcome."""
+        answer = self.perform(call)
+        beats, self._beats = self._beats, ()
+        self._link.send(*beats, answer)
 
     def perform(self, call: w.Perform) -> w.Returned | w.Raised:
         """Run an activity; whatever it raises is data."""
-        context = ActivityContext(
+        try:
+            binding = self._app.find_activity(call.name).binding
+            value = binding.call(self._context(call), self._payloads.open(call.input))
+            return w.Returned(self._payloads.result(value, call.name))
+        except BaseException as error:  # noqa: BLE001 - what users raise is data, also SystemExit
+            return w.Raised(failure_of(error))
+
+    def _context(self, call: w.Perform) -> ActivityContext:
+        return ActivityContext(
             instance_id=call.instance_id,
             execution_id=call.execution_id,
             name=call.name,
@@ -54,24 +74,19 @@ class Worker:
             host_id=call.host_id,
             shard=call.shard,
             control=self,
+            details=self._payloads.open(call.heartbeat),
         )
-        try:
-            value = self._app.find_activity(call.name).binding.call(context, call.input)
-            return w.Returned(self._checked(value, f"result of activity {call.name!r}"))
-        except BaseException as error:  # noqa: BLE001 - what users raise is data, also SystemExit
-            return w.Raised(failure_of(error))
-
-    def _checked(self, value: object, what: str) -> Raw:
-        encoded = payload.encode(value, what)
-        problem = self._bounds.payload(encoded, what)
-        if problem is not None:
-            raise PayloadTooLarge(problem)
-        return encoded
 
     # -- orchestration.activity.ActivityControl ----------------------------------------------
 
     def heartbeat(self, details: Raw) -> None:
-        self._link.send(w.Beat(details))
+        details = self._payloads.stored(details, DETAILS)
+        now_s = time.monotonic()
+        if now_s < self._sent_s + BEAT_S_MIN:
+            self._beats = (w.Beat(details),)
+        else:
+            self._sent_s, self._beats = now_s, ()
+            self._link.send(w.Beat(details))
 
     def is_cancelled(self) -> bool:
         """Return False: this process is killed instead."""
@@ -97,7 +112,7 @@ def main() -> None:
     while worker is not None:
         call = inbox.get()
         assert isinstance(call, w.Perform)
-        link.send(worker.perform(call))
+        worker.serve(call)
 
 
 def _prepared(link: w.BlockingLink[w.ToWorker], prepare: w.Prepare) -> Worker | None:

@@ -124,14 +124,18 @@ class WorkerPool:
         self._idle: list[Worker] = []
         self._all: set[Worker] = set()
 
-    async def perform(self, call: w.Perform, on_beat: Callable[[Raw], None]) -> Raw | Failure:
+    async def perform(
+        self, call: w.Perform, on_beat: Callable[[Raw], None], on_start: Callable[[], None]
+    ) -> Raw | Failure:
         """Run an activity in a worker of its own for that time; return its outcome.
 
+        `on_start` is called once there is a worker, which may have to import the app first.
         If this is cancelled, the worker is killed, and is gone when this has ended.
         """
         worker = None
         try:
             worker = self._idle_one() or await self._start()
+            on_start()
             answer = await worker.ask(call, on_beat)
         except _Unprepared as problem:
             return Failure(type="ConfigInvalid", message=str(problem))
@@ -156,6 +160,7 @@ class WorkerPool:
     async def close(self) -> None:
         """Kill all of them, and wait until they are gone."""
         workers = list(self._all)
+        self._idle.clear()
         for worker in workers:
             worker.kill()
         if workers:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 import msgspec
 from msgspec import Raw
 
-from shardrt.core.history import Failure
+from shardrt.core.history import NULL, Failure
 
 if TYPE_CHECKING:
     import socket
@@ -52,6 +52,7 @@ class Perform(_Message, frozen=True, tag="perform"):
     attempt: int
     host_id: str
     shard: int
+    heartbeat: Raw = NULL
 
 
 # -- worker → shard ---------------------------------------------------------------------------

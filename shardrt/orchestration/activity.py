@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shardrt.core.history import NULL
 from shardrt.orchestration import payload
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class ActivityContext:
 
     __slots__ = (
         "_control",
+        "_details",
         "_logger",
         "attempt",
         "execution_id",
@@ -64,6 +66,7 @@ class ActivityContext:
         host_id: str = "",
         shard: int = 0,
         control: ActivityControl | None = None,
+        details: Raw = NULL,
     ) -> None:
         self.instance_id = instance_id
         """Of the orchestration that called."""
@@ -75,6 +78,7 @@ class ActivityContext:
         self.host_id = host_id
         self.shard = shard
         self._control: ActivityControl = _NoControl() if control is None else control
+        self._details = details
         self._logger: logging.LoggerAdapter[logging.Logger] | None = None
 
     @property
@@ -95,11 +99,22 @@ class ActivityContext:
         """Whether nobody waits for the result any more. Long activities look at it and stop."""
         return self._control.is_cancelled()
 
+    @property
+    def heartbeat_details(self) -> Any:
+        """What earlier attempts last told by `heartbeat`, as plain JSON; None if nothing.
+
+        It survives crashes as of the last attempt that failed.
+        """
+        return payload.ANY.decode(self._details, "heartbeat details")
+
     def heartbeat(self, details: object = None) -> None:
         """Tell that the activity is alive; `details` is any payload, such as the progress.
 
+        If this attempt fails, the next one finds them in `heartbeat_details`.
+
         Raises:
             InputInvalid: `details` has no JSON form.
+            PayloadTooLarge: they are too large.
         """
         self._control.heartbeat(payload.encode(details, "heartbeat details"))
 

@@ -28,7 +28,13 @@ from shardrt.orchestration.definitions import (
     age_of,
 )
 from shardrt.orchestration.entity_registry import EntityRegistry
-from shardrt.orchestration.retry import Duration, RetryPolicy, microseconds
+from shardrt.orchestration.retry import (
+    Duration,
+    RetryPolicy,
+    attempts_of,
+    limit_problems,
+    microseconds,
+)
 from shardrt.orchestration.sealing import PayloadCodec, sealer_of
 
 T = TypeVar("T")
@@ -44,6 +50,8 @@ class ActivityOptions(TypedDict, total=False):
     name: str | None
     retry: RetryPolicy | None
     timeout: Duration | None
+    heartbeat_timeout: Duration | None
+    total_timeout: Duration | None
     executor: Mode | None
     max_concurrency: int | None
     speculative: bool
@@ -89,8 +97,10 @@ class App(EntityRegistry):
 
         Args:
             fn: the function, when used bare.
-            **options: `name` (default: the function's), `retry` and `timeout` (seconds or
-                timedelta, for one attempt; both are defaults that a call can override),
+            **options: `name` (default: the function's), `retry`, `timeout` (for one attempt),
+                `heartbeat_timeout` (an attempt that is silent for longer has failed),
+                `total_timeout` (for all attempts, with what is between them; these four are
+                defaults that a call can override, times in seconds or timedelta),
                 `executor` ("async" for `async def`, else "thread", or "process"),
                 `max_concurrency` (per shard), `speculative` (may start before its cause is
                 durable: for pure or idempotent work).
@@ -283,6 +293,8 @@ def _activity(  # noqa: PLR0913
     name: str | None = None,
     retry: RetryPolicy | None = None,
     timeout: Duration | None = None,
+    heartbeat_timeout: Duration | None = None,
+    total_timeout: Duration | None = None,
     executor: Mode | None = None,
     max_concurrency: int | None = None,
     speculative: bool = False,
@@ -300,8 +312,12 @@ def _activity(  # noqa: PLR0913
         problems.append(f'{what}: executor="{executor}" does not go with a plain {kind}')
     if max_concurrency is not None and max_concurrency < 1:
         problems.append(f"{what}: max_concurrency must be at least 1, not {max_concurrency}")
-    if timeout is not None and microseconds(timeout) <= 0:
-        problems.append(f"{what}: timeout must be positive, not {timeout}")
+    limits = {
+        "timeout": timeout,
+        "heartbeat_timeout": heartbeat_timeout,
+        "total_timeout": total_timeout,
+    }
+    problems += [f"{what}: {each}" for each in limit_problems(limits)]
     if problems:
         raise ConfigInvalid(problems)
     return ActivityDefinition(
@@ -309,7 +325,7 @@ def _activity(  # noqa: PLR0913
         fn=fn,
         binding=Binding(fn, ActivityContext, what, names),
         executor=executor,
-        retry=None if retry is None else retry.as_retry(),
+        retry=attempts_of(None, retry, heartbeat_timeout, total_timeout),
         timeout=None if timeout is None else microseconds(timeout),
         max_concurrency=max_concurrency,
         speculative=speculative,

@@ -39,6 +39,7 @@ class Binding:
         "_names",
         "_result_codec",
         "_what",
+        "takes_context",
         "takes_input",
     )
 
@@ -56,6 +57,7 @@ class Binding:
         self._result_codec: Codec[Any] | None = None
         self._take_parameters(context_class)
         self.takes_input = self._input is not None
+        self.takes_context = self._context is not None
         # What is not defined yet may come further down in the module.
         with contextlib.suppress(NameError):
             self._resolve()

@@ -7,9 +7,8 @@ the execution and what has arrived: a replay must ask for the same again.
 
 from __future__ import annotations
 
-import functools
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from shardrt.core.history import (
     EventSent,
@@ -28,7 +27,13 @@ from shardrt.orchestration.entity_calls import EntityCalls
 from shardrt.orchestration.facts import EPOCH, MICROSECOND
 from shardrt.orchestration.futures import CallFuture, EventFuture, TimerFuture
 from shardrt.orchestration.payload import ANY, codec_for, encode
-from shardrt.orchestration.retry import Duration, RetryPolicy, microseconds
+from shardrt.orchestration.retry import (
+    CallOptions,
+    Duration,
+    RetryPolicy,
+    attempts_of,
+    microseconds,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -79,9 +84,8 @@ class OrchestrationContext(EntityCalls):
         fn: Callable[[ActivityContext], Awaitable[R]] | Callable[[], Awaitable[R]],
         input: None = None,
         *,
-        retry: RetryPolicy | None = None,
-        timeout: Duration | None = None,
         result_type: None = None,
+        **options: Unpack[CallOptions],
     ) -> asyncio.Future[R]: ...
     @overload
     def call_activity(
@@ -91,9 +95,8 @@ class OrchestrationContext(EntityCalls):
         | Callable[[I], Awaitable[R]],
         input: I,
         *,
-        retry: RetryPolicy | None = None,
-        timeout: Duration | None = None,
         result_type: None = None,
+        **options: Unpack[CallOptions],
     ) -> asyncio.Future[R]: ...
     @overload
     def call_activity(
@@ -101,9 +104,8 @@ class OrchestrationContext(EntityCalls):
         fn: Callable[[ActivityContext], R] | Callable[[], R],
         input: None = None,
         *,
-        retry: RetryPolicy | None = None,
-        timeout: Duration | None = None,
         result_type: None = None,
+        **options: Unpack[CallOptions],
     ) -> asyncio.Future[R]: ...
     @overload
     def call_activity(
@@ -113,9 +115,8 @@ class OrchestrationContext(EntityCalls):
         | Callable[[I], R],
         input: I,
         *,
-        retry: RetryPolicy | None = None,
-        timeout: Duration | None = None,
         result_type: None = None,
+        **options: Unpack[CallOptions],
     ) -> asyncio.Future[R]: ...
     @overload
     def call_activity(
@@ -123,9 +124,8 @@ class OrchestrationContext(EntityCalls):
         fn: Callable[..., Any] | str,
         input: Any = None,
         *,
-        retry: RetryPolicy | None = None,
-        timeout: Duration | None = None,
         result_type: type[R],
+        **options: Unpack[CallOptions],
     ) -> asyncio.Future[R]: ...
     @overload
     def call_activity(
@@ -133,27 +133,26 @@ class OrchestrationContext(EntityCalls):
         fn: str,
         input: Any = None,
         *,
-        retry: RetryPolicy | None = None,
-        timeout: Duration | None = None,
         result_type: Any = None,
+        **options: Unpack[CallOptions],
     ) -> asyncio.Future[Any]: ...
     def call_activity(
         self,
         fn: Callable[..., Any] | str,
         input: Any = None,  # noqa: A002
         *,
-        retry: RetryPolicy | None = None,
-        timeout: Duration | None = None,
         result_type: Any = None,
+        **options: Unpack[CallOptions],
     ) -> asyncio.Future[Any]:
         """Run an activity and return its result to be. It raises `ActivityFailed`.
 
         Args:
             fn: the function, or the name of an activity, which may live elsewhere.
             input: its one input.
-            retry: when to try again; else what the activity was registered with.
-            timeout: for each attempt, in seconds or as timedelta; likewise.
             result_type: what to make of the result; else the activity's annotation.
+            **options: `retry`, and in seconds or as timedelta `timeout` (for each attempt),
+                `heartbeat_timeout` (longest silence) and `total_timeout` (for all attempts);
+                else what the activity was registered with.
 
         Raises:
             InputInvalid: the input has no JSON form.
@@ -172,7 +171,7 @@ class OrchestrationContext(EntityCalls):
         payload = encode(input, "input of activity", name)
         ledger = self._ledger
         task_id = ledger.new_id()
-        ledger.emit(_task_scheduled(task_id, name, payload, known, retry, timeout))
+        ledger.emit(_task_scheduled(task_id, name, payload, known, options))
         return self._call(task_id, name, known, result_type, ActivityFailed)
 
     @overload
@@ -389,26 +388,24 @@ def _task_scheduled(
     name: str,
     payload: Raw,
     known: ActivityDefinition | None,
-    retry: RetryPolicy | None,
-    timeout: Duration | None,
+    options: CallOptions,
 ) -> TaskScheduled:
-    if known is not None and retry is None and timeout is None:
+    if not options:
+        if known is None:
+            return TaskScheduled(task_id, name, payload)
         return TaskScheduled(task_id, name, payload, known.retry, known.timeout, known.speculative)
+    timeout = options.get("timeout")
     limit = None if timeout is None else microseconds(timeout)
-    policy = None if retry is None else _as_retry(retry)
-    if known is None:
-        return TaskScheduled(task_id, name, payload, policy, limit)
-    return TaskScheduled(
-        task_id,
-        name,
-        payload,
-        known.retry if policy is None else policy,
-        known.timeout if limit is None else limit,
-        known.speculative,
+    retry = attempts_of(
+        None if known is None else known.retry,
+        options.get("retry"),
+        options.get("heartbeat_timeout"),
+        options.get("total_timeout"),
     )
-
-
-_as_retry = functools.lru_cache(maxsize=256)(RetryPolicy.as_retry)
+    if known is None:
+        return TaskScheduled(task_id, name, payload, retry, limit)
+    limit = known.timeout if limit is None else limit
+    return TaskScheduled(task_id, name, payload, retry, limit, known.speculative)
 
 
 def _finish(future: asyncio.Future[None]) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
+
+import msgspec
 
 from shardrt.core.history import Retry
 from shardrt.errors import ConfigInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Duration: TypeAlias = float | timedelta
 """Seconds, or a timedelta."""
@@ -93,3 +96,44 @@ class RetryPolicy:
 
 def _timedelta(duration: int | None) -> timedelta | None:
     return None if duration is None else timedelta(microseconds=duration)
+
+
+class CallOptions(TypedDict, total=False):
+    """How an activity is to be tried, where that differs from how it was registered."""
+
+    retry: RetryPolicy | None
+    timeout: Duration | None
+    heartbeat_timeout: Duration | None
+    total_timeout: Duration | None
+
+
+ONCE = Retry(max_attempts=1, first_interval=0)
+
+
+@lru_cache(maxsize=256)
+def attempts_of(
+    registered: Retry | None,
+    retry: RetryPolicy | None,
+    heartbeat_timeout: Duration | None,
+    total_timeout: Duration | None,
+) -> Retry | None:
+    """Return how attempts follow each other; what is not given is as it was registered."""
+    policy = registered if retry is None else retry.as_retry()
+    heartbeat = None if registered is None else registered.heartbeat
+    total = None if registered is None else registered.total
+    if heartbeat_timeout is not None:
+        heartbeat = microseconds(heartbeat_timeout)
+    if total_timeout is not None:
+        total = microseconds(total_timeout)
+    if heartbeat is None and total is None:
+        return policy
+    return msgspec.structs.replace(policy or ONCE, heartbeat=heartbeat, total=total)
+
+
+def limit_problems(limits: Mapping[str, Duration | None]) -> list[str]:
+    """Return what is wrong with limits of time, by their names."""
+    return [
+        f"{name} must be positive, not {limit}"
+        for name, limit in limits.items()
+        if limit is not None and microseconds(limit) <= 0
+    ]

@@ -182,6 +182,68 @@ def test_a_new_owner_waits_for_the_next_attempt_as_the_old_one_would_have():
     assert [run.attempt for run in world.running] == [2]
 
 
+# -- time for all attempts, and what they tell --------------------------------------------------
+
+LIMITED = h.Retry(max_attempts=9, first_interval=SECOND, backoff=1.0, total=5 * SECOND)
+TOO_LATE = h.Failure(type="TimeoutError", message="all attempts together did not end within 5 s")
+
+
+def test_an_attempt_that_runs_when_the_time_for_all_is_over_is_cancelled():
+    world = running(LIMITED)
+    run = run_of(world, 0)
+    world.now += 5 * SECOND
+    world.fire(world.nodes[0])
+    world.commit_all()
+    assert world.canceled == [CancelActivity("a", FIRST, 0)]
+    world.activity_ended(run, TWO)
+    assert arrivals(world) == (h.TaskFailed(0, START + 5 * SECOND, TOO_LATE),)
+
+
+def test_no_attempt_starts_after_the_time_for_all():
+    world = running(LIMITED)
+    world.now += 4 * SECOND
+    world.activity_ended(run_of(world, 0), BROKEN)
+    assert arrivals(world) == (h.TaskFailed(0, START + 4 * SECOND, BROKEN),)
+
+
+def test_a_new_owner_keeps_the_time_for_all_attempts():
+    world = running(LIMITED)
+    node = world.nodes[0]
+    world.activity_ended(run_of(world, 0), BROKEN)
+    world.commit_all()
+    node.write_rows()
+    world.crash(node)
+    world.now += 6 * SECOND
+    world.fire(node)
+    assert arrivals(world) == (h.TaskFailed(0, START + 6 * SECOND, TOO_LATE),)
+
+
+def test_what_comes_in_time_ends_the_time_for_all():
+    world = running(LIMITED)
+    world.activity_ended(run_of(world, 0), TWO)
+    assert arrivals(world) == (h.TaskCompleted(0, START, TWO),)
+    world.commit_all()
+    before = len(world.nodes[0].journal)
+    world.now += 10 * SECOND
+    world.fire(world.nodes[0])
+    world.commit_all()
+    assert len(world.nodes[0].journal) == before
+
+
+def test_the_next_attempt_knows_what_the_last_one_told():
+    world = running(RETRY)
+    node = world.nodes[0]
+    told = msgspec.structs.replace(BROKEN, heartbeat=THREE)
+    world.activity_ended(run_of(world, 0), told)
+    world.commit_all()
+    world.crash(node)
+    world.now += SECOND
+    world.fire(node)
+    world.commit_all()
+    (run,) = [run for run in world.running if run.attempt == 2]
+    assert run == RunActivity("a", FIRST, 0, 2, "act", ONE, 9, None, THREE)
+
+
 # -- timers ------------------------------------------------------------------------------------
 
 
