@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 import time
+import types
 import uuid
 from datetime import date, datetime
 from os import environ
@@ -23,6 +24,9 @@ from shardrt.orchestration.app import App
 from shardrt.orchestration.context import OrchestrationContext
 from tests.orchestration.harness import started as foreign
 
+foreign_library = types.ModuleType("foreign_library")
+foreign_library.connect = foreign_library.pages = foreign_library.load = print
+CLIENT = type("Client", (), {"__module__": "foreign_library"})()
 app = App()
 COUNTS: dict[str, int] = {}
 NAMES = {"a", "b"}
@@ -142,6 +146,56 @@ async def state(ctx: OrchestrationContext) -> None:
     mine["x"] = 1
     mine.update(COUNTS)
     del COUNTS["x"]  # found: write to COUNTS
+
+
+class Lamp:
+    on = False
+
+
+LAMP = Lamp()
+
+
+@app.orchestrator
+async def more(ctx: OrchestrationContext, given: set[str]) -> None:
+    global TOTAL
+    tasks: set[asyncio.Task] = set()
+    import os.path as paths
+
+    async with foreign_library.connect() as connection:  # found: await of foreign_library.connect
+        print(connection)
+    async for each in foreign_library.pages():  # found: await of foreign_library.pages
+        print(each)
+    await foreign_library.load()  # found: await of foreign_library.load
+    await CLIENT.get()  # found: await of CLIENT.get
+    for each in given:  # found: iteration over a set
+        print(each)
+    for each in tasks:
+        print(each)
+    limit: int = random.randint(1, 2)  # found: random.randint
+    TOTAL, rest = 1, 2  # found: write to TOTAL
+    LAMP.on = True  # found: write to LAMP
+    {each: 1 for each in frozenset("ab")}  # found: iteration over a set
+    (each for each in given.union({"x"}))  # found: iteration over a set
+    later: set[str] = {"a"}
+    ",".join(later)  # found: iteration over a set
+    sorted(each for each in later)
+    print(*later)  # found: iteration over a set
+    waiting = {ctx.call_activity(charge, 1)}
+    await asyncio.wait(waiting)
+    list(waiting)
+    paths.join("a", "b")
+
+    async def inner() -> None:
+        os.getenv("A")  # found: os.getenv
+
+    await inner()
+    asyncio.create_task(inner())
+    try:
+        print(limit)
+    except OSError as error:
+        print(error, uuid.uuid1())  # found: uuid.uuid1
+    (lambda: 1)()
+    [print][0]()
 
 
 def not_called() -> float:

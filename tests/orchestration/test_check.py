@@ -36,7 +36,7 @@ def test_exactly_what_is_marked_is_found():
 
 
 def test_a_finding_says_where_and_for_whom():
-    (finding,) = [each for each in check_app(suspects.app) if each.what == "os.getenv"]
+    finding = next(each for each in check_app(suspects.app) if each.what == "os.getenv")
     assert (finding.file, finding.function) == (str(SOURCE), "outside")
     assert finding.orchestrator == "'outside' version '2'"
     assert finding.instead == "the input, or an activity"
