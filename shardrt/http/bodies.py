@@ -53,7 +53,7 @@ def parse(body: bytes, kind: Any, depth_max: int = DEPTH_MAX) -> Any:
         raise BadRequest(f"malformed JSON body: {error}") from None
 
 
-class StartBody(msgspec.Struct, rename="camel"):
+class StartBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """Of a start."""
 
     input: Raw = Raw(b"null")
@@ -64,13 +64,13 @@ class StartBody(msgspec.Struct, rename="camel"):
     on_conflict: str = "fail"
 
 
-class EventBody(msgspec.Struct, rename="camel"):
+class EventBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """Of an external event."""
 
     event_data: Raw = Raw(b"null")
 
 
-class ReasonBody(msgspec.Struct, rename="camel"):
+class ReasonBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """Of what is done to an instance from outside."""
 
     reason: str = ""

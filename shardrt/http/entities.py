@@ -28,7 +28,7 @@ ROOT = "/runtime/entities"
 PAGE_SIZE = 100
 
 
-class OperationBody(msgspec.Struct, rename="camel"):
+class OperationBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """Of a signal or call."""
 
     input: Raw = Raw(b"null")

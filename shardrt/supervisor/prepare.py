@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 STORE_CONNECTIONS = 2
 """One renews the lease, one claims and releases."""
 BACKLOG = 1024
+SOCKETS = "shardrt-sockets-"
+"""Prefix of the directories for Unix sockets; the supervisor's process id follows."""
 WILDCARDS = {"0.0.0.0", "::", "*"}  # noqa: S104 - recognised here, not bound
 
 
@@ -94,13 +96,35 @@ def url_of(address: str, listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def sweep_sockets(base: Path) -> None:
+    """Remove the directories that killed supervisors of this user have left."""
+    for path in base.glob(f"{SOCKETS}*"):
+        pid = path.name.removeprefix(SOCKETS).partition("-")[0]
+        try:
+            if pid.isdecimal() and path.stat().st_uid == os.getuid() and not _is_running(int(pid)):
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            continue  # somebody else was faster
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
 @contextmanager
 def socket_directory() -> Iterator[Path]:
     """Make a private directory with a short path, for as long as the block runs."""
     base = tempfile.gettempdir()
     if len(os.fsencode(base)) > PATH_BYTES_MAX // 2:
         base = "/tmp"  # noqa: S108 - mkdtemp makes it private
-    path = Path(tempfile.mkdtemp(prefix="shardrt-", dir=base))
+    sweep_sockets(Path(base))
+    path = Path(tempfile.mkdtemp(prefix=f"{SOCKETS}{os.getpid()}-", dir=base))
     try:
         yield path
     finally:

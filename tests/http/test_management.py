@@ -168,6 +168,8 @@ async def test_listing_page_by_page() -> None:
     [
         ("POST", "start/hello", b"{", 400),
         ("POST", "start/hello", b"[]", 400),
+        ("POST", "start/hello", b'{"amount":3}', 400),
+        ("POST", "i-1/raiseEvent/go", b'{"input":3}', 400),
         ("POST", "start/hello", b'{"instanceId":7}', 400),
         ("POST", "start/hello", b'{"instanceId":""}', 400),
         ("POST", "start/hello", b'{"instanceId":"a\\u0000b"}', 400),
