@@ -291,7 +291,8 @@ class Hub:
 def _is_quiet(host: PartitionHost) -> bool:
     core = host.core
     return (
-        not (host.closed or core.entries or core.effects or core.ready or core.out)
+        not (host.closed or core.entries or core.effects or core.out)
+        and not (core.ready or core.entities_ready)
         and host.release.durable == host.release.sealed
         and not host.loader.is_busy
         and not any(lane.messages for lane in core.state.lanes.values())

@@ -91,6 +91,26 @@ def test_the_answer_to_a_caller_that_started_over_is_dropped():
     assert story.done == [("add", b"3")]
 
 
+def test_an_answer_reaches_the_execution_that_asked_and_no_other():
+    story = Story()
+    start(story.world)
+    turn(story.world, h.EntityOperationCalled(1, ACC, "add", TWO), outcome=Continued(ONE))
+    turn(story.world, h.EntityOperationCalled(1, ACC, "add", THREE))
+    story.work()
+    assert story.done == [("add", b"2"), ("add", b"3")]
+    assert arrivals(story.world) == (h.EntityOperationCompleted(1, START, THREE),)
+
+
+def test_a_grant_reaches_the_execution_that_asked_and_no_other():
+    story = Story()
+    start(story.world)
+    turn(story.world, h.EntityLockRequested(1, "one", (ACC,)), outcome=Continued(ONE))
+    turn(story.world, h.EntityLockRequested(1, "two", (ACC,)))
+    story.work()
+    assert arrivals(story.world) == (h.EntityLockGranted(1, START),)
+    assert story.lock_of(ACC) == "two"
+
+
 def test_an_answer_that_was_given_up_is_dropped():
     story = Story()
     start(story.world)
