@@ -24,6 +24,8 @@ from tests.host.witness import Twins, assert_history, assert_recoverable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from shardrt.store.base import Checkpoint, Checkpoints
+
 app = App()
 ended: list[str] = []
 
@@ -64,6 +66,12 @@ async def nap(ctx: OrchestrationContext, seconds: int) -> str:
 @app.orchestrator
 async def letters(ctx: OrchestrationContext, count: int) -> list[int]:
     return [await ctx.wait_for_event("letter", int) for _ in range(count)]
+
+
+@app.orchestrator
+async def post(ctx: OrchestrationContext, to: list[str]) -> None:
+    for instance_id in to:
+        ctx.send_event(instance_id, "letter", 7)
 
 
 @app.orchestrator
@@ -319,24 +327,62 @@ def test_reads_are_right_while_a_checkpoint_is_on_its_way():
     play(main)
 
 
+class SlowFor:
+    """Passes checkpoints on, those of one partition only when it may."""
+
+    def __init__(self, store: Checkpoints, partition: int) -> None:
+        self._store = store
+        self._partition = partition
+        self.may = asyncio.Event()
+        self.truncate = store.truncate
+        self.head = store.head
+
+    async def checkpoint(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.partition == self._partition:
+            await self.may.wait()
+        await self._store.checkpoint(checkpoint)
+
+
 def test_nothing_is_evicted_before_its_checkpoint_is_in_the_store():
     async def main(hub: Hub, client: HubClient) -> None:
         await client.start("letters", 2, "one!0")
         await client.start("letters", 2, "two!1")
         await evicted(hub)
-        # Both are in memory again and in a checkpoint; the one of the other partition ends.
-        await client.get("one!0")
-        hub.calls.held.add("checkpoint")
-        await client.raise_event("one!0", "letter", 0)
+        shard = hub.members[0].shard
+        slow = shard.checkpointer._store = SlowFor(shard.checkpointer._store, 1)
         await client.raise_event("two!1", "letter", 0)
-        for host in hub.members[0].shard.hosts.values():
-            hub.spawn(hub.members[0].shard.checkpointer.checkpoint(host))
-        await pass_time(0.5)
-        hub.calls.held.clear()
+        await pass_time(0.3)
+        await client.raise_event("one!0", "letter", 0)
+        await shard.checkpointer.checkpoint(shard.hosts[0])
+        assert resident(hub) == {"two!1"}
+        slow.may.set()
         await evicted(hub)
         for instance_id in ("one!0", "two!1"):
             await client.raise_event(instance_id, "letter", 1)
             assert await client.result(instance_id) == [0, 1]
+
+    play(main)
+
+
+def test_nothing_is_evicted_while_somebody_waits_for_a_load():
+    async def main(hub: Hub, client: HubClient) -> None:
+        await client.start("letters", 1, "one!0")
+        await client.start("letters", 1, "two!0")
+        await evicted(hub)
+        host = hub.members[0].shard.hosts[0]
+        hub.calls.held.add("load")
+        ask(hub, 0, "one!0", r.Get())
+        ask(hub, 1, "post!1", r.Start("post", Raw(b'["one!0", "two!0"]'), fresh=True))
+        await hub.until(lambda: host.loader.is_loading("two!0"))
+        hub.calls.held.clear()
+        while "one!0" not in host.core.instances:
+            await pass_time(0.0001)
+        hub.calls.held.add("load")
+        hub.members[0].shard.checkpointer.evict()
+        hub.calls.held.clear()
+        # Both events came in one message, which was ready to be taken when the second was read.
+        assert await client.result("one!0") == [7]
+        assert await client.result("two!0") == [7]
 
     play(main)
 

@@ -154,6 +154,26 @@ def test_a_release_ends_when_the_partition_is_lost_meanwhile():
     run_virtual(main())
 
 
+def test_a_release_ends_though_some_of_it_was_never_committed():
+    async def main() -> None:
+        async with Hub(app, partitions=1, settings=settings()) as hub:
+            client = HubClient(hub)
+            await client.start("waiter", None, "one")
+            old = hub.owners[0]
+            hub.calls.held.add("append")
+            answers = [ask(hub, 0, "one", r.Raise("other"))]
+            await pass_time(0.1)
+            answers.append(ask(hub, 0, "one", r.Raise("other")))
+            hub.revoke(0)
+            await pass_time(0.1)
+            await hub.depose(0)
+            hub.calls.held.clear()
+            await hub.until(lambda: not old.shard._revoking, within_s=5)
+            assert [code_of(each) for each in answers] == ["PartitionUnavailable"] * 2
+
+    run_virtual(main())
+
+
 def test_a_partition_that_comes_back_during_its_release_can_be_released_again():
     async def main() -> None:
         async with Hub(app, partitions=1, shards=1, settings=settings(drain_s=30.0)) as hub:
