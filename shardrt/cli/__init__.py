@@ -25,6 +25,7 @@ class LazyGroup(click.Group):
         "restart": "shardrt.cli.steering:restart",
         "purge": "shardrt.cli.steering:purge",
         "entity": "shardrt.cli.entity:entity",
+        "schedule": "shardrt.cli.schedule:schedule",
         "why": "shardrt.cli.why:why",
         "cluster": "shardrt.cli.cluster:cluster",
         "check": "shardrt.cli.check:check",

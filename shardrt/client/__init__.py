@@ -4,6 +4,7 @@ from shardrt.client.client import Client
 from shardrt.client.entities import EntityStatus
 from shardrt.client.explaining import Awaited, Explanation
 from shardrt.client.handle import OrchestrationHandle
+from shardrt.client.schedules import ScheduleStatus
 from shardrt.client.starting import StartRequest
 from shardrt.client.sync import SyncClient, SyncOrchestrationHandle
 from shardrt.client.views import HistoryEvent, OrchestrationStatus
@@ -18,6 +19,7 @@ __all__ = [
     "HistoryEvent",
     "OrchestrationHandle",
     "OrchestrationStatus",
+    "ScheduleStatus",
     "StartRequest",
     "Status",
     "SyncClient",

@@ -12,6 +12,7 @@ from shardrt.client.entities import EntityClient
 from shardrt.client.explaining import Explanation, explain
 from shardrt.client.filters import SnapshotPages, filter_of
 from shardrt.client.handle import OrchestrationHandle
+from shardrt.client.schedules import ScheduleClient
 from shardrt.client.session import Session, decode_result
 from shardrt.client.starting import (
     OnConflict,
@@ -55,7 +56,7 @@ PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
 NAME_CHARS_MAX = 1024
 
 
-class Client(EntityClient):
+class Client(EntityClient, ScheduleClient):
     """Talks to a hub through any of its hosts. Get one from `Client.connect`; close it.
 
     Every call may raise what the host refuses it with (see `shardrt.errors`), and

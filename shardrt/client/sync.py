@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, overload
 
 from shardrt.client.client import Client
 from shardrt.client.sync_entities import SyncEntities
+from shardrt.client.sync_schedules import SyncSchedules
 from shardrt.errors import ConnectionLost
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class _LoopThread:
         self._loop.close()
 
 
-class SyncClient(SyncEntities):
+class SyncClient(SyncEntities, SyncSchedules):
     """`Client`, blocking. Get one from `SyncClient.connect`; close it, or use ``with``."""
 
     def __init__(self, thread: _LoopThread, client: Client) -> None:

@@ -15,6 +15,7 @@ from shardrt.http import health, problems
 from shardrt.http.entities import EntityApi
 from shardrt.http.link import LinkEndpoint
 from shardrt.http.management import ManagementApi
+from shardrt.http.schedules import ScheduleApi
 from shardrt.http.token import is_allowed
 from shardrt.links.websocket import PATH
 
@@ -59,7 +60,17 @@ def build_app(
         json_depth_max=limits.json_depth_max,
         page_size_max=limits.page_size_max,
     )
-    routes: list[BaseRoute] = [*api.routes(), *entities.routes(), *health.health_routes(readiness)]
+    schedules = ScheduleApi(
+        caller,
+        payload_bytes_max=limits.payload_bytes_max,
+        json_depth_max=limits.json_depth_max,
+    )
+    routes: list[BaseRoute] = [
+        *api.routes(),
+        *entities.routes(),
+        *schedules.routes(),
+        *health.health_routes(readiness),
+    ]
     routes.append(Route("/openapi.json", _openapi(routes), methods=["GET"]))
     if accept is not None:
         endpoint = LinkEndpoint(accept, token, limits.payload_bytes_max)

@@ -35,6 +35,7 @@ from shardrt.orchestration.retry import (
     limit_problems,
     microseconds,
 )
+from shardrt.orchestration.schedules import BUILT_IN
 from shardrt.orchestration.sealing import PayloadCodec, sealer_of
 
 T = TypeVar("T")
@@ -195,6 +196,8 @@ class App(EntityRegistry):
         self._by_function[definition.fn] = definition
 
     def _add_orchestrator(self, definition: OrchestratorDefinition) -> None:
+        if definition.name in BUILT_IN:
+            raise ConfigInvalid(f"orchestrator {definition.name!r} is built in")
         versions = self._orchestrators.setdefault(definition.name, {})
         if definition.version in versions:
             title = _title(definition.name, definition.version)
@@ -245,11 +248,14 @@ class App(EntityRegistry):
                     f"{_called(fn)} is not registered as an orchestrator"
                 )
             return found
-        versions = self._orchestrators.get(fn)
+        versions = self._versions_of(fn)
         if version is None and versions is not None:
             newest = max(versions, key=age_of) if len(versions) > 1 else next(iter(versions))
             return versions[newest]
         return self.orchestrator_of(fn, version)
+
+    def _versions_of(self, name: str) -> dict[str | None, OrchestratorDefinition] | None:
+        return self._orchestrators.get(name) or BUILT_IN.get(name)
 
     def orchestrator_of(self, name: str, version: str | None) -> OrchestratorDefinition:
         """Return exactly this version, where None is the one registered without.
@@ -257,7 +263,7 @@ class App(EntityRegistry):
         Raises:
             OrchestratorNotRegistered: it is not there.
         """
-        versions = self._orchestrators.get(name)
+        versions = self._versions_of(name)
         if versions is None:
             raise OrchestratorNotRegistered(f"no orchestrator {name!r} is registered")
         if version in versions:
