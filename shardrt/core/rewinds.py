@@ -62,6 +62,8 @@ class Rewinds(EntityTransitions):
                 speculative=call.speculative,
             )
             instance.pending[task_id] = pending
+            if pending.deadline is not None:
+                self.timers.add(pending.deadline, instance.instance_id, task_id)
             self._run(instance, task_id, pending)
         elif isinstance(call, h.TimerCreated):
             instance.timers[task_id] = call.fire_at

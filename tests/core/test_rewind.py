@@ -49,6 +49,20 @@ def failed_at_its_second_activity() -> World:
     return world
 
 
+def test_what_runs_again_has_its_time_for_all_attempts():
+    world = World()
+    start(world)
+    turn(world, activity(1, h.Retry(max_attempts=1, first_interval=0, total=5 * SECOND)))
+    world.activity_ended(run_of(world, 1), BROKEN)
+    turn(world, outcome=Failed(BROKEN))
+    rewind(world)
+    world.now += 5 * SECOND
+    world.fire(world.nodes[0])
+    (failed,) = arrivals(world)
+    assert isinstance(failed, h.TaskFailed)
+    assert failed.failure.type == "TimeoutError"
+
+
 def test_only_what_failed_runs_again():
     world = failed_at_its_second_activity()
     assert rewind(world) == r.Done()
