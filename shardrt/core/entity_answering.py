@@ -124,7 +124,8 @@ class EntityAnswering(Answering):
         if step.parked:
             if step.parked != entity.parked:
                 self._write(e.EntityStepped(work.at, step.instance_id, parked=step.parked))
-            if len(entity.queue) > len(work.operations):
+            # Not merely more in the queue: nothing new could be tried, again and again.
+            if len(entity.operations(OPERATIONS_MAX)) > len(work.operations):
                 self.entities_ready[step.instance_id] = None
         elif step.results:
             self._write(
