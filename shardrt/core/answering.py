@@ -14,6 +14,7 @@ from shardrt.core.entity import is_entity_id
 from shardrt.core.ground import started_of
 from shardrt.core.ids import derived_id
 from shardrt.core.rewinding import plan_of
+from shardrt.core.timers import DUE_MAX
 from shardrt.core.transitions import Transitions
 
 if TYPE_CHECKING:
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 
 INBOX_EVENTS_MAX = 100_000
 """More undelivered arrivals than this and clients' events are refused."""
-
-
-START_AT_MAX = 253_402_300_799_000_000
-"""The end of the year 9999. Later times would not fit the columns of a store."""
 
 
 class Out(NamedTuple):
@@ -96,7 +93,7 @@ class Answering(Transitions):
                     to, "InstanceExists", f"instance {instance_id!r} exists already and {state}"
                 )
                 return
-        if start.start_at is not None and start.start_at > START_AT_MAX:
+        if start.start_at is not None and start.start_at > DUE_MAX:
             self._refuse(to, "InputInvalid", f"start_at is too late: {start.start_at}")
             return
         self._create(instance_id, start, execution_id, origin, now)

@@ -21,6 +21,7 @@ from shardrt.core.ground import Ground
 from shardrt.core.ids import derived_id
 from shardrt.core.requests import EntityReply, Origin
 from shardrt.core.state import Instance, Section
+from shardrt.core.timers import DUE_MAX
 
 
 class EntityTransitions(Ground):
@@ -114,9 +115,10 @@ class EntityTransitions(Ground):
     def _signal(self, instance_id: str, operation: Operation, fire_at: int | None, at: int) -> None:
         entity = self._entity(instance_id, at)
         if fire_at is not None and fire_at > at:
+            due = min(fire_at, DUE_MAX)
             entity.numbers += 1
-            entity.delayed[entity.numbers] = Delayed(fire_at, operation)
-            self.timers.add(fire_at, instance_id, entity.numbers)
+            entity.delayed[entity.numbers] = Delayed(due, operation)
+            self.timers.add(due, instance_id, entity.numbers)
             return
         entity.inbox.append(operation)
         self._go_on(entity)

@@ -19,6 +19,7 @@ from shardrt.core.entity import Entity
 from shardrt.core.history import NULL, Arrival, Failure, HistoryEvent, Parent, Retry, Status
 from shardrt.core.messages import Message
 from shardrt.core.requests import Origin
+from shardrt.core.timers import DUE_MAX
 
 START_TIMER = -1
 """Key in `Instance.timers` of a delayed start; the code's own task ids are never negative."""
@@ -43,7 +44,9 @@ class Pending(msgspec.Struct, omit_defaults=True):
     def deadline(self) -> int | None:
         """When it has failed for good, whatever its attempts do."""
         retry = self.retry
-        return None if retry is None or retry.total is None else self.first_at + retry.total
+        if retry is None or retry.total is None:
+            return None
+        return min(self.first_at + retry.total, DUE_MAX)
 
 
 class Child(msgspec.Struct, omit_defaults=True):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+DUE_MAX = 253_402_300_799_000_000
+"""The end of the year 9999. Later times would not fit the columns of a store."""
 WHOLE = -2
 """Task id of an item that stands for an instance not in memory: load it, then look again."""
 

@@ -9,6 +9,7 @@ from msgspec import Raw
 from shardrt.core import entries as e, history as h, requests as r
 from shardrt.core.effects import CancelActivity, RunActivity
 from shardrt.core.ids import derived_id
+from shardrt.core.timers import DUE_MAX
 from shardrt.core.work import Completed, Continued
 from tests.core.acts import (
     BROKEN,
@@ -197,6 +198,11 @@ def test_an_attempt_that_runs_when_the_time_for_all_is_over_is_cancelled():
     assert world.canceled == [CancelActivity("a", FIRST, 0)]
     world.activity_ended(run, TWO)
     assert arrivals(world) == (h.TaskFailed(0, START + 5 * SECOND, TOO_LATE),)
+
+
+def test_a_time_for_all_attempts_without_end_ends_when_a_store_can_still_say():
+    world = running(msgspec.structs.replace(LIMITED, total=2**70))
+    assert world.instance("a").next_due == DUE_MAX
 
 
 def test_no_attempt_starts_after_the_time_for_all():

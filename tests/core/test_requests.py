@@ -6,8 +6,9 @@ import pytest
 from msgspec import Raw
 
 from shardrt.core import entries as e, history as h, requests as r
-from shardrt.core.answering import INBOX_EVENTS_MAX, START_AT_MAX
+from shardrt.core.answering import INBOX_EVENTS_MAX
 from shardrt.core.ids import derived_id
+from shardrt.core.timers import DUE_MAX
 from shardrt.core.work import Completed, Continued
 from tests.core.acts import ONE, SECOND, TWO, activity, ask, data_of, origin, start, step_of, turn
 from tests.core.world import START, World
@@ -132,9 +133,9 @@ def test_a_start_in_the_past_runs_at_once():
 
 def test_a_start_after_all_calendars_is_refused():
     world = World()
-    refusal = r.Refusal("InputInvalid", f"start_at is too late: {START_AT_MAX + 1}")
-    assert start(world, start_at=START_AT_MAX + 1) == refusal
-    assert start(world, start_at=START_AT_MAX) == r.Started("a", FIRST)
+    refusal = r.Refusal("InputInvalid", f"start_at is too late: {DUE_MAX + 1}")
+    assert start(world, start_at=DUE_MAX + 1) == refusal
+    assert start(world, start_at=DUE_MAX) == r.Started("a", FIRST)
 
 
 # -- events ------------------------------------------------------------------------------------
