@@ -63,6 +63,10 @@ class Bounds:
         """Return what is wrong with the name of something."""
         return _text_problem(name, what, self._name_chars_max)
 
+    def version(self, version: str | None) -> str | None:
+        """Return what is wrong with the version of an orchestrator, if one is named."""
+        return None if version is None else self.name(version, "a version")
+
     def payload(self, payload: Raw, what: str) -> str | None:
         """Return what is wrong with the size or depth of a payload."""
         size = len(memoryview(payload))
@@ -95,8 +99,8 @@ class Bounds:
             problem = self._action_problem(action)
             if problem is not None:
                 return Failure(type="InputInvalid", message=problem)
-        if isinstance(step.outcome, Continued) and step.outcome.version is not None:
-            problem = self.name(step.outcome.version, "a version")
+        if isinstance(step.outcome, Continued):
+            problem = self.version(step.outcome.version)
             if problem is not None:
                 return Failure(type="InputInvalid", message=problem)
         for what, name, payload in _payloads_of(step):
@@ -110,7 +114,10 @@ class Bounds:
         if isinstance(action, TaskScheduled):
             return self.name(action.name, "the name of an activity")
         if isinstance(action, _ADDRESSED):
-            return self.instance_id(action.instance_id) or self.name(action.name, "a name")
+            problem = self.instance_id(action.instance_id) or self.name(action.name, "a name")
+            if type(action) is SubOrchestrationInstanceCreated:
+                return problem or self.version(action.version)
+            return problem
         if isinstance(action, EntityLockRequested):
             problems = (self.instance_id(each) for each in action.entities)
             return next((each for each in problems if each is not None), None)
@@ -119,7 +126,9 @@ class Bounds:
         return None
 
 
-def _text_problem(text: str, what: str, chars_max: int) -> str | None:
+def _text_problem(text: object, what: str, chars_max: int) -> str | None:
+    if not isinstance(text, str):
+        return f"{what} is a text, not {text!r}"
     if not 0 < len(text) <= chars_max:
         return f"{what} has 1 to {chars_max} characters, not {len(text)}"
     if text.isascii() and text.isprintable():

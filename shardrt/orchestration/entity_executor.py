@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
 
-from shardrt.core.entity import EntityStep, OperationResult, SignalSent
+from shardrt.core.entity import EntityStep, OperationResult, OrchestrationStarted, SignalSent
 from shardrt.errors import (
     EntityNotRegistered,
     InputInvalid,
@@ -44,6 +44,8 @@ class Limits(Protocol):
     def instance_id(self, instance_id: str) -> str | None: ...
 
     def name(self, name: str, what: str) -> str | None: ...
+
+    def version(self, version: str | None) -> str | None: ...
 
     def payload(self, payload: Raw, what: str) -> str | None: ...
 
@@ -175,6 +177,8 @@ class _Batch:
             raise PayloadTooLarge(problem)
         for output in outputs:
             problem = limits.instance_id(output.instance_id) or limits.name(output.name, "a name")
+            if isinstance(output, OrchestrationStarted):
+                problem = problem or limits.version(output.version)
             if problem is not None:
                 raise InputInvalid(problem)
 

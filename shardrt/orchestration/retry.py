@@ -52,6 +52,8 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         rules = [
+            # Anything else would be in history for good, and not be readable from there.
+            (type(self.max_attempts) is int, "max_attempts must be a whole number"),
             (self.max_attempts >= 1, "max_attempts must be at least 1"),
             (microseconds(self.first_interval) >= 0, "first_interval must not be negative"),
             (1.0 <= self.backoff < math.inf, "backoff must be a number from 1 on"),

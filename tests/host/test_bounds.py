@@ -6,7 +6,12 @@ import pytest
 from msgspec import Raw
 
 from shardrt.config import Settings
-from shardrt.core.history import EventSent, SubOrchestrationInstanceCreated, TaskScheduled
+from shardrt.core.history import (
+    Action,
+    EventSent,
+    SubOrchestrationInstanceCreated,
+    TaskScheduled,
+)
 from shardrt.core.work import Completed, Continued, Failed, Step
 from shardrt.host.bounds import Bounds
 
@@ -59,6 +64,22 @@ def test_what_a_client_sends_must_be_json(text: bytes) -> None:
 def test_a_step_cannot_bring_an_id_that_no_database_takes(text: str) -> None:
     child = SubOrchestrationInstanceCreated(1, text, "name", SMALL)
     checked = BOUNDS.step(Step("i", "e", 0, (child,)))
+    assert isinstance(checked.outcome, Failed)
+    assert checked.outcome.failure.type == "InputInvalid"
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        EventSent(1, 5, "name", SMALL),  # type: ignore[arg-type]
+        EventSent(1, "other", 5, SMALL),  # type: ignore[arg-type]
+        SubOrchestrationInstanceCreated(1, "child", "name", SMALL, 5),  # type: ignore[arg-type]
+        SubOrchestrationInstanceCreated(1, "child", "name", SMALL, "\ud800"),
+        SubOrchestrationInstanceCreated(1, "child", "name", SMALL, "a\x00b"),
+    ],
+)
+def test_a_step_cannot_bring_what_its_record_could_not_be_read_with(action: Action) -> None:
+    checked = BOUNDS.step(Step("i", "e", 0, (action,)))
     assert isinstance(checked.outcome, Failed)
     assert checked.outcome.failure.type == "InputInvalid"
 

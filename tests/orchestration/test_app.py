@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -307,6 +308,8 @@ class Later:
     ("options", "problem"),
     [
         ({"max_attempts": 0}, "max_attempts must be at least 1"),
+        ({"max_attempts": math.inf}, "max_attempts must be a whole number"),
+        ({"max_attempts": 2.5}, "max_attempts must be a whole number"),
         ({"first_interval": -1}, "first_interval must not be negative"),
         ({"backoff": 0.5}, "backoff must be a number from 1 on"),
         ({"max_interval": timedelta(-1)}, "max_interval must not be negative"),

@@ -281,6 +281,9 @@ def test_what_is_too_large_fails_the_operation():
         def name(self, name: str, what: str) -> str | None:
             return None
 
+        def version(self, version: str | None) -> str | None:
+            return None
+
         def payload(self, payload: Raw, what: str) -> str | None:
             return f"{what} is too large" if len(bytes(payload)) > 40 else None
 
