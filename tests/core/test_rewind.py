@@ -55,6 +55,7 @@ def test_what_runs_again_has_its_time_for_all_attempts():
     turn(world, activity(1, h.Retry(max_attempts=1, first_interval=0, total=5 * SECOND)))
     world.activity_ended(run_of(world, 1), BROKEN)
     turn(world, outcome=Failed(BROKEN))
+    world.now += SECOND
     rewind(world)
     world.now += 5 * SECOND
     world.fire(world.nodes[0])
