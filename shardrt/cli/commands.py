@@ -39,24 +39,34 @@ class StatusType(click.ParamType[str]):
 @click.option("--id", "instance_id", help="Instance id [default: a new one].")
 @click.option("--on-conflict", type=click.Choice(["fail", "return", "restart"]), default="fail")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE")
+@click.option("--start-at", type=MOMENT, help="Not before this time; in UTC.")
+@click.option("--version", help="Of the orchestrator [default: the newest].")
 @click.option("--wait", "waits", is_flag=True, help="Wait for it to end, and print its output.")
 @client_command
-def start(  # noqa: PLR0913 - one per option
+def start(  # noqa: PLR0913, PLR0917 - one per option
     connection: Connection,
     name: str,
     value: Any,
     instance_id: str | None,
     on_conflict: Any,
     tags: tuple[str, ...],
+    start_at: datetime | None,
+    version: str | None,
     *,
     waits: bool,
 ) -> None:
     """Start an orchestration and print the id of its instance."""
-    pairs = _pairs(tags)
+    pairs = pairs_of(tags)
 
     async def work(client: Client) -> tuple[str, Snapshot | None]:
         handle = await client.start(
-            name, value, instance_id=instance_id, on_conflict=on_conflict, tags=pairs or None
+            name,
+            value,
+            instance_id=instance_id,
+            start_at=start_at and start_at.replace(tzinfo=UTC),
+            on_conflict=on_conflict,
+            tags=pairs or None,
+            version=version,
         )
         found = await client.wait_for_end(handle.instance_id) if waits else None
         return handle.instance_id, found
@@ -124,6 +134,7 @@ def wait(connection: Connection, instance_id: str, timeout: float | None) -> Non
 @click.option("--prefix", help="Of the instance id.")
 @click.option("--created-from", type=MOMENT, help="In UTC.")
 @click.option("--created-to", type=MOMENT, help="In UTC; not included.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Several: all of them.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @client_command
 def list_instances(  # noqa: PLR0913, PLR0917 - one per option
@@ -133,6 +144,7 @@ def list_instances(  # noqa: PLR0913, PLR0917 - one per option
     prefix: str | None,
     created_from: datetime | None,
     created_to: datetime | None,
+    tags: tuple[str, ...],
     limit: int,
 ) -> None:
     """List instances, oldest first. The list may lag behind by a second."""
@@ -145,6 +157,7 @@ def list_instances(  # noqa: PLR0913, PLR0917 - one per option
         id_prefix=prefix,
         created_from=created_from and created_from.replace(tzinfo=UTC),
         created_to=created_to and created_to.replace(tzinfo=UTC),
+        tags=pairs_of(tags) or None,
     )
 
     async def work(client: Client) -> list[dict[str, Any]]:
@@ -164,7 +177,8 @@ def list_instances(  # noqa: PLR0913, PLR0917 - one per option
         click.echo("no instances; a new one may take a second to be listed", err=True)
 
 
-def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
+def pairs_of(tags: tuple[str, ...]) -> dict[str, str]:
+    """Return KEY=VALUE options as a dict."""
     pairs = {}
     for tag in tags:
         key, separator, value = tag.partition("=")

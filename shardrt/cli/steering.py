@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from shardrt.cli.client import JSON, Connection, client_command, fail
-from shardrt.cli.commands import StatusType
+from shardrt.cli.commands import StatusType, pairs_of
 
 if TYPE_CHECKING:
     from shardrt.client import Client
@@ -104,26 +105,39 @@ def restart(connection: Connection, instance_id: str) -> None:
 @click.option("--older-than", type=AgeType(), help="Ended longer ago than: 90s, 15m, 12h, 7d.")
 @click.option("--name", help="Of the orchestrator.")
 @click.option("--prefix", help="Of the instance id.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Several: all of them.")
 @client_command
-def purge(
+def purge(  # noqa: PLR0913, PLR0917 - one per option
     connection: Connection,
     instance_id: str | None,
     status: tuple[str, ...],
     older_than: timedelta | None,
     name: str | None,
     prefix: str | None,
+    tags: tuple[str, ...],
 ) -> None:
     """Delete one instance that has ended, or all that fulfil the conditions."""
-    conditional = bool(status or older_than or name or prefix)
+    conditional = bool(status or older_than or name or prefix or tags)
     if conditional == bool(instance_id):
         raise click.UsageError("give an ID, or one of --status --older-than --name --prefix")
+
+    pairs = pairs_of(tags)
+
+    def progress(purged: int) -> None:
+        if not connection.as_json and sys.stderr.isatty():
+            click.echo(f"\r{purged} deleted so far", err=True, nl=False)
 
     async def work(client: Client) -> int:
         if instance_id:
             return await client.purge(instance_id)
         ended_before = None if older_than is None else datetime.now(UTC) - older_than  # noqa: TID251
         return await client.purge_where(
-            status=status, completed_to=ended_before, name=name, id_prefix=prefix
+            status=status,
+            completed_to=ended_before,
+            progress=progress,
+            name=name,
+            id_prefix=prefix,
+            tags=pairs or None,
         )
 
     purged = connection.run(work)

@@ -12,6 +12,7 @@ from shardrt.client.entities import EntityClient
 from shardrt.client.explaining import Explanation, explain
 from shardrt.client.filters import SnapshotPages, filter_of
 from shardrt.client.handle import OrchestrationHandle
+from shardrt.client.purging import purge_where
 from shardrt.client.schedules import ScheduleClient
 from shardrt.client.session import Session, decode_result
 from shardrt.client.starting import (
@@ -26,13 +27,13 @@ from shardrt.client.starting import (
 from shardrt.client.views import HistoryEvent, OrchestrationStatus, history_of, status_of
 from shardrt.core import requests
 from shardrt.core.history import FINAL, Status
-from shardrt.errors import ConfigInvalid, InstanceNotFinished, InstanceNotFound
+from shardrt.errors import ConfigInvalid, InstanceNotFound
 from shardrt.links.admin import Cluster, CountInstances
 from shardrt.orchestration.sealing import sealer_of
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from datetime import datetime, timedelta
     from types import TracebackType
     from typing import Unpack
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 START_WINDOW = 4096
 """How many starts of one `start_many` are under way at a time."""
 
-PURGE_WINDOW = 256
 PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
 """Until a host has said what it takes."""
 
@@ -307,13 +307,16 @@ class Client(EntityClient, ScheduleClient):
         id_prefix: str | None = None,
         created_from: datetime | None = None,
         created_to: datetime | None = None,
+        completed_from: datetime | None = None,
+        completed_to: datetime | None = None,
         tags: dict[str, str] | None = None,
         page_size: int = 100,
     ) -> AsyncIterator[OrchestrationStatus]:
         """Iterate over instances, oldest first; conditions are joined by AND.
 
         The answer comes from the read model, which lags behind by a checkpoint interval (a
-        second). Ranges are half-open: `created_from` is included, `created_to` is not.
+        second). Ranges are half-open: `created_from` is included, `created_to` is not. Of
+        `tags`, an instance must have all.
         """
         where = filter_of(
             status=status,
@@ -321,6 +324,8 @@ class Client(EntityClient, ScheduleClient):
             id_prefix=id_prefix,
             created_from=created_from,
             created_to=created_to,
+            completed_from=completed_from,
+            completed_to=completed_to,
             tags=tags,
         )
         async for page in SnapshotPages(self._session, where, page_size):
@@ -338,6 +343,7 @@ class Client(EntityClient, ScheduleClient):
         *,
         status: Status | str | Sequence[Status | str] | None = None,
         completed_to: datetime | None = None,
+        progress: Callable[[int], None] | None = None,
         **conditions: Any,
     ) -> int:
         """Delete instances that have ended and fulfil the conditions; return how many.
@@ -345,21 +351,11 @@ class Client(EntityClient, ScheduleClient):
         Args:
             status: which ends; default: all four.
             completed_to: only those that ended before.
+            progress: called after each batch, with how many were deleted so far.
             **conditions: further ones, as for `list`.
         """
         where = filter_of(status=status or sorted(FINAL), completed_to=completed_to, **conditions)
-        purged = 0
-        async for page in SnapshotPages(self._session, where, PURGE_WINDOW):
-            under_way = [
-                self._session.submit(snapshot.instance_id, requests.Purge()) for snapshot in page
-            ]
-            for result in under_way:
-                try:
-                    answer: Any = decode_result(requests.Purge(), await result)
-                    purged += answer.count
-                except (InstanceNotFound, InstanceNotFinished):
-                    continue  # the read model lags: purged or restarted meanwhile
-        return purged
+        return await purge_where(self, where, progress)
 
     async def cluster(self) -> dict[str, Any]:
         """Return what the host knows of hosts, shards and partitions."""

@@ -203,6 +203,8 @@ class SyncClient(SyncEntities, SyncSchedules):
         id_prefix: str | None = None,
         created_from: datetime | None = None,
         created_to: datetime | None = None,
+        completed_from: datetime | None = None,
+        completed_to: datetime | None = None,
         tags: dict[str, str] | None = None,
         page_size: int = 100,
     ) -> Iterator[OrchestrationStatus]:
@@ -213,6 +215,8 @@ class SyncClient(SyncEntities, SyncSchedules):
             id_prefix=id_prefix,
             created_from=created_from,
             created_to=created_to,
+            completed_from=completed_from,
+            completed_to=completed_to,
             tags=tags,
             page_size=page_size,
         )

@@ -173,6 +173,12 @@ class RetentionSettings:
     completed_s: Annotated[float, Meta(ge=0, le=366 * 86400 * 100)] = 0.0
     """Age at which an ended instance is purged; 0: kept until somebody purges it."""
 
+    failed_s: Annotated[float, Meta(ge=0, le=366 * 86400 * 100)] | None = None
+    """The same for those that failed, which somebody may want to rewind; unset: as the others."""
+
+    terminated_s: Annotated[float, Meta(ge=0, le=366 * 86400 * 100)] | None = None
+    """The same for those that were terminated; unset: as the others."""
+
     sweep_interval_s: Seconds = 60.0
     """Time between two looks for instances to purge."""
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from shardrt.core.history import FINAL
+from shardrt.core.history import FINAL, Status
 from shardrt.core.ids import partition_of
 from shardrt.core.requests import Origin, Purge
 from shardrt.errors import ShardrtError
@@ -25,6 +25,22 @@ if TYPE_CHECKING:
     from shardrt.store.base import Instances
 
 logger = logging.getLogger(__name__)
+
+
+PAGES_MAX = 20
+"""So many pages are looked at in a sweep."""
+
+
+def _ages_of(settings: RetentionSettings) -> dict[float, set[Status]]:
+    """Return at which age which statuses are purged; those that never are, are left out."""
+    of_their_own = {Status.FAILED: settings.failed_s, Status.TERMINATED: settings.terminated_s}
+    ages: dict[float, set[Status]] = {}
+    for status in FINAL:
+        age_s = of_their_own.get(status)
+        age_s = settings.completed_s if age_s is None else age_s
+        if age_s > 0:
+            ages.setdefault(age_s, set()).add(status)
+    return ages
 
 
 class Retention:
@@ -48,10 +64,11 @@ class Retention:
         self._submit = submit
         self._seq = 0
         self.purged = 0
+        self._ages = _ages_of(settings)
 
     async def run(self, owned: Callable[[], set[int]]) -> None:
         """Sweep at intervals, until cancelled; return at once if nothing is ever purged."""
-        if self._settings.completed_s <= 0:
+        if not self._ages:
             return
         while True:
             await asyncio.sleep(self._settings.sweep_interval_s)
@@ -61,17 +78,35 @@ class Retention:
                 logger.warning("cannot look for instances to purge: %s", error)
 
     async def sweep(self, owned: set[int]) -> int:
-        """Purge one batch; return how many instances it had."""
-        before = self._clock.now() - int(self._settings.completed_s * 1e6)
-        where = Filter(status=tuple(sorted(FINAL)), completed_to=before)
-        page = await self._store.query(where, limit=self._settings.sweep_batch_max)
-        mine = [
-            (partition, row.instance_id)
-            for row in page.rows
-            if (partition := partition_of(row.instance_id, self._partitions)) in owned
-        ]
-        await asyncio.gather(*(self._purge(*each) for each in mine))
-        return len(mine)
+        """Purge one batch per age; return how many instances there were."""
+        now = self._clock.now()
+        count = 0
+        for age_s, status in self._ages.items():
+            names = tuple(sorted(status))
+            where = Filter(status=names, completed_to=now - int(age_s * 1e6))
+            mine = await self._find(where, owned)
+            await asyncio.gather(*(self._purge(*each) for each in mine))
+            count += len(mine)
+        return count
+
+    async def _find(self, where: Filter, owned: set[int]) -> list[tuple[int, str]]:
+        """Return what is to be purged here: the oldest that are in our own partitions.
+
+        Others purge what is in theirs, unless nobody has them at present: then there may be
+        any number of those before ours.
+        """
+        mine: list[tuple[int, str]] = []
+        batch, token = self._settings.sweep_batch_max, None
+        for _ in range(PAGES_MAX):
+            page = await self._store.query(where, limit=batch, token=token)
+            for row in page.rows:
+                partition = partition_of(row.instance_id, self._partitions)
+                if partition in owned:
+                    mine.append((partition, row.instance_id))
+            token = page.token
+            if token is None or len(mine) >= batch:
+                break
+        return mine[:batch]
 
     async def _purge(self, partition: int, instance_id: str) -> None:
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

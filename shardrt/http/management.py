@@ -10,12 +10,15 @@ import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from msgspec.structs import replace
 from starlette.routing import Route
 
 from shardrt.client.explaining import explain
 from shardrt.client.filters import page_of, status_of_text
+from shardrt.client.purging import purge_where
 from shardrt.client.starting import check_instance_id
 from shardrt.core import requests as r
+from shardrt.core.history import FINAL
 from shardrt.errors import (
     InputInvalid,
     InstanceNotFound,
@@ -65,6 +68,7 @@ class ManagementApi:
         return [
             Route(ROOT + "/start/{name:path}", self.start, methods=["POST"]),
             Route(ROOT, self.list_instances, methods=["GET"]),
+            Route(ROOT, self.purge_instances, methods=["DELETE"]),
             *(Route(path, endpoint, methods=["POST"]) for path, endpoint in posts.items()),
             Route(one + "/why", self.why, methods=["GET"]),
             Route(one, self.get, methods=["GET"]),
@@ -148,16 +152,19 @@ class ManagementApi:
             raise InstanceNotFound(f"no instance {instance_id!r}")
         return json_response({"instancesDeleted": purged.count})
 
+    async def purge_instances(self, request: Request) -> Response:
+        where = _filter(request)
+        if where == Filter():
+            raise BadRequest("give at least one condition: status, completedTo, name, prefix, tag")
+        ends = set(where.status or FINAL) & set(FINAL)
+        if not ends:
+            return json_response({"instancesDeleted": 0})
+        ended = replace(where, status=tuple(sorted(ends)))
+        return json_response({"instancesDeleted": await purge_where(self._caller, ended)})
+
     async def list_instances(self, request: Request) -> Response:
         given = request.query_params
-        wanted = [s for text in given.getlist("status") for s in text.split(",") if s]
-        where = Filter(
-            status=tuple(status_of_text(text).value for text in wanted),
-            name=given.get("name") or None,
-            id_prefix=given.get("prefix") or None,
-            created_from=micros_of(given.get("createdFrom"), "createdFrom"),
-            created_to=micros_of(given.get("createdTo"), "createdTo"),
-        )
+        where = _filter(request)
         limit = self._page_size(given.get("top"))
         page = await page_of(self._caller, where, limit, given.get("continuationToken") or None)
         show_input = _flag(request, "showInput", default=True)
@@ -192,6 +199,27 @@ class ManagementApi:
         if not top.isdecimal() or not 0 < int(top[:9]) <= self._page_size_max:
             raise BadRequest(f"top must be a number from 1 to {self._page_size_max}")
         return int(top)
+
+
+def _filter(request: Request) -> Filter:
+    given = request.query_params
+    wanted = [s for text in given.getlist("status") for s in text.split(",") if s]
+    tags = {}
+    for tag in given.getlist("tag"):
+        key, separator, value = tag.partition("=")
+        if not separator:
+            raise BadRequest(f"tag={tag!r}: give key=value")
+        tags[key] = value
+    return Filter(
+        status=tuple(status_of_text(text).value for text in wanted),
+        name=given.get("name") or None,
+        id_prefix=given.get("prefix") or None,
+        created_from=micros_of(given.get("createdFrom"), "createdFrom"),
+        created_to=micros_of(given.get("createdTo"), "createdTo"),
+        completed_from=micros_of(given.get("completedFrom"), "completedFrom"),
+        completed_to=micros_of(given.get("completedTo"), "completedTo"),
+        tags=tags or None,
+    )
 
 
 def _instance_id(request: Request) -> str:
