@@ -15,7 +15,8 @@ from msgspec import Raw
 from shardrt.core import requests as r
 from shardrt.core.history import Failure, Status
 from shardrt.links import admin
-from shardrt.links.messages import Answer, Ask, Forward, ToShard
+from shardrt.links.messages import Answer, Ask, Forward, ForwardRaw
+from shardrt.links.shard_codec import ShardCodec
 from shardrt.links.unix import UnixServer, listen_unix
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class FakeShard:
         return [message.request for message in self.received]
 
     async def listen(self, path: str) -> None:
-        self._server = await listen_unix(path, ToShard, self.accept)
+        self._server = await listen_unix(path, ShardCodec(), self.accept)
 
     async def close(self) -> None:
         if self._server is not None:
@@ -77,6 +78,10 @@ class FakeShard:
         if isinstance(message, Ask):
             self.questions.append(_decode_question(message.question))
             link.send(Answer(message.seq, self._answer_question(self.questions[-1])))
+            return
+        if isinstance(message, ForwardRaw):
+            refusal = r.Refusal("ProtocolViolation", "not a request")
+            link.send(Answer(message.seq, refusal=refusal))
             return
         self.received.append(message)
         if self.refuse_next:

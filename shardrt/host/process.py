@@ -24,12 +24,13 @@ from shardrt.host.shard import Shard
 from shardrt.host.visitor import Visitor
 from shardrt.host.worker_pool import AppSource
 from shardrt.links import control
-from shardrt.links.messages import Acknowledge, Deliver, Resend, ToShard
+from shardrt.links.shard_codec import ShardCodec
 from shardrt.links.unix import listen_unix
 from shardrt.store.factory import make_store
 
 if TYPE_CHECKING:
     from shardrt.links.base import Link
+    from shardrt.links.messages import Acknowledge, Deliver, Resend
     from shardrt.store.base import Store
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class ShardProcess:
 
     async def run(self) -> None:
         """Work until the supervisor says stop, and everything is drained."""
-        server = await listen_unix(self._socket, ToShard, self._accept)
+        server = await listen_unix(self._socket, ShardCodec(), self._accept)
         try:
             async with asyncio.TaskGroup() as tasks:
                 parts = [

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shardrt.links.messages import Ask, Forward
+from shardrt.core.requests import Refusal
+from shardrt.errors import ProtocolViolation
+from shardrt.links.messages import Answer, Ask, Forward, ForwardRaw
 
 if TYPE_CHECKING:
     from shardrt.host.shard import Shard
@@ -25,6 +27,9 @@ class Visitor:
                 shard.submit(message, answer)
             elif isinstance(message, Ask):
                 shard.ask(message, answer)
+            elif isinstance(message, ForwardRaw):
+                refusal = Refusal(ProtocolViolation.code, "not a request that is known here")
+                answer(Answer(message.seq, refusal=refusal))
             else:
                 shard.receive(message)
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from shardrt.http.upstream import Upstream
     from shardrt.http.visitor import Visitor
 
-WAIT = Raw(b'["wait"]')
+_WAIT = b'["wait"]'
+WAIT = Raw(_WAIT)
 START_PREFIX = b'["start"'
 
 _decode_request = msgspec.json.Decoder(Request).decode
@@ -53,7 +54,8 @@ class PendingCall:
 
 def compact(request: Raw) -> Raw:
     """Return the request so that a long wait does not keep alive the frame that it came in."""
-    return WAIT if memoryview(request).nbytes == len(b'["wait"]') else request
+    is_wait = memoryview(request).nbytes == len(_WAIT) and bytes(request) == _WAIT
+    return WAIT if is_wait else request
 
 
 def not_fresh(request: Raw) -> Raw:

@@ -14,6 +14,7 @@ from shardrt.errors import ProtocolViolation
 from shardrt.links.base import Accept, Link, LinkHandler
 from shardrt.links.inprocess import connect_in_process
 from shardrt.links.messages import Ask, Forward, ForwardRaw, FromShard
+from shardrt.links.shard_codec import forward_of
 from shardrt.links.unix import Dialer
 
 if TYPE_CHECKING:
@@ -81,16 +82,8 @@ class _Decoding:
     def on_closed(self) -> None:
         self._shard.on_closed()
 
-    def _decoded(self, message: ForwardRaw | Ask) -> Forward | Ask:
-        if isinstance(message, Ask):
-            return message
-        return Forward(
-            message.seq,
-            message.partition,
-            message.origin,
-            message.instance_id,
-            decode_request(message.request),
-        )
+    def _decoded(self, message: ForwardRaw | Ask) -> Forward | ForwardRaw | Ask:
+        return message if isinstance(message, Ask) else forward_of(message)
 
 
 def decode_request(encoded: Raw) -> Request:

@@ -112,10 +112,11 @@ async def listen_unix(path: str, incoming: Any, accept: Accept) -> UnixServer:
 
     Args:
         path: of the socket; one left over by a dead process is replaced.
-        incoming: the type of what arrives, such as `messages.ToShard`.
+        incoming: the type of what arrives, such as `messages.FromShard`, or a codec for it.
         accept: called with each new link.
     """
-    server = UnixServer(path, Codec(incoming), accept)
+    codec = incoming if isinstance(incoming, Codec) else Codec(incoming)
+    server = UnixServer(path, codec, accept)
     await server.start()
     return server
 

@@ -61,6 +61,26 @@ async def test_a_client_that_talks_nonsense_is_let_go_alone(frame: str | bytes) 
         assert len(host.shard.links) == 1
 
 
+@pytest.mark.parametrize(
+    "request_", [b'["nope"]', b"7", b'["raise"]', b'["raise",7]', b'["start","x",null,5]']
+)
+@in_loop
+async def test_what_is_no_request_is_refused_alone(request_: bytes) -> None:
+    async with FakeHost.running() as host, await host.client() as other, link(host) as connection:
+        await greeted(connection)
+        good = b'["call",2,1,"b",["get"]]'
+        await connection.send(b'[["call",1,1,"a",' + request_ + b"]," + good + b"]")
+        answers: list[Any] = []
+        while len(answers) < 2:
+            answers += msgspec.json.decode(await connection.recv())
+        assert sorted(answers) == [
+            ["answer", 1, None, ["ProtocolViolation", "not a request", None]],
+            ["answer", 2, None, None],
+        ]
+        await other.start("hello", instance_id="still-works")
+        assert len(host.shard.links) == 1
+
+
 @in_loop
 async def test_the_first_message_must_be_a_hello() -> None:
     async with FakeHost.running() as host, link(host) as connection:
