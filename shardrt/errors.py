@@ -31,6 +31,7 @@ ShardrtError
     ├── StoreUnavailable       the store cannot be reached or refuses work; nothing was changed
     ├── CommitUnknown          the connection broke while a write was in flight
     ├── EpochFenced            somebody else owns the partition by now
+    ├── OutcomeExists          another attempt of the activity has committed
     ├── HubMismatch            the hub in the store has other fixed settings (partition count)
     ├── SchemaTooNew           the store was written by a newer release
     └── StoreUnsafe            the database is configured so that acknowledged data can be lost
@@ -263,6 +264,12 @@ class EpochFenced(StoreError):
     """Somebody else owns the partition by now; discard what you hold of it."""
 
     code = "EpochFenced"
+
+
+class OutcomeExists(StoreError):
+    """Another attempt of the same call of a transactional activity has committed."""
+
+    code = "OutcomeExists"
 
 
 class HubMismatch(StoreError):

@@ -136,6 +136,10 @@ class ShardSettings:
     """Worker processes for activities with `executor="process"`: how many may compute at a
     time. Each is an interpreter with the app, started when it is first needed."""
 
+    activity_transactions_max: Annotated[int, Meta(ge=1, le=64)] = 8
+    """Activities with `transactional=True` at a time: each holds a connection to the database
+    while it runs."""
+
     guard: Literal["refuse", "warn", "off"] = "refuse"
     """What happens if an orchestrator calls what is not deterministic, such as `time.time`:
     its instance is parked and names the line, or the line is logged, or nobody looks."""

@@ -14,28 +14,31 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from shardrt.core.history import NULL, Failure
-from shardrt.errors import ActivityNotRegistered
+from shardrt.errors import ActivityNotRegistered, ConfigInvalid
 from shardrt.host.attempts import Attempt, Control, Kind, Running, key_of
 from shardrt.host.bounds import Bounds
 from shardrt.host.gates import Gate, Lines
 from shardrt.host.payloads import Payloads
+from shardrt.host.transactional import commit_once
 from shardrt.host.worker_pool import AppSource, WorkerPool
 from shardrt.links.worker_link import Perform
 from shardrt.orchestration.activity import ActivityContext
 from shardrt.orchestration.failure import failure_of
+from shardrt.store.transactions import OutcomeKey
 
 if TYPE_CHECKING:
     from msgspec import Raw
 
     from shardrt.config import Settings
     from shardrt.core.effects import CancelActivity, RunActivity
-    from shardrt.host.attempts import Asker, Key
+    from shardrt.host.attempts import Asker, Key, Owner
     from shardrt.orchestration.app import App
+    from shardrt.store.transactions import Transactions
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,9 @@ class ActivityPool:
         self._threads: ThreadPoolExecutor | None = None
         self._process_gate = Gate(settings.shard.activity_processes_max)
         self.workers = WorkerPool(source or AppSource(""), settings)
+        self._transaction_gate = Gate(settings.shard.activity_transactions_max)
+        self.transactions: Transactions | None = None
+        """Those of the store, if it has any; to be set before the first attempt starts."""
         self._running: dict[Key, Running] = {}
         self._detached: dict[asyncio.Task[None], Running] = {}
         """Given up, but their code has not ended yet. They still hold places behind gates."""
@@ -161,7 +167,9 @@ class ActivityPool:
     def _find_kind(self, name: str) -> Kind:
         activity = self._app.find_activity(name)
         own = () if activity.max_concurrency is None else (Gate(activity.max_concurrency),)
-        if activity.executor == "async":
+        if activity.transactional:
+            kind = Kind(activity, (*own, self._transaction_gate), self._in_loop)
+        elif activity.executor == "async":
             kind = Kind(activity, own, self._in_loop)
         elif activity.executor == "process":
             kind = Kind(activity, (*own, self._process_gate), self._in_process)
@@ -220,16 +228,20 @@ class ActivityPool:
         outcome: Raw | Failure
         if run.heartbeat_timeout is not None:
             self._watch(running)
+        activity = running.kind.activity
+        binding = activity.binding
         try:
-            binding = running.kind.activity.binding
             context = self._context(running) if binding.takes_context else None
-            call = binding.call(context, self._payloads.open(run.input))
+            if activity.transactional:
+                call = self._transact(running)
+            else:
+                call = binding.call(context, self._payloads.open(run.input))
             if run.timeout is None:
                 value = await call
             else:
                 async with asyncio.timeout(run.timeout / 1e6):
                     value = await call
-            outcome = self._payloads.result(value, run.name)
+            outcome = value if activity.transactional else self._payloads.result(value, run.name)
         except asyncio.CancelledError:
             if running.control.cancelled:
                 raise
@@ -239,6 +251,21 @@ class ActivityPool:
         except BaseException as error:  # noqa: BLE001 - what users raise is data, also SystemExit
             outcome = failure_of(error)
         self._ended(running, outcome)
+
+    async def _transact(self, running: Running) -> Raw:
+        """Run it in a transaction, unless another attempt has committed already."""
+        run, binding = running.attempt.run, running.kind.activity.binding
+        if self.transactions is None:
+            raise ConfigInvalid(f"activity {run.name!r} needs a store with transactions")
+
+        async def work(connection: Any) -> Raw:
+            context = self._context(running, connection)
+            value = await binding.call(context, self._payloads.open(run.input))
+            return self._payloads.result(value, run.name)
+
+        owner = cast("Owner", running.attempt.asker)
+        key = OutcomeKey(owner.partition, *key_of(run))
+        return await commit_once(self.transactions, key, owner.epoch, work)
 
     async def _in_thread(self, running: Running) -> None:
         """Run it in a thread, which cannot be stopped: this task ends when the thread does."""
@@ -303,7 +330,7 @@ class ActivityPool:
         message = f"no heartbeat for {limit_s:g} s"
         self._expire(running, Failure(type="HeartbeatTimeout", message=message))
 
-    def _context(self, running: Running) -> ActivityContext:
+    def _context(self, running: Running, connection: Any = None) -> ActivityContext:
         run = running.attempt.run
         return ActivityContext(
             instance_id=run.instance_id,
@@ -315,6 +342,7 @@ class ActivityPool:
             shard=self._shard,
             control=running.control,
             details=self._payloads.open(run.heartbeat),
+            connection=connection,
         )
 
 

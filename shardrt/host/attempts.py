@@ -27,6 +27,13 @@ class Asker(Protocol):
         ...
 
 
+class Owner(Asker, Protocol):
+    """What transactional activities must know of who asks: the fence."""
+
+    partition: int
+    epoch: int
+
+
 class Attempt(NamedTuple):
     """One run of an activity, asked for by one partition."""
 

@@ -17,6 +17,7 @@ from shardrt.core.codec import encode_entity, encode_head, encode_history, encod
 from shardrt.core.state import Head, Instance
 from shardrt.errors import EpochFenced, ShardrtError
 from shardrt.store.base import ENTITY, Checkpoint, Checkpoints, HistoryChunk, InstanceRow
+from shardrt.store.transactions import transactions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from shardrt.core.partition import Partition
     from shardrt.core.state import Resident
     from shardrt.host.partition_host import PartitionHost
+    from shardrt.store.transactions import OutcomeKey
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ class Captured(NamedTuple):
     tails: dict[str, tuple[str, int]]
     """Instance → (execution, events of its tail)."""
     weights: dict[str, int]
+    settled: list[OutcomeKey]
+    """Outcomes of transactional activities that it holds."""
 
 
 class Idle(NamedTuple):
@@ -62,6 +66,7 @@ class Checkpointer:
         resident_bytes_max: int,
         drop: Callable[[str], None],
     ) -> None:
+        self._transactions = transactions_of(store)
         self._store = store
         self._interval_s = interval_s
         self._bytes_max = bytes_max
@@ -111,6 +116,7 @@ class Checkpointer:
                 return
             previous, host.checkpoint_lsn = host.checkpoint_lsn, captured.checkpoint.lsn
             self._settle(host, captured)
+            await self._drop_outcomes(host, captured.settled)
             await self._truncate(host, previous)
 
     async def _capture(self, host: PartitionHost) -> Captured | None:
@@ -155,6 +161,15 @@ class Checkpointer:
             else:
                 return not host.closed
         return False
+
+    async def _drop_outcomes(self, host: PartitionHost, settled: list[OutcomeKey]) -> None:
+        if not settled or self._transactions is None:
+            return
+        try:
+            await self._transactions.forget(settled)
+        except ShardrtError as error:
+            logger.warning("partition=%d outcomes not dropped yet: %s", host.partition, error)
+            host.settled += settled
 
     async def _truncate(self, host: PartitionHost, lsn: int) -> None:
         try:
@@ -283,7 +298,8 @@ def capture_partition(host: PartitionHost, lsn: int) -> Captured:
         resets=resets,
         deletes=list(deleted),
     )
-    return Captured(checkpoint, tails, weights)
+    settled, host.settled = host.settled, []
+    return Captured(checkpoint, tails, weights, settled)
 
 
 def weight_of(state_bytes: int) -> int:

@@ -28,6 +28,7 @@ from shardrt.host.release import Release
 from shardrt.host.rewinding import Rewinding
 from shardrt.links.messages import Acknowledge, Answer, Deliver, Forward, Resend
 from shardrt.store.base import Append, Store
+from shardrt.store.transactions import OutcomeKey
 
 if TYPE_CHECKING:
     from shardrt.core.history import Failure
@@ -79,6 +80,8 @@ class Surroundings(Protocol):
     draw: Callable[[], float]
     """Random numbers from [0, 1), for jitter."""
     pool: ActivityPool
+    transactional: frozenset[str]
+    """Activities that commit their outcomes themselves."""
     turns: Turns
     requests_in_flight: int
     bytes_in_flight: int
@@ -120,6 +123,8 @@ class PartitionHost:
         self.rewinding = Rewinding(self.history, partition, failed=self.discard)
         self.on_seal: Callable[[int], None] | None = None
         """Called once after the next seal, when state and sealed LSN agree."""
+        self.settled: list[OutcomeKey] = []
+        """Outcomes of transactional activities to be dropped after the next checkpoint."""
         self.closed = False
         self.closing = False
         """It goes as whoever assigned it wants: no news to them."""
@@ -248,6 +253,9 @@ class PartitionHost:
         if not self.frozen:
             now = self.shard.clock.now()
             self.core.activity_ended(run, outcome, now, self.shard.draw())
+            if run.name in self.shard.transactional and isinstance(outcome, Raw):
+                key = (run.instance_id, run.execution_id, run.task_id)
+                self.settled.append(OutcomeKey(self.partition, *key))
             self.shard.wake(self)
 
     def receive(self, message: Deliver | Acknowledge | Resend) -> None:

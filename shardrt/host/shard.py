@@ -23,10 +23,12 @@ from shardrt.host.partition_host import Answering, PartitionHost
 from shardrt.host.queries import Queries
 from shardrt.host.recovery import recover
 from shardrt.host.retention import Retention
+from shardrt.host.transactional import orphans_of, transactional_names
 from shardrt.host.turns import Turns
 from shardrt.links.messages import Answer, Ask, Deliver, Forward, PartitionTraffic
 from shardrt.orchestration.entity_executor import EntityExecutor
 from shardrt.orchestration.executor import Executor
+from shardrt.store.transactions import transactions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from shardrt.host.worker_pool import AppSource
     from shardrt.orchestration.app import App
     from shardrt.store.base import PartitionHead, Store
+    from shardrt.store.transactions import OutcomeKey
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +91,9 @@ class Shard:
         bounds = Bounds(settings.limits)
         executor = Executor(app, settings.shard.guard)
         self.turns = Turns(executor, EntityExecutor(app, bounds), bounds)
+        self.transactional = transactional_names(app, store)
         self.pool = ActivityPool(app, settings, host_id=name, shard=index, source=source)
+        self.pool.transactions = transactions_of(store)
         self.committer = Committer(store, clock)
         self.checkpointer = Checkpointer(
             store,
@@ -112,7 +117,6 @@ class Shard:
         self._woken: dict[PartitionHost, None] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0
-        self._started = asyncio.Event()
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -157,8 +161,11 @@ class Shard:
     async def _open(self, partition: int, epoch: int) -> None:
         broken = ""
         recovered = None
+        orphans: list[OutcomeKey] = []
         try:
             recovered = await self._recover(partition, epoch)
+            if self.transactional:
+                orphans = await orphans_of(self.store, recovered[0])
         except EpochFenced:
             logger.warning("partition=%d epoch=%d lost before it served", partition, epoch)
         except Exception as error:
@@ -172,6 +179,7 @@ class Shard:
         host = PartitionHost(
             self, core, commit_lsn=head.commit_lsn, checkpoint_lsn=head.checkpoint_lsn
         )
+        host.settled = orphans
         self.hosts[partition] = host
         host.open(self.clock.now(), lambda: self._owner.opened(partition, epoch))
 

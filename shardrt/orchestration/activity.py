@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shardrt.core.history import NULL
+from shardrt.errors import ConfigInvalid
 from shardrt.orchestration import payload
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class ActivityContext:
     """
 
     __slots__ = (
+        "_connection",
         "_control",
         "_details",
         "_logger",
@@ -67,6 +69,7 @@ class ActivityContext:
         shard: int = 0,
         control: ActivityControl | None = None,
         details: Raw = NULL,
+        connection: Any = None,
     ) -> None:
         self.instance_id = instance_id
         """Of the orchestration that called."""
@@ -79,6 +82,7 @@ class ActivityContext:
         self.shard = shard
         self._control: ActivityControl = _NoControl() if control is None else control
         self._details = details
+        self._connection = connection
         self._logger: logging.LoggerAdapter[logging.Logger] | None = None
 
     @property
@@ -98,6 +102,21 @@ class ActivityContext:
     def is_cancelled(self) -> bool:
         """Whether nobody waits for the result any more. Long activities look at it and stop."""
         return self._control.is_cancelled()
+
+    @property
+    def connection(self) -> Any:
+        """Of a transactional activity: its connection to the hub's database, in a transaction.
+
+        A `psycopg.AsyncConnection`. What is written by it commits with the outcome of this
+        activity; it must be neither committed nor rolled back here, but savepoints
+        (`connection.transaction()`) are fine.
+
+        Raises:
+            ConfigInvalid: the activity is not registered with `transactional=True`.
+        """
+        if self._connection is None:
+            raise ConfigInvalid(f"activity {self.name!r} is not registered as transactional")
+        return self._connection
 
     @property
     def heartbeat_details(self) -> Any:

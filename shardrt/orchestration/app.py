@@ -56,6 +56,7 @@ class ActivityOptions(TypedDict, total=False):
     executor: Mode | None
     max_concurrency: int | None
     speculative: bool
+    transactional: bool
 
 
 class OrchestratorOptions(TypedDict, total=False):
@@ -104,7 +105,8 @@ class App(EntityRegistry):
                 defaults that a call can override, times in seconds or timedelta),
                 `executor` ("async" for `async def`, else "thread", or "process"),
                 `max_concurrency` (per shard), `speculative` (may start before its cause is
-                durable: for pure or idempotent work).
+                durable: for pure or idempotent work), `transactional` (what it writes by
+                `ctx.connection` commits together with its outcome, or not at all).
 
         Raises:
             ConfigInvalid: the name is taken, or the function or an option cannot be used.
@@ -304,6 +306,7 @@ def _activity(  # noqa: PLR0913
     executor: Mode | None = None,
     max_concurrency: int | None = None,
     speculative: bool = False,
+    transactional: bool = False,
 ) -> ActivityDefinition:
     name = _name_of(fn, name, "activity")
     what = f"activity {name!r}"
@@ -316,6 +319,8 @@ def _activity(  # noqa: PLR0913
     elif is_async != (executor == "async"):
         kind = "async def" if is_async else "def"
         problems.append(f'{what}: executor="{executor}" does not go with a plain {kind}')
+    if transactional and (executor != "async" or speculative):
+        problems.append(f"{what}: transactional goes with async def, and not with speculative")
     if max_concurrency is not None and max_concurrency < 1:
         problems.append(f"{what}: max_concurrency must be at least 1, not {max_concurrency}")
     limits = {
@@ -335,6 +340,7 @@ def _activity(  # noqa: PLR0913
         timeout=None if timeout is None else microseconds(timeout),
         max_concurrency=max_concurrency,
         speculative=speculative,
+        transactional=transactional,
     )
 
 

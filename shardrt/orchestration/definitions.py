@@ -36,6 +36,8 @@ class ActivityDefinition:
     max_concurrency: int | None = None
     """Per shard."""
     speculative: bool = False
+    transactional: bool = False
+    """Runs in a transaction of the hub's database, which commits its outcome too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

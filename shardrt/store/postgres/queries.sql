@@ -376,3 +376,43 @@ SELECT generate_series(0, %(partitions)s - 1);
 
 -- hub --
 SELECT partitions, format FROM {schema}.hub;
+
+-- outcome --
+-- The outcome of a transactional activity, if one is committed.
+SELECT outcome
+  FROM {schema}.outcomes
+ WHERE partition = %(partition)s AND instance_id = %(instance_id)s
+   AND execution_id = %(execution_id)s AND task_id = %(task_id)s;
+
+-- claim_outcome --
+-- Wait for whoever is about to commit this outcome; to be rolled back.
+INSERT INTO {schema}.outcomes (partition, instance_id, execution_id, task_id, outcome)
+VALUES (%(partition)s, %(instance_id)s, %(execution_id)s, %(task_id)s, '')
+    ON CONFLICT DO NOTHING;
+
+-- commit_outcome --
+-- The last statements of an activity's transaction, sent as one. The partition's row is locked
+-- only from here to the commit: a claim that comes first makes this divide by zero, a claim that
+-- comes later waits for the commit. The driver believes that its transaction is still open, and
+-- it is given an empty one.
+INSERT INTO {schema}.outcomes (partition, instance_id, execution_id, task_id, outcome)
+VALUES (%(partition)s, %(instance_id)s, %(execution_id)s, %(task_id)s, %(outcome)s);
+SELECT 1 / count(*)
+  FROM (SELECT FROM {schema}.partitions
+         WHERE partition = %(partition)s AND epoch = %(epoch)s
+           FOR SHARE) AS fence;
+COMMIT;
+BEGIN;
+
+-- outcomes --
+-- All of a partition.
+SELECT partition, instance_id, execution_id, task_id
+  FROM {schema}.outcomes
+ WHERE partition = %(partition)s;
+
+-- forget_outcomes --
+DELETE FROM {schema}.outcomes AS o
+ USING unnest(%(partitions)s::integer[], %(instance_ids)s::text[], %(execution_ids)s::text[],
+              %(task_ids)s::integer[]) AS gone (partition, instance_id, execution_id, task_id)
+ WHERE o.partition = gone.partition AND o.instance_id = gone.instance_id
+   AND o.execution_id = gone.execution_id AND o.task_id = gone.task_id;

@@ -39,6 +39,7 @@ from shardrt.store.postgres.arrays import bytea_array, int4_array, int8_array, t
 from shardrt.store.postgres.checkpoints import checkpoint_params
 from shardrt.store.postgres.database import Database
 from shardrt.store.postgres.hub import check_safety, create_hub
+from shardrt.store.postgres.transactions import PostgresTransactions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -57,6 +58,8 @@ class PostgresStore:
         self._database = Database(url, connections)
         self._unsafe = unsafe
         self.url_masked = self._database.url.masked
+        self.transactions = PostgresTransactions(self._database)
+        """For activities; see `store.transactions`."""
         # Epochs of appends whose connection broke: `position` must see to it that they
         # cannot take effect any more.
         self._in_doubt: dict[int, int] = {}
@@ -71,6 +74,7 @@ class PostgresStore:
         await self._database.start()
 
     async def close(self) -> None:
+        await self.transactions.close()
         await self._database.close()
 
     def stats(self) -> dict[str, int]:
