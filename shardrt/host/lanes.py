@@ -34,6 +34,8 @@ class Lanes:
         """Destination → last sequence number sent since it was last rewound."""
         self._due: dict[int, tuple[float, float, int]] = {}
         """Destination → (when to send again, after which silence, acknowledged then)."""
+        self._asked: dict[int, tuple[int, float]] = {}
+        """Destination → (from where it last asked to send again, when)."""
 
     def transmit(self, destination: int, last: int) -> None:
         """Send everything up to `last` that has not been sent."""
@@ -43,10 +45,17 @@ class Lanes:
             self._arm(destination, RESEND_S)
 
     def resend(self, destination: int, first: int, last: int) -> None:
-        """Send again from `first` on: the receiver misses it."""
-        if first <= last:
-            self._sent[destination] = first - 1
-            self._send(destination)
+        """Send again from `first` on: the receiver misses it.
+
+        It says so for every batch that comes behind the gap, and is heard once.
+        """
+        now_s = self._clock.monotonic_s()
+        asked, asked_s = self._asked.get(destination, (0, float("-inf")))
+        if first > last or (first == asked and now_s - asked_s < RESEND_S):
+            return
+        self._asked[destination] = (first, now_s)
+        self._sent[destination] = first - 1
+        self._send(destination)
 
     def tick(self) -> None:
         """Send again what has not been acknowledged in time."""

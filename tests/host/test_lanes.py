@@ -99,3 +99,15 @@ def test_the_receiver_can_ask_for_what_it_misses():
     assert world.take() == [(4, 4)]
     lanes.resend(1, 9, 4)
     assert world.take() == []
+
+
+def test_a_gap_that_is_told_with_every_batch_behind_it_is_filled_once():
+    lanes, world, _ = lanes_with(4)
+    lanes.transmit(1, 4)
+    world.take()
+    for _ in range(3):
+        lanes.resend(1, 2, 4)
+    assert world.take() == [(2, 4)]
+    world.now_s += RESEND_S
+    lanes.resend(1, 2, 4)
+    assert world.take() == [(2, 4)]
