@@ -158,6 +158,10 @@ class Checkpointer:
                 )
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
+            except Exception as error:
+                # What cannot be written stops this partition, and others go on.
+                logger.exception("partition=%d stops", host.partition)
+                host.discard(f"{type(error).__name__}: {error}")
             else:
                 return not host.closed
         return False
