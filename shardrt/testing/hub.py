@@ -74,7 +74,7 @@ class Member:
     def renew(self) -> None:
         """Prolong the lease, unless it is to run out."""
         if self.has_lease:
-            self.shard.extend_lease(self.clock.monotonic_s() + LEASE_S)
+            self.shard.extend_lease(self.clock.monotonic_s() + self.hub.lease_s)
 
     def send(self, partition: int, message: PartitionTraffic) -> None:
         if not self.is_alive:
@@ -131,8 +131,10 @@ class Hub:
         plan: Plan | None = None,
         latency_s: tuple[float, float] = (0.001, 0.003),
         weather: Weather | None = None,
+        lease_s: float = LEASE_S,
     ) -> None:
         self.app = app
+        self.lease_s = lease_s
         self.partitions = partitions
         self.settings = settings or Settings()
         self.random = Random(seed)  # noqa: S311
@@ -145,6 +147,7 @@ class Hub:
         self.members: list[Member] = []
         self.owners: dict[int, Member] = {}
         self.on_opened: Callable[[PartitionHost], None] = lambda _: None
+        self.on_crash: Callable[[Member], None] = lambda _: None
         self.moves = True
         """Whether partitions given up are assigned again."""
         self._shards = shards
@@ -165,6 +168,8 @@ class Hub:
         for member in self.members:
             member.is_alive = False
             member.store.cut()
+            for host in member.shard.hosts.values():
+                host.closing = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -192,7 +197,7 @@ class Hub:
             for member in self.members:
                 if member.is_alive:
                     member.renew()
-            await asyncio.sleep(LEASE_S / 3)
+            await asyncio.sleep(min(LEASE_S, self.lease_s) / 3)
 
     async def assign(self, partition: int, member: Member) -> None:
         """Claim a partition under a new epoch, and have a shard serve it."""
@@ -212,6 +217,7 @@ class Hub:
         member.is_alive = False
         member.store.cut()
         member.cancel()
+        self.on_crash(member)
         self.spawn(self._replace(member))
 
     async def _replace(self, dead: Member) -> None:
@@ -267,6 +273,33 @@ class Hub:
         hosts = [self.host_of(partition) for partition in range(self.partitions)]
         return all(host is not None and _is_quiet(host) for host in hosts)
 
+    @property
+    def is_waiting(self) -> bool:
+        """As `is_quiet`, but activities may be running."""
+        hosts = [self.host_of(partition) for partition in range(self.partitions)]
+        return all(host is not None and _is_idle(host) for host in hosts)
+
+    @property
+    def next_due(self) -> int | None:
+        """Return when the next timer of any partition is due, µs."""
+        dues = [host.core.timers.next_due() for host in self._hosts()]
+        return min((due for due in dues if due is not None), default=None)
+
+    @property
+    def waiting(self) -> str:
+        """Name the instances that wait."""
+        names = [
+            f"{instance.name} {instance_id!r}"
+            for host in self._hosts()
+            for instance_id, instance in host.core.instances.items()
+            if not instance.status.is_final
+        ]
+        return f"waiting: {', '.join(sorted(names)) or 'no instance'}"
+
+    def _hosts(self) -> list[PartitionHost]:
+        hosts = [self.host_of(partition) for partition in range(self.partitions)]
+        return [host for host in hosts if host is not None]
+
     async def until(self, condition: Callable[[], object], within_s: float = 60.0) -> None:
         """Wait, in virtual time, until something is so."""
         with contextlib.suppress(TimeoutError):
@@ -289,6 +322,14 @@ class Hub:
 
 
 def _is_quiet(host: PartitionHost) -> bool:
+    return _is_idle(host) and not any(
+        pending.retry_at is None
+        for instance in host.core.instances.values()
+        for pending in instance.pending.values()
+    )
+
+
+def _is_idle(host: PartitionHost) -> bool:
     core = host.core
     return (
         not (host.closed or core.entries or core.effects or core.out)
@@ -296,9 +337,4 @@ def _is_quiet(host: PartitionHost) -> bool:
         and host.release.durable == host.release.sealed
         and not host.loader.is_busy
         and not any(lane.messages for lane in core.state.lanes.values())
-        and not any(
-            pending.retry_at is None
-            for instance in core.instances.values()
-            for pending in instance.pending.values()
-        )
     )

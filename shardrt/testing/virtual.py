@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -48,10 +49,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._now_s = 0.0
+        self.next_event: Callable[[], float | None] = lambda: None
+        """Returns a time to jump to, past timers that do not matter; None: to the next timer."""
         super().__init__(_Jump(self._jump))
 
     def time(self) -> float:
         return self._now_s
+
+    @property
+    def timers(self) -> list[asyncio.TimerHandle]:
+        """All that are set, the next one first, and some that were cancelled."""
+        return self._scheduled  # type: ignore[attr-defined,no-any-return]
 
     def spend(self, seconds: float) -> None:
         """Let time pass that something takes to compute."""
@@ -59,10 +67,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _jump(self) -> None:
         # Exactly to the next timer: sums of delays would be off by rounding.
-        if not self._scheduled:  # type: ignore[attr-defined]
+        if not self.timers:
             waiting = sorted(task.get_name() for task in asyncio.all_tasks(self))
             raise Deadlock(f"no timer is set at {self._now_s:.6f} s, waiting: {waiting}")
-        when: float = self._scheduled[0].when()  # type: ignore[attr-defined]
+        wanted = self.next_event()
+        when = self.timers[0].when() if wanted is None else wanted
         if when + self._clock_resolution == when:  # type: ignore[attr-defined]
             when = math.nextafter(when, math.inf)  # asyncio runs what is due before now, not at now
         self._now_s = max(self._now_s, when)
@@ -87,7 +96,20 @@ def _call(future: asyncio.Future[T], func: Callable[..., T], args: tuple[Any, ..
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end in virtual time. Raises `Deadlock` if it has none."""
+    """Run a coroutine to its end in virtual time; its loop is a new one.
+
+    Where a loop runs already, the new one gets a thread, and the old one stands still meanwhile.
+
+    Raises:
+        Deadlock: it has no end: nothing could ever happen any more.
+    """
+    if asyncio._get_running_loop() is None:  # noqa: SLF001 - documented, does not raise
+        return _run(main)
+    with ThreadPoolExecutor(1, "shardrt-virtual") as threads:
+        return threads.submit(_run, main).result()
+
+
+def _run(main: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
 
