@@ -8,7 +8,10 @@ durations and leases; the database's own `now()` alone decides who owns what.
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+_MONOTONIC: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Goes on while the machine sleeps, where there is such a clock: leases of others do so, too."""
 
 
 class Clock(Protocol):
@@ -39,7 +42,7 @@ class HubClock:
 
     @staticmethod
     def _monotonic_us() -> int:
-        return time.monotonic_ns() // 1000
+        return time.clock_gettime_ns(_MONOTONIC) // 1000
 
     def now(self) -> int:
         """Return hub time in µs; never less than before."""
@@ -48,7 +51,7 @@ class HubClock:
         return self._latest
 
     def monotonic_s(self) -> float:
-        return time.monotonic()
+        return time.clock_gettime(_MONOTONIC)
 
     @property
     def offset(self) -> int:
