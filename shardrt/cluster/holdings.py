@@ -305,6 +305,14 @@ def _when_revoking(
     return Abandon(partition) if overdue else None
 
 
+def _when_moving(
+    partition: int, holding: Holding, outlook: Outlook, holdings: Holdings
+) -> Action | None:
+    return _when_with_shard(partition, holding, outlook, holdings) or _when_revoking(
+        partition, holding, outlook, holdings
+    )
+
+
 def _when_giving(
     partition: int, holding: Holding, _outlook: Outlook, _holdings: Holdings
 ) -> Action | None:
@@ -325,7 +333,7 @@ _Decide: TypeAlias = Callable[[int, Holding, Outlook, Holdings], Action | None]
 _BY_PHASE: Mapping[Phase, _Decide] = {
     Phase.OPENING: _when_with_shard,
     Phase.SERVING: _when_with_shard,
-    Phase.MOVING: _when_with_shard,
+    Phase.MOVING: _when_moving,
     Phase.REVOKING: _when_revoking,
     Phase.GIVING: _when_giving,
     Phase.RECLAIMING: _when_homeless,

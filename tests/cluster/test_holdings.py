@@ -108,6 +108,13 @@ def test_a_partition_that_is_not_drained_in_time_is_taken_away() -> None:
     assert decide(seen, held, now_s=61) == [Abandon(1)]
 
 
+def test_a_partition_that_does_not_leave_its_shard_in_time_is_taken_from_it() -> None:
+    held = {0: Phase.SERVING, 1: Phase.MOVING}
+    seen = view([ME, ME], host(ME))
+    assert decide(seen, held, now_s=60) == []
+    assert decide(seen, held, now_s=61) == [Abandon(1)]
+
+
 def test_a_happening_of_an_old_epoch_is_ignored() -> None:
     holdings = Holdings()
     holdings.claimed(1, 5, now_s=0)
