@@ -40,7 +40,9 @@ async def host(options: Options, store_url: str) -> AsyncIterator[Host]:
         finally:
             await client.close()
     elif options.mode == "embedded":
-        async with Runtime(app, store=store_url, partitions=options.partitions) as runtime:
+        async with Runtime(
+            app, store=store_url, partitions=options.partitions, tune_gc=True
+        ) as runtime:
             yield Host(runtime.client, [this_process("embedded")])
     else:
         async with _served(options, store_url) as served:

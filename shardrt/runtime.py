@@ -19,6 +19,7 @@ from shardrt.config import load
 from shardrt.errors import ConfigInvalid, ShardrtError
 from shardrt.host.child import loop_factory
 from shardrt.host.embedded import EmbeddedHost
+from shardrt.host.memory import settle_memory
 from shardrt.links.messages import PROTOCOL, Welcome
 from shardrt.store.factory import make_store
 
@@ -49,6 +50,9 @@ class Runtime:
         host_id: name of this host in the hub; default: made up.
         partitions: of a new hub; fixed from then on.
         settings: more settings by ``section.key``, as in a configuration file.
+        tune_gc: let the garbage collector of this process run less often and pass over what
+            is loaded by now. Worth a fifth of the throughput; off by default, since the
+            process may not be ours alone. `run` always does it.
 
     Raises:
         ConfigInvalid: settings make no sense; lists every problem.
@@ -62,6 +66,7 @@ class Runtime:
         host_id: str | None = None,
         partitions: int = 32,
         settings: Mapping[str, object] | None = None,
+        tune_gc: bool = False,
     ) -> None:
         given: dict[str, object] = {"hub.partitions": partitions, "host.host_id": host_id}
         if isinstance(store, str):
@@ -70,6 +75,7 @@ class Runtime:
         self.host_id = self.settings.host.host_id or passing_host_id()
         self._app = app
         self._store = store
+        self._tune_gc = tune_gc
         self._host: EmbeddedHost | None = None
         self._client: Client | None = None
 
@@ -93,6 +99,8 @@ class Runtime:
         self._client = await Client.connect_in_process(
             self._host.accept, self._welcome(), payload_codec=self._app.payload_codec
         )
+        if self._tune_gc:
+            settle_memory()
         return self
 
     async def __aexit__(
@@ -131,6 +139,7 @@ class Runtime:
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM, then drain. A second signal does not wait."""
+        self._tune_gc = True
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self._run())
 

@@ -15,7 +15,7 @@ from msgspec import Raw
 from shardrt.core import requests as r
 from shardrt.core.history import Failure, Status
 from shardrt.links import admin
-from shardrt.links.messages import Answer, Ask, Forward, ForwardRaw
+from shardrt.links.messages import Answer, Ask, Forget, Forward, ForwardRaw
 from shardrt.links.shard_codec import ShardCodec
 from shardrt.links.unix import UnixServer, listen_unix
 
@@ -45,6 +45,7 @@ class FakeShard:
         self.held: list[tuple[Forward, Link]] = []
         self.refuse_next: list[r.Refusal] = []
         self.links: list[Link] = []
+        self.forgotten: list[int] = []
         self.waits: dict[str, list[tuple[int, Link]]] = {}
         self.news = asyncio.Event()
         self._server: UnixServer | None = None
@@ -78,6 +79,9 @@ class FakeShard:
         if isinstance(message, Ask):
             self.questions.append(_decode_question(message.question))
             link.send(Answer(message.seq, self._answer_question(self.questions[-1])))
+            return
+        if isinstance(message, Forget):
+            self.forgotten += message.seqs
             return
         if isinstance(message, ForwardRaw):
             refusal = r.Refusal("ProtocolViolation", "not a request")
@@ -137,7 +141,7 @@ class FakeShard:
         found = self.instances.get(instance_id)
         return found is None or found.status.is_final
 
-    def _result(self, message: Forward) -> Any:  # noqa: PLR0911 - one per request
+    def _result(self, message: Forward) -> Any:  # noqa: C901, PLR0911 - one per request
         request, instance_id = message.request, message.instance_id
         if isinstance(request, r.Start):
             return self._start(message, request)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import faulthandler
-import gc
 import logging
 import os
 import signal
@@ -144,17 +143,6 @@ def log_to_stderr(name: str, level: int | str = logging.INFO) -> None:
     logging.basicConfig(
         level=level, format=f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s"
     )
-
-
-def settle_memory() -> None:
-    """Exempt what is loaded by now from garbage collection, and collect less often.
-
-    Instances are trees and die by reference count; the collector would only walk over
-    hundreds of thousands of live ones.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def _exit(code: int) -> None:

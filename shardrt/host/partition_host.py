@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
@@ -26,81 +25,26 @@ from shardrt.host.lanes import Lanes
 from shardrt.host.loading import Loader
 from shardrt.host.release import Release
 from shardrt.host.rewinding import Rewinding
+from shardrt.host.surroundings import Answering, Surroundings, To, payload_bytes
 from shardrt.links.messages import Acknowledge, Answer, Deliver, Forward, Resend
-from shardrt.store.base import Append, Store
+from shardrt.store.base import Append
 from shardrt.store.transactions import OutcomeKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shardrt.core.history import Failure
     from shardrt.core.partition import Partition
     from shardrt.core.state import Resident
-    from shardrt.host.activity_pool import ActivityPool
-    from shardrt.host.clock import Clock
-    from shardrt.host.ports import Network
-    from shardrt.host.turns import Turns
 
 logger = logging.getLogger(__name__)
 
 FIRE_MAX = 1000
 """Timers fired per turn: a storm of overdue ones must not hold up the rest."""
 
-Answering = Callable[[Answer], None]
-
 _encode = msgspec.json.Encoder().encode
 _WAITS = (r.Wait, r.CallEntity)
 """Requests whose answer may take for ever: they do not count as being in flight."""
-
-
-class To(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """Where the answer to a request goes. No two are equal."""
-
-    seq: int
-    answer: Answering
-    counted: bool
-    bytes: int
-
-
-def payload_bytes(request: r.Request) -> int:
-    """Return the size of what a request brings."""
-    if isinstance(request, r.Start):
-        return len(memoryview(request.input))
-    if isinstance(request, r.Raise):
-        return len(memoryview(request.data))
-    if isinstance(request, (r.SignalEntity, r.CallEntity)):
-        return len(memoryview(request.input))
-    return 0
-
-
-class Surroundings(Protocol):
-    """What partitions of one shard have in common."""
-
-    store: Store
-    clock: Clock
-    network: Network
-    draw: Callable[[], float]
-    """Random numbers from [0, 1), for jitter."""
-    pool: ActivityPool
-    transactional: frozenset[str]
-    """Activities that commit their outcomes themselves."""
-    turns: Turns
-    requests_in_flight: int
-    bytes_in_flight: int
-
-    def wake(self, host: PartitionHost, *, work: bool = True) -> None:
-        """Run the partition's turns soon, and commit what it has written."""
-        ...
-
-    def admitted(self, host: PartitionHost, resident: Resident, state_bytes: int) -> None:
-        """Note that an instance or entity was loaded from the store."""
-        ...
-
-    def gone(self, host: PartitionHost, broken: str) -> None:
-        """Note that a partition has been discarded."""
-        ...
-
-    def may_answer(self) -> bool:
-        """Whether the lease still holds, so that reads are not stale."""
-        ...
 
 
 class PartitionHost:
@@ -248,15 +192,31 @@ class PartitionHost:
         self.core.effects.append(Reply(to, result))
         self.shard.wake(self, work=False)
 
+    def forget(self, wait: Forward, answer: Answering) -> None:
+        """Drop a wait, if it has not been answered."""
+        waiters: list[Any] = self.core.waiters.get(wait.instance_id, [])
+        left = [to for to in waiters if (to.seq, to.answer) != (wait.seq, answer)]
+        if left:
+            self.core.waiters[wait.instance_id] = left
+        else:
+            self.core.waiters.pop(wait.instance_id, None)
+
     def activity_ended(self, run: RunActivity, outcome: Raw | Failure) -> None:
-        """Take the outcome of an attempt."""
-        if not self.frozen:
-            now = self.shard.clock.now()
-            self.core.activity_ended(run, outcome, now, self.shard.draw())
-            if run.name in self.shard.transactional and isinstance(outcome, Raw):
-                key = (run.instance_id, run.execution_id, run.task_id)
-                self.settled.append(OutcomeKey(self.partition, *key))
-            self.shard.wake(self)
+        """Take the outcome of an attempt. Called by tasks of activities, so a bug stops here."""
+        if self.frozen:
+            return
+        try:
+            self._activity_ended(run, outcome)
+        except Exception as error:
+            logger.exception("partition=%d stops", self.partition)
+            self.discard(f"{type(error).__name__}: {error}")
+
+    def _activity_ended(self, run: RunActivity, outcome: Raw | Failure) -> None:
+        self.core.activity_ended(run, outcome, self.shard.clock.now(), self.shard.draw())
+        if run.name in self.shard.transactional and isinstance(outcome, Raw):
+            key = (run.instance_id, run.execution_id, run.task_id)
+            self.settled.append(OutcomeKey(self.partition, *key))
+        self.shard.wake(self)
 
     def receive(self, message: Deliver | Acknowledge | Resend) -> None:
         """Take a message of another partition's host; what is not taken is sent again."""

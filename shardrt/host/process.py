@@ -16,9 +16,10 @@ import msgspec
 
 from shardrt.config import Settings
 from shardrt.errors import ConfigInvalid, StoreUnavailable
-from shardrt.host.child import FatalStart, Parent, run_child, settle_memory
+from shardrt.host.child import FatalStart, Parent, run_child
 from shardrt.host.clock import HubClock
 from shardrt.host.imports import import_app
+from shardrt.host.memory import settle_memory
 from shardrt.host.network import UnixNetwork
 from shardrt.host.shard import Shard
 from shardrt.host.visitor import Visitor

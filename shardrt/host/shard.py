@@ -19,7 +19,7 @@ from shardrt.host.bounds import Bounds
 from shardrt.host.checkpointer import RESIDENT_BYTES, Checkpointer
 from shardrt.host.committer import Committer
 from shardrt.host.intake import Intake
-from shardrt.host.partition_host import Answering, PartitionHost
+from shardrt.host.partition_host import PartitionHost
 from shardrt.host.queries import Queries
 from shardrt.host.recovery import recover
 from shardrt.host.retention import Retention
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from shardrt.core.state import Resident
     from shardrt.host.clock import Clock
     from shardrt.host.ports import Network, Owner
+    from shardrt.host.surroundings import Answering
     from shardrt.host.worker_pool import AppSource
     from shardrt.orchestration.app import App
     from shardrt.store.base import PartitionHead, Store
@@ -259,6 +260,12 @@ class Shard:
             answer(Answer(call.seq, refusal=r.Refusal("PartitionUnavailable", message, 0.1)))
             return
         self._guarded(host, lambda: host.submit(call, answer))
+
+    def forget(self, wait: Forward, answer: Answering) -> None:
+        """Drop a wait that was submitted with this `answer`: nobody wants it any more."""
+        host = self.hosts.get(wait.partition)
+        if host is not None:
+            host.forget(wait, answer)
 
     def ask(self, ask: Ask, answer: Callable[[Answer], None]) -> None:
         """Answer a question about the hub from the store."""

@@ -27,7 +27,7 @@ from shardrt.http.upstream import Keep, Upstream, keep_unix
 from shardrt.http.visitor import TypedVisitor, Visitor
 from shardrt.links.admin import Cluster, Question
 from shardrt.links.inprocess import connect_in_process
-from shardrt.links.messages import Answer, Ask, Call, ForwardRaw, Welcome
+from shardrt.links.messages import Answer, Ask, Call, Forget, ForwardRaw, Welcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,11 +113,19 @@ class Gateway:
         return dial
 
     def leave(self, visitor: Visitor) -> None:
-        """Forget a client and its calls."""
+        """Forget a client and its calls, and let shards forget what it waited for."""
         self._visitors.discard(visitor)
+        waits: dict[Upstream, list[int]] = {}
         for seq in visitor.open:
-            self._pending.pop(seq, None)
+            pending = self._pending.pop(seq, None)
+            if pending is None or not pending.is_wait:
+                continue
+            if pending.upstream is not None:
+                waits.setdefault(pending.upstream, []).append(seq)
         visitor.open.clear()
+        for upstream, seqs in waits.items():
+            if upstream.link is not None:
+                upstream.link.send(Forget(tuple(seqs)))
 
     # -- calls ----------------------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ from shardrt import __version__
 from shardrt.client.session import Session
 from shardrt.config import Settings
 from shardrt.errors import ConfigInvalid
-from shardrt.host.child import FatalStart, Parent, run_child, settle_memory
+from shardrt.host.child import FatalStart, Parent, run_child
+from shardrt.host.memory import settle_memory
 from shardrt.http.app import build_app
 from shardrt.http.gateway import Gateway
 from shardrt.links import control

@@ -13,7 +13,7 @@ from shardrt.core.requests import Request
 from shardrt.errors import ProtocolViolation
 from shardrt.links.base import Accept, Link, LinkHandler
 from shardrt.links.inprocess import connect_in_process
-from shardrt.links.messages import Ask, Forward, ForwardRaw, FromShard
+from shardrt.links.messages import Ask, Forget, Forward, ForwardRaw, FromShard
 from shardrt.links.shard_codec import forward_of
 from shardrt.links.unix import Dialer
 
@@ -82,8 +82,8 @@ class _Decoding:
     def on_closed(self) -> None:
         self._shard.on_closed()
 
-    def _decoded(self, message: ForwardRaw | Ask) -> Forward | ForwardRaw | Ask:
-        return message if isinstance(message, Ask) else forward_of(message)
+    def _decoded(self, message: ForwardRaw | Ask | Forget) -> Forward | ForwardRaw | Ask | Forget:
+        return forward_of(message) if isinstance(message, ForwardRaw) else message
 
 
 def decode_request(encoded: Raw) -> Request:

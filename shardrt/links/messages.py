@@ -94,6 +94,12 @@ class ForwardRaw(_Link, frozen=True, tag="forward"):
     request: Raw
 
 
+class Forget(_Link, frozen=True, tag="forget"):
+    """Nobody waits for the answers to these `Forward` any more (they were waits)."""
+
+    seqs: tuple[int, ...]
+
+
 class Deliver(_Link, frozen=True, tag="deliver"):
     """Messages of one stream, `first` being the sequence number of the first."""
 
@@ -122,5 +128,5 @@ class Resend(_Link, frozen=True, tag="resend"):
 PartitionTraffic: TypeAlias = Deliver | Acknowledge | Resend
 FromClient: TypeAlias = Hello | Call | Ask
 ToClient: TypeAlias = Welcome | Answer
-ToShard: TypeAlias = Forward | Ask | Deliver | Acknowledge | Resend
+ToShard: TypeAlias = Forward | Ask | Forget | Deliver | Acknowledge | Resend
 FromShard: TypeAlias = Answer

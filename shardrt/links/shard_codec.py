@@ -14,9 +14,9 @@ import msgspec
 from shardrt.core.requests import Request
 from shardrt.errors import ProtocolViolation
 from shardrt.links.frames import Codec
-from shardrt.links.messages import Ask, Forward, ForwardRaw, PartitionTraffic, ToShard
+from shardrt.links.messages import Ask, Forget, Forward, ForwardRaw, PartitionTraffic, ToShard
 
-_decode_frame = msgspec.json.Decoder(list[ForwardRaw | Ask | PartitionTraffic]).decode
+_decode_frame = msgspec.json.Decoder(list[ForwardRaw | Ask | Forget | PartitionTraffic]).decode
 _decode_request = msgspec.json.Decoder(Request).decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 

@@ -186,6 +186,17 @@ async def test_a_client_that_leaves_is_forgotten() -> None:
 
 
 @in_loop
+async def test_shards_forget_what_a_client_waited_for_when_it_leaves() -> None:
+    async with Rig() as rig:
+        rig.call(1)
+        rig.call(2, Raw(b'["wait"]'))
+        await rig.one.until(lambda: bool(rig.one.waits))
+        [(seq, _)] = rig.one.waits["a"]
+        rig.client.link.close()
+        await rig.one.until(lambda: rig.one.forgotten == [seq])
+
+
+@in_loop
 async def test_too_many_calls_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway_module, "CALLS_PER_CLIENT_MAX", 3)
     monkeypatch.setattr(gateway_module, "CALLS_MAX", 5)
