@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Raw
 
 from shardrt.core.ids import partition_of
+from shardrt.core.json_text import is_deeper
 from shardrt.core.requests import Origin
 from shardrt.errors import InputInvalid, Overloaded, PartitionUnavailable, ProtocolViolation
 from shardrt.http.calls import WAIT, PendingCall, compact, is_start
@@ -51,6 +52,9 @@ AskCluster: TypeAlias = Callable[[Callable[[dict[str, Any]], None]], None]
 """Ask the supervisor for its view of the cluster, and have it told to a callback."""
 
 _decode_question = msgspec.json.Decoder(Question).decode
+DEPTH_MAX = 600
+"""Deeper requests might be decoded here and not by a shard, whose frames add a few levels;
+any host's own limit for payloads is lower."""
 
 
 class Gateway:
@@ -177,6 +181,9 @@ class Gateway:
 
     def _is_sound(self, visitor: Visitor, call: Call) -> bool:
         instance_id = call.instance_id
+        if len(memoryview(call.request)) > DEPTH_MAX and is_deeper(call.request, DEPTH_MAX):
+            visitor.refuse(call.seq, InputInvalid.code, f"nested more than {DEPTH_MAX} deep")
+            return False
         if 0 < len(instance_id) <= self._instance_id_chars_max and instance_id.isprintable():
             return True
         text = f"instance ids have 1 to {self._instance_id_chars_max} printable characters"

@@ -197,6 +197,16 @@ async def test_shards_forget_what_a_client_waited_for_when_it_leaves() -> None:
 
 
 @in_loop
+async def test_a_request_too_deep_for_a_shard_to_read_is_refused_alone() -> None:
+    async with Rig() as rig:
+        rig.call(1, Raw(b'["raise","go",' + b"[" * 700 + b"]" * 700 + b"]"))
+        assert (await rig.refusal()).code == "InputInvalid"
+        rig.call(2)
+        await rig.answers(2)
+        assert len(rig.one.received) == 1
+
+
+@in_loop
 async def test_too_many_calls_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway_module, "CALLS_PER_CLIENT_MAX", 3)
     monkeypatch.setattr(gateway_module, "CALLS_MAX", 5)
