@@ -14,6 +14,12 @@ _MONOTONIC: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Goes on while the machine sleeps, where there is such a clock: leases of others do so, too."""
 
 
+# Bound at import: once orchestrators are guarded, the attributes of `time` are watched, and the
+# host, which reads its clock several times per turn, would pay for a check that is not for it.
+_clock_gettime = time.clock_gettime
+_clock_gettime_ns = time.clock_gettime_ns
+
+
 class Clock(Protocol):
     """Time as everything above the store sees it."""
 
@@ -42,7 +48,7 @@ class HubClock:
 
     @staticmethod
     def _monotonic_us() -> int:
-        return time.clock_gettime_ns(_MONOTONIC) // 1000
+        return _clock_gettime_ns(_MONOTONIC) // 1000
 
     def now(self) -> int:
         """Return hub time in µs; never less than before."""
@@ -51,7 +57,7 @@ class HubClock:
         return self._latest
 
     def monotonic_s(self) -> float:
-        return time.clock_gettime(_MONOTONIC)
+        return _clock_gettime(_MONOTONIC)
 
     @property
     def offset(self) -> int:
