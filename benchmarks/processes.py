@@ -50,7 +50,7 @@ def memory_bytes(pid: int) -> int:
     with contextlib.suppress(OSError, StopIteration):
         lines = PROC.joinpath(str(pid), "smaps_rollup").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) * 1024
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, subprocess.CalledProcessError):
         return int(_ps("-o", "rss=", "-p", str(pid)).strip()) * 1024
     return 0
 
