@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Raw
 
-from shardrt.core import history as h, requests as r
+from shardrt.core import requests as r
 from shardrt.core.codec import encode_record
 from shardrt.core.effects import CancelActivity, Confirm, Effect, Reply, RunActivity, Send
-from shardrt.core.explaining import explain
-from shardrt.errors import ShardrtError
 from shardrt.host.history_reader import HistoryReader
 from shardrt.host.lanes import Lanes
 from shardrt.host.loading import Loader
+from shardrt.host.reading import Reading
 from shardrt.host.release import Release
 from shardrt.host.rewinding import Rewinding
 from shardrt.host.surroundings import Answering, Surroundings, To, payload_bytes
@@ -65,6 +64,7 @@ class PartitionHost:
         self.lanes = Lanes(partition.state, shard.network, shard.clock)
         self.history = HistoryReader(shard.store, partition)
         self.rewinding = Rewinding(self.history, partition, failed=self.discard)
+        self.reading = Reading(self)
         self.on_seal: Callable[[int], None] | None = None
         """Called once after the next seal, when state and sealed LSN agree."""
         self.settled: list[OutcomeKey] = []
@@ -78,8 +78,8 @@ class PartitionHost:
         """No input of any kind is taken any more."""
         self.checkpointing = asyncio.Lock()
         self._deliveries: dict[int, list[Deliver]] = {}
-        self._queued: set[To] = set()
-        """Requests that wait for a load."""
+        self.queued: set[To] = set()
+        """Requests that wait for something to be read."""
         self._opened: Callable[[], None] | None = None
         self._progress: list[asyncio.Future[None]] = []
 
@@ -106,13 +106,14 @@ class PartitionHost:
         elif self._is_ready(call.instance_id, request):
             self._request(call, to)
         else:
-            self._load_for(call, to)
+            self.load_for(call, to)
 
-    def _load_for(self, call: Forward, to: To) -> None:
-        self._queued.add(to)
+    def load_for(self, call: Forward, to: To) -> None:
+        """Look the instance up, then take the request."""
+        self.queued.add(to)
 
         def loaded() -> None:
-            self._queued.remove(to)
+            self.queued.remove(to)
             self._request(call, to)
 
         self.loader.load(call.instance_id, loaded)
@@ -123,74 +124,11 @@ class PartitionHost:
         return self.core.holds(instance_id) or (isinstance(request, r.Start) and request.fresh)
 
     def _request(self, call: Forward, to: To) -> None:
-        if isinstance(call.request, r.GetHistory):
-            self._history(call, to)
-            return
-        if isinstance(call.request, r.Rewind):
-            self._rewind(call, call.request, to)
-            return
-        if isinstance(call.request, r.Explain):
-            self._explain(call.instance_id, to)
+        if self.reading.take(call, to):
             return
         now = self.shard.clock.now()
         self.core.request(call.instance_id, call.request, call.origin, now, to)
         self.shard.wake(self)
-
-    def _explain(self, instance_id: str, to: To) -> None:
-        events = self.shard.turns.executor.events_awaited(instance_id)
-        # Through the queue of effects: what was looked at may not be durable yet.
-        self.core.effects.append(Reply(to, explain(self.core, instance_id, events)))
-        self.shard.wake(self, work=False)
-
-    def _history(self, call: Forward, to: To) -> None:
-        self._queued.add(to)
-
-        def read(history: Raw | ShardrtError | None) -> None:
-            if to not in self._queued:
-                return  # it was refused when the partition went
-            if history is None:
-                self._load_for(call, to)  # that execution is over: read the current one
-                return
-            self._queued.remove(to)
-            self._reply_committed(to, history)
-
-        if call.instance_id in self.core.instances:
-            self.history.encoded(call.instance_id, read)
-        else:
-            read(h.NULL)
-
-    def _rewind(self, call: Forward, request: r.Rewind, to: To) -> None:
-        def rewind(history: list[h.HistoryEvent]) -> None:
-            now = self.shard.clock.now()
-            self.core.rewind(call.instance_id, request, history, call.origin, now, to)
-            self.shard.wake(self)
-
-        instance = self.core.instances.get(call.instance_id)
-        if instance is None or instance.status is not h.Status.FAILED:
-            rewind([])  # it is refused
-            return
-        self._queued.add(to)
-
-        def read(history: list[h.HistoryEvent] | None) -> None:
-            if to not in self._queued:
-                return  # it was refused when the partition went
-            if history is None:
-                self._load_for(call, to)  # something has happened to it: look again
-                return
-            self._queued.remove(to)
-            rewind(history)
-
-        self.rewinding.read(instance, read)
-
-    def _reply_committed(self, to: To, history: Raw | ShardrtError) -> None:
-        result: Raw | r.Refusal = (
-            r.Refusal(history.code, str(history), 1.0)
-            if isinstance(history, ShardrtError)
-            else history
-        )
-        # Through the queue of effects: what was read may not be durable yet.
-        self.core.effects.append(Reply(to, result))
-        self.shard.wake(self, work=False)
 
     def forget(self, wait: Forward, answer: Answering) -> None:
         """Drop a wait, if it has not been answered."""
@@ -414,7 +352,7 @@ class PartitionHost:
         self._refuse_queued()
 
     def _refuse_queued(self) -> None:
-        queued, self._queued = self._queued, set()
+        queued, self.queued = self.queued, set()
         for to in queued:
             self._refuse_moving(to)
 

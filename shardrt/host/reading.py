@@ -1,0 +1,96 @@
+"""Requests of clients that need more than what is in memory of an instance: its history.
+
+A history is read beside everything else; the request waits in `PartitionHost.queued`
+meanwhile, and is refused from there if the partition goes. What was read may be newer than
+what is durable, so answers leave through the queue of effects, like all others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shardrt.core import history as h, requests as r
+from shardrt.core.effects import Reply
+from shardrt.core.explaining import explain
+from shardrt.errors import ShardrtError
+
+if TYPE_CHECKING:
+    from msgspec import Raw
+
+    from shardrt.host.partition_host import PartitionHost
+    from shardrt.host.surroundings import To
+    from shardrt.links.messages import Forward
+
+
+class Reading:
+    """Takes such requests of one partition."""
+
+    def __init__(self, host: PartitionHost) -> None:
+        self._host = host
+
+    def take(self, call: Forward, to: To) -> bool:
+        """Take the request, if it is of this kind; return whether it is."""
+        match call.request:
+            case r.GetHistory():
+                self._history(call, to)
+            case r.Rewind():
+                self._rewind(call, call.request, to)
+            case r.Explain():
+                self._explain(call.instance_id, to)
+            case _:
+                return False
+        return True
+
+    def _explain(self, instance_id: str, to: To) -> None:
+        events = self._host.shard.turns.executor.events_awaited(instance_id)
+        self._reply(to, explain(self._host.core, instance_id, events))
+
+    def _history(self, call: Forward, to: To) -> None:
+        host = self._host
+        if call.instance_id not in host.core.instances:
+            self._reply(to, h.NULL)
+            return
+        host.queued.add(to)
+
+        def read(history: Raw | ShardrtError | None) -> None:
+            if to not in host.queued:
+                return  # it was refused when the partition went
+            if history is None:
+                host.load_for(call, to)  # that execution is over: read the current one
+                return
+            host.queued.remove(to)
+            if isinstance(history, ShardrtError):
+                self._reply(to, r.Refusal(history.code, str(history), 1.0))
+            else:
+                self._reply(to, history)
+
+        host.history.encoded(call.instance_id, read)
+
+    def _rewind(self, call: Forward, request: r.Rewind, to: To) -> None:
+        host = self._host
+
+        def rewind(history: list[h.HistoryEvent]) -> None:
+            now = host.shard.clock.now()
+            host.core.rewind(call.instance_id, request, history, call.origin, now, to)
+            host.shard.wake(host)
+
+        instance = host.core.instances.get(call.instance_id)
+        if instance is None or instance.status is not h.Status.FAILED:
+            rewind([])  # it is refused
+            return
+        host.queued.add(to)
+
+        def read(history: list[h.HistoryEvent] | None) -> None:
+            if to not in host.queued:
+                return  # it was refused when the partition went
+            if history is None:
+                host.load_for(call, to)  # something has happened to it: look again
+                return
+            host.queued.remove(to)
+            rewind(history)
+
+        host.rewinding.read(instance, read)
+
+    def _reply(self, to: To, result: r.Result | r.Refusal | None) -> None:
+        self._host.core.effects.append(Reply(to, result))
+        self._host.shard.wake(self._host, work=False)
