@@ -28,6 +28,7 @@ from shardrt.orchestration.definitions import (
     age_of,
 )
 from shardrt.orchestration.entity_registry import EntityRegistry
+from shardrt.orchestration.packages import modules_of
 from shardrt.orchestration.retry import (
     Duration,
     RetryPolicy,
@@ -190,6 +191,30 @@ class App(EntityRegistry):
             self._orchestrators.setdefault(name, {}).update(versions)
         self._activities.update(other._activities)
         self._by_function.update(other._by_function)
+
+    def scan(self, package: str) -> None:
+        """Import a package with all modules below it, and include every `App` at their top level.
+
+        An app that modules import from elsewhere counts as well, and one that is found twice is
+        included once. Modules that register with this very app do so by being imported.
+
+        Args:
+            package: its full name, such as ``"mypackage.flows"``, or ``__name__``. Modules called
+                ``__main__`` are left out, and directories without an ``__init__.py``.
+
+        Raises:
+            ConfigInvalid: a module cannot be imported, or what it registers is registered by
+                another one already; says which module. What came before it stays registered.
+        """
+        for module in modules_of(package):
+            for found in list(vars(module).values()):
+                if not isinstance(found, App) or found is self:
+                    continue
+                try:
+                    self.include(found)
+                except ConfigInvalid as error:
+                    problems = [f"module {module.__name__!r}: {each}" for each in error.problems]
+                    raise ConfigInvalid(problems) from None
 
     def _add_activity(self, definition: ActivityDefinition) -> None:
         if definition.name in self._activities:
