@@ -153,6 +153,8 @@ class FakeShard:
             return None if found is None else r.Explanation(found, (event,))
         if isinstance(request, r.GetHistory):
             return None if found is None else Raw(HISTORY)
+        if isinstance(request, r.Export):
+            return None if found is None else Raw(b'{"instance_id":"%b"}' % instance_id.encode())
         if found is None:
             raise _Refused("InstanceNotFound", f"no instance {instance_id!r}")
         if isinstance(request, r.Wait):

@@ -29,6 +29,8 @@ class LazyGroup(click.Group):
         "why": "shardrt.cli.why:why",
         "cluster": "shardrt.cli.cluster:cluster",
         "check": "shardrt.cli.check:check",
+        "export": "shardrt.cli.export:export",
+        "replay": "shardrt.cli.replay:replay",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's

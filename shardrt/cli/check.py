@@ -12,6 +12,7 @@ import click
 from shardrt.cli.client import EXIT_FAILED, EXIT_USAGE, fail, print_json
 
 if TYPE_CHECKING:
+    from shardrt.orchestration.app import App
     from shardrt.orchestration.check import Finding
 
 
@@ -25,17 +26,9 @@ def check(app: str, *, as_json: bool) -> None:
     of what is not asyncio's, activities called directly and writes to global state. Exit code
     1 if something is found. A line that ends in "# shardrt: allow" is left out.
     """
-    from shardrt.errors import ConfigInvalid  # noqa: PLC0415 - see cli/__init__
-    from shardrt.host.imports import import_app  # noqa: PLC0415
-    from shardrt.orchestration.check import check_app  # noqa: PLC0415
+    from shardrt.orchestration.check import check_app  # noqa: PLC0415 - see cli/__init__
 
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        loaded = import_app(app)
-    except ConfigInvalid as error:
-        fail(str(error).removeprefix("host.app: "), EXIT_USAGE)
-        return
+    loaded = app_of(app)
     findings = check_app(loaded)
     if as_json:
         print_json(findings)
@@ -45,6 +38,19 @@ def check(app: str, *, as_json: bool) -> None:
         click.echo(f"{len(loaded.orchestrators)} orchestrators, nothing found")
     if findings:
         sys.exit(EXIT_FAILED)
+
+
+def app_of(reference: str) -> App:
+    """Import an app, also from the working directory; end the program if that fails."""
+    from shardrt.errors import ConfigInvalid  # noqa: PLC0415 - see cli/__init__
+    from shardrt.host.imports import import_app  # noqa: PLC0415
+
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return import_app(reference)
+    except ConfigInvalid as error:
+        fail(str(error).removeprefix("host.app: "), EXIT_USAGE)
 
 
 def _print_table(findings: list[Finding]) -> None:

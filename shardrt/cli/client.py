@@ -7,7 +7,7 @@ import functools
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -101,7 +101,7 @@ def _text_of(value: str) -> str:
     return value
 
 
-def fail(message: str, code: int = EXIT_FAILED) -> None:
+def fail(message: str, code: int = EXIT_FAILED) -> NoReturn:
     """End the program with one line."""
     click.echo("shardrt: " + " ".join(message.split()), err=True)
     sys.exit(code)

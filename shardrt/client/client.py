@@ -243,6 +243,19 @@ class Client(EntityClient, ScheduleClient):
             raise InstanceNotFound(f"no instance {instance_id!r}")
         return history_of(encoded, self._sealer)
 
+    async def export(self, instance_id: str) -> bytes:
+        """Return an instance with its history as JSON, for `shardrt.testing.replay`.
+
+        Payloads are in it as they are stored: sealed, if the app has a payload codec.
+
+        Raises:
+            InstanceNotFound: there is no such instance.
+        """
+        exported: Any = await self.call(instance_id, requests.Export())
+        if exported is None:
+            raise InstanceNotFound(f"no instance {instance_id!r}")
+        return bytes(exported)
+
     async def raise_event(self, instance_id: str, name: str, data: Any = None) -> None:
         """Deliver an external event; it is kept until the instance takes it.
 

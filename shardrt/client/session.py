@@ -58,6 +58,7 @@ RETRY_S = 0.05
 _READS = (
     requests.Get,
     requests.GetHistory,
+    requests.Export,
     requests.Wait,
     requests.GetEntity,
     requests.Explain,
@@ -76,6 +77,8 @@ _decode_entity: Callable[[Raw], requests.EntitySnapshot | None] = msgspec.json.D
 ).decode
 _decode_purged = msgspec.json.Decoder(requests.Purged).decode
 _DONE = requests.Done()
+_AS_IT_IS = (requests.GetHistory, requests.Export)
+"""Requests whose result stays JSON."""
 
 
 class Pending:
@@ -205,7 +208,7 @@ class Session:
     ) -> requests.Result | None:
         """Ask the owner of an instance, and return the decoded result.
 
-        `Get` and `GetHistory` return None if there is no such instance.
+        `Get`, `GetHistory` and `Export` return None if there is no such instance.
         """
         if type(request) is requests.Wait:
             return await self.wait(instance_id)
@@ -360,7 +363,7 @@ class Session:
 
 def decode_result(request: Request, result: Raw) -> requests.Result | None:
     """Return the result of a request as the type that belongs to it."""
-    if type(request) is requests.GetHistory:
+    if type(request) in _AS_IT_IS:
         return None if bytes(result) == b"null" else result
     decode = _DECODERS.get(type(request))
     return _DONE if decode is None else decode(result)

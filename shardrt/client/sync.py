@@ -163,6 +163,10 @@ class SyncClient(SyncEntities, SyncSchedules):
         """Return the history of the current execution."""
         return self._thread.run(self._client.history(instance_id))
 
+    def export(self, instance_id: str) -> bytes:
+        """Return an instance with its history as JSON; see `Client.export`."""
+        return self._thread.run(self._client.export(instance_id))
+
     def raise_event(self, instance_id: str, name: str, data: Any = None) -> None:
         """Deliver an external event."""
         self._thread.run(self._client.raise_event(instance_id, name, data))

@@ -4,8 +4,8 @@ A request is applied by the owner of the instance's partition and answered once 
 contains it is durable. `Origin` makes a retry safe: an owner that has applied
 (client, seq) already answers without applying it again. A client promises never to ask again
 about any seq below `low`, which is how old entries are forgotten. Reads (`Get`, `GetHistory`,
-`GetEntity`, `Explain`, `Wait`) are outside of this: they change nothing, so they are neither
-remembered nor do they hold `low` back, however long they wait.
+`Export`, `GetEntity`, `Explain`, `Wait`) are outside of this: they change nothing, so they are
+neither remembered nor do they hold `low` back, however long they wait.
 """
 
 from __future__ import annotations
@@ -93,6 +93,10 @@ class GetHistory(_Request, frozen=True, tag="history"):
     """Answer: JSON array of history events, or null."""
 
 
+class Export(_Request, frozen=True, tag="export"):
+    """Answer: `exported.Exported` with its history, or null if there is no such instance."""
+
+
 class Wait(_Request, frozen=True, tag="wait"):
     """Answer when the instance has ended: `Snapshot`."""
 
@@ -131,6 +135,7 @@ Request: TypeAlias = (
     | Purge
     | Get
     | GetHistory
+    | Export
     | Wait
     | SignalEntity
     | CallEntity
@@ -236,7 +241,7 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
 Result: TypeAlias = (
     Started | Done | Purged | Snapshot | EntityReply | EntitySnapshot | Explanation | Raw
 )
-"""Raw is JSON, already encoded (history)."""
+"""Raw is JSON, already encoded (history, exported instances)."""
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True, gc=False):

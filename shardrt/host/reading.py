@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import Raw
+from msgspec.structs import replace
+
 from shardrt.core import history as h, requests as r
 from shardrt.core.effects import Reply
 from shardrt.core.explaining import explain
+from shardrt.core.exported import exported_of
 from shardrt.errors import ShardrtError
 
 if TYPE_CHECKING:
-    from msgspec import Raw
-
     from shardrt.host.partition_host import PartitionHost
     from shardrt.host.surroundings import To
     from shardrt.links.messages import Forward
@@ -31,7 +34,7 @@ class Reading:
     def take(self, call: Forward, to: To) -> bool:
         """Take the request, if it is of this kind; return whether it is."""
         match call.request:
-            case r.GetHistory():
+            case r.GetHistory() | r.Export():
                 self._history(call, to)
             case r.Rewind():
                 self._rewind(call, call.request, to)
@@ -47,9 +50,12 @@ class Reading:
 
     def _history(self, call: Forward, to: To) -> None:
         host = self._host
-        if call.instance_id not in host.core.instances:
+        instance = host.core.instances.get(call.instance_id)
+        if instance is None:
             self._reply(to, h.NULL)
             return
+        exports = isinstance(call.request, r.Export)
+        exported = exported_of(instance) if exports else None  # of the same moment
         host.queued.add(to)
 
         def read(history: Raw | ShardrtError | None) -> None:
@@ -61,8 +67,10 @@ class Reading:
             host.queued.remove(to)
             if isinstance(history, ShardrtError):
                 self._reply(to, r.Refusal(history.code, str(history), 1.0))
-            else:
+            elif exported is None:
                 self._reply(to, history)
+            else:
+                self._reply(to, Raw(msgspec.json.encode(replace(exported, history=history))))
 
         host.history.encoded(call.instance_id, read)
 

@@ -20,7 +20,9 @@ from shardrt.core.history import (
     EntityOperationCompleted,
     EntityOperationFailed,
     EventRaised,
+    ExecutionCompleted,
     Failure,
+    Status,
     SubOrchestrationInstanceCompleted,
     SubOrchestrationInstanceFailed,
     TaskCompleted,
@@ -123,8 +125,12 @@ class Execution:
             leave_turn(outer)
             self.turn += 1
 
-    def disagreement(self) -> str | None:
-        """Return how the turn differs from what the ledger expected, if it does."""
+    def disagreement(self, end: ExecutionCompleted | None = None) -> str | None:
+        """Return how the turn differs from what the ledger expected, if it does.
+
+        Args:
+            end: how the execution ended with this turn; None: it goes on.
+        """
         ledger = self.ledger
         if ledger.mismatch is None:
             ledger.pass_deprecated()
@@ -134,6 +140,10 @@ class Execution:
                 ledger.disagree(
                     ledger.expected[missing], f"nothing more, and {self._state()}", line
                 )
+            elif end is not None:
+                if self._ending() != end.status:
+                    state = "the code waits" if self.outcome is None else self._state()
+                    ledger.mismatch = f"not deterministic: history ends {end.status}, but {state}"
             elif self.outcome is not None:
                 ledger.mismatch = f"not deterministic: history goes on, but {self._state()}"
         return ledger.mismatch
@@ -214,12 +224,23 @@ class Execution:
         buffered = () if self.ledger.events is None else self.ledger.events.unconsumed()
         return buffered + tuple(event for event in rest if isinstance(event, EventRaised))
 
+    def _ending(self) -> Status | None:
+        match self.outcome:
+            case Completed():
+                return Status.COMPLETED
+            case Failed():
+                return Status.FAILED
+            case _:
+                return None
+
     def _state(self) -> str:
         match self.outcome:
             case None:
                 return "waits"
             case Failed(failure):
                 return f"the code ended with {failure.type}: {failure.message}"
+            case Continued():
+                return "the code continued as new"
             case _:
                 return "the code ended"
 

@@ -12,18 +12,24 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from shardrt.core.work import Parked, Step, WorkItem
-from shardrt.errors import ConfigInvalid, InputInvalid, OrchestratorNotRegistered
+from shardrt.errors import (
+    ConfigInvalid,
+    InputInvalid,
+    NonDeterminism,
+    OrchestratorNotRegistered,
+)
 from shardrt.orchestration.execution import Execution
 from shardrt.orchestration.guard import adopt, install
 from shardrt.orchestration.replay import past_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from shardrt.core.history import HistoryEvent
     from shardrt.orchestration.definitions import Registry
     from shardrt.orchestration.ledger import Guard
     from shardrt.orchestration.loop import Handle
+    from shardrt.orchestration.replay import PastTurn
 
 
 class Executor:
@@ -102,6 +108,37 @@ class Executor:
         execution.advance(item.at, item.arrivals)
         return self._step(item, execution)
 
+    def retrace(self, item: WorkItem, history: Sequence[HistoryEvent]) -> None:
+        """Run the code again that a history is of, to its end; nothing of it stays.
+
+        Results are not compared, as inputs of calls are not: only what was asked for, in which
+        order, and whether it ended well.
+
+        Args:
+            item: what to start; the turn is not looked at.
+            history: all events of the execution, ended or not.
+
+        Raises:
+            NonDeterminism: the code takes another course; says both sides.
+            OrchestratorNotRegistered: the app has no such name or version.
+            ConfigInvalid: the orchestrator cannot be called.
+            InputInvalid: a payload cannot be opened.
+            RecordCorrupt: this is no history.
+        """
+        if self._sealer is not None:
+            item = self._sealer.open_item(item)
+            history = self._sealer.open_history(history)
+        turns = past_turns(history)
+        if turns and turns[-1].was_refused:
+            del turns[-1]
+        execution = self._begin(item)
+        try:
+            problem = _retrace(execution, turns)
+        finally:
+            execution.close()
+        if problem is not None:
+            raise NonDeterminism(problem)
+
     def events_awaited(self, instance_id: str) -> tuple[str, ...] | None:
         """Return the names of events that a resident waits for; None if it is not resident."""
         execution = self._residents.get(instance_id)
@@ -156,26 +193,38 @@ class Executor:
         turns = past_turns(history) if item.turn else []
         if len(turns) != item.turn:
             return Parked(f"history holds {len(turns)} turns, but the next one is {item.turn}")
-        started = item.started
-        execution = Execution(item.execution_id, started.at, self._ready, self._guard)
         try:
-            definition = self._app.orchestrator_of(started.name, started.version)
-            execution.start(item, definition, self._app)
+            execution = self._begin(item)
         except (OrchestratorNotRegistered, ConfigInvalid) as error:
             return Parked(str(error))
-        ledger = execution.ledger
-        for turn in turns:
-            ledger.replaying = True
-            ledger.expected = turn.actions
-            execution.advance(turn.at, turn.arrivals)
-            problem = execution.disagreement()
-            if problem is not None:
-                execution.close()
-                return Parked(problem)
-            ledger.take()
-        ledger.replaying = False
-        ledger.expected = ()
+        problem = _retrace(execution, turns)
+        if problem is not None:
+            execution.close()
+            return Parked(problem)
         return execution
+
+    def _begin(self, item: WorkItem) -> Execution:
+        started = item.started
+        execution = Execution(item.execution_id, started.at, self._ready, self._guard)
+        definition = self._app.orchestrator_of(started.name, started.version)
+        execution.start(item, definition, self._app)
+        return execution
+
+
+def _retrace(execution: Execution, turns: Iterable[PastTurn]) -> str | None:
+    """Take the turns of the past again; return how the code differs from them, if it does."""
+    ledger = execution.ledger
+    for turn in turns:
+        ledger.replaying = True
+        ledger.expected = turn.actions
+        execution.advance(turn.at, turn.arrivals)
+        problem = execution.disagreement(turn.end)
+        if problem is not None:
+            return problem
+        ledger.take()
+    ledger.replaying = False
+    ledger.expected = ()
+    return None
 
 
 def _parked(item: WorkItem, reason: str) -> Step:

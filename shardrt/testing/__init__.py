@@ -1,6 +1,7 @@
-"""What tests of durable applications need: virtual time, crashes, a database server."""
+"""What tests of durable applications need: virtual time, faults, histories, a database server."""
 
 from shardrt.testing.environment import Environment
+from shardrt.testing.replaying import replay
 from shardrt.testing.virtual import Deadlock, run_virtual
 
-__all__ = ["Deadlock", "Environment", "run_virtual"]
+__all__ = ["Deadlock", "Environment", "replay", "run_virtual"]

@@ -97,6 +97,29 @@ def test_listing(host: HostThread) -> None:
     assert "1970-01-01T00:00:01Z" in shown
 
 
+def test_exporting(host: HostThread, tmp_path: Path) -> None:
+    for i in ("a/b", "c"):
+        run(host, "start", "hello", "--id", i)
+    out = tmp_path / "new" / "place"
+    done = run(host, "export", "c", "a/b", "--out", str(out))
+    assert done.stdout.split() == [str(out / "c.json"), str(out / "a%2Fb.json")]
+    assert json.loads((out / "a%2Fb.json").read_text()) == {"instance_id": "a/b"}
+    end(host, "c")
+    wanted = ("--status", "completed", "--limit", "1")
+    assert ask(host, "export", *wanted, "--out", str(tmp_path)) == {
+        "files": [str(tmp_path / "c.json")]
+    }
+    host.do(lambda fake: fake.shard.instances.clear())
+    assert run(host, "export", "--name", "hello").stdout == "no instances\n"
+    done = run(host, "export", "nobody", "--out", str(tmp_path))
+    assert (done.exit_code, done.stderr) == (1, "shardrt: no instance 'nobody'\n")
+    (tmp_path / "file").touch()
+    run(host, "start", "hello", "--id", "c")
+    done = run(host, "export", "c", "--out", str(tmp_path / "file" / "below"))
+    assert (done.exit_code, "cannot write" in done.stderr) == (1, True)
+    assert run(host, "export").exit_code == run(host, "export", "c", "--name", "x").exit_code == 2
+
+
 def test_steering(host: HostThread) -> None:
     run(host, "start", "hello", "--id", "x")
     assert "delivered" in run(host, "raise-event", "x", "go", "--data", "[1]").stdout

@@ -100,11 +100,16 @@ async def test_low_is_the_lowest_open_write() -> None:
         host.answer(2)
         host.answer(4)
         await futures[0]
-        futures.append(session.submit("a", r.Get()))
+        futures.append(session.submit("a", r.Export()))
         futures.append(session.submit("a", start()))
         await host.until(lambda: len(host.messages) == 6)
         # 1 waits and 5 reads; of the writes 2 and 4 are answered, 3 is open.
         assert [message.low for message in host.messages] == [2, 2, 2, 2, 3, 3]
+        host.answer(3)
+        await futures[1]
+        futures.append(session.submit("a", start()))
+        await host.until(lambda: len(host.messages) == 7)
+        assert host.messages[-1].low == 6
         wait.cancel()
         await asyncio.gather(wait, return_exceptions=True)
 
@@ -309,5 +314,6 @@ def test_results_are_decoded_by_request() -> None:
     assert decode_result(r.Get(), Raw(b"null")) is None
     assert decode_result(r.Purge(), Raw(b"[3]")) == r.Purged(3)
     assert decode_result(r.GetHistory(), Raw(b"null")) is None
+    assert decode_result(r.Export(), Raw(b"null")) is None
     assert decode_result(r.GetHistory(), Raw(b"[]")) == Raw(b"[]")
     assert decode_result(r.Terminate(), Raw(b"[]")) == r.Done()
