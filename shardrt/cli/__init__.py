@@ -31,6 +31,7 @@ class LazyGroup(click.Group):
         "check": "shardrt.cli.check:check",
         "export": "shardrt.cli.export:export",
         "replay": "shardrt.cli.replay:replay",
+        "config": "shardrt.cli.config:config",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's

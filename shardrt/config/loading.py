@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -31,6 +31,14 @@ ENV_ALIASES = {
 }
 
 
+class Loaded(NamedTuple):
+    """Settings, and where they are from."""
+
+    settings: Settings
+    sources: dict[str, str]
+    """`section.key` → file, variable or "arguments"; what is missing has its default."""
+
+
 def load(
     path: str | os.PathLike[str] | None = None,
     *,
@@ -47,12 +55,22 @@ def load(
     Raises:
         ConfigInvalid: with every problem in all of them.
     """
+    return load_traced(path, environ=environ, overrides=overrides).settings
+
+
+def load_traced(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Loaded:
+    """Do the same, and tell where each value came from."""
     reading = _Reading()
     if path is not None:
         reading.add_file(Path(path))
     reading.add_environment(environ or {})
     reading.add_overrides(overrides or {})
-    return reading.settings()
+    return Loaded(reading.settings(), reading.sources)
 
 
 class _Reading:
@@ -60,6 +78,7 @@ class _Reading:
 
     def __init__(self) -> None:
         self._values: dict[str, object] = {}
+        self.sources: dict[str, str] = {}
         self._problems: list[str] = []
 
     def add_file(self, path: Path) -> None:
@@ -99,6 +118,8 @@ class _Reading:
             self._values[key] = msgspec.convert(value, kind, strict=not text)
         except msgspec.ValidationError as error:
             self._problems.append(f"{key}: {reason(error)} (from {source})")
+        else:
+            self.sources[key] = source
 
     def settings(self) -> Settings:
         sections = {
