@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from shardrt.cluster.identity import owner_name
 from shardrt.cluster.placement import place
 
 if TYPE_CHECKING:
+    from shardrt.config import HostSettings
     from shardrt.store.base import Ownership, View
+
+HANDOVER_S = 10.0
+"""What the last checkpoints and releases may take, once activities have had their grace."""
 
 
 class Phase(StrEnum):
@@ -30,6 +34,8 @@ class Phase(StrEnum):
     """Being drained by its shard, to go to another shard of this host."""
     REVOKING = "revoking"
     """Being drained by its shard, to be given up."""
+    ABANDONED = "abandoned"
+    """Its shard was told to forget it, and has not said that it has."""
     GIVING = "giving up"
     """No shard has it any more; to be released in the store."""
     RECLAIMING = "reclaiming"
@@ -45,6 +51,7 @@ class Happening(StrEnum):
     OPENED = "opened"
     MOVE = "move"
     REVOKE = "revoke"
+    ABANDON = "abandon"
     RELEASED = "released"
     BROKE = "broke"
     SHARD_DIED = "shard died"
@@ -70,11 +77,19 @@ TRANSITIONS: dict[Phase, dict[Happening, Phase]] = {
     },
     _P.MOVING: {
         _H.REVOKE: _P.REVOKING,
+        _H.ABANDON: _P.ABANDONED,
         _H.RELEASED: _P.RECLAIMING,
         _H.BROKE: _P.BROKEN,
         _H.SHARD_DIED: _P.RECLAIMING,
     },
     _P.REVOKING: {
+        _H.ABANDON: _P.ABANDONED,
+        _H.RELEASED: _P.GIVING,
+        _H.BROKE: _P.GIVING,
+        _H.SHARD_DIED: _P.GIVING,
+    },
+    # Not before the shard has forgotten it, or is dead: it could still answer from memory.
+    _P.ABANDONED: {
         _H.RELEASED: _P.GIVING,
         _H.BROKE: _P.GIVING,
         _H.SHARD_DIED: _P.GIVING,
@@ -103,6 +118,12 @@ class Terms:
     retry_s_max: float = 60.0
     healthy_s: float = 60.0
     """A partition that served this long is no longer counted as troublesome."""
+
+    @classmethod
+    def of(cls, host: HostSettings) -> Self:
+        """Return what a host's settings ask for."""
+        revoke_s_max = host.drain_s + HANDOVER_S + host.lease_ttl_s
+        return cls(ttl_s=host.lease_ttl_s, revoke_s_max=revoke_s_max)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,7 +176,7 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """Have the shard forget the partition, which it cannot drain, and release it."""
+    """Have the shard forget the partition, which it cannot drain, to release it then."""
 
     partition: int
 
@@ -319,6 +340,12 @@ def _when_giving(
     return Release(partition, holding.epoch)
 
 
+def _when_abandoned(
+    _partition: int, _holding: Holding, _outlook: Outlook, _holdings: Holdings
+) -> Action | None:
+    return None  # the shard answers, or its watchdog ends it
+
+
 def _when_homeless(
     partition: int, holding: Holding, outlook: Outlook, holdings: Holdings
 ) -> Action | None:
@@ -335,6 +362,7 @@ _BY_PHASE: Mapping[Phase, _Decide] = {
     Phase.SERVING: _when_with_shard,
     Phase.MOVING: _when_moving,
     Phase.REVOKING: _when_revoking,
+    Phase.ABANDONED: _when_abandoned,
     Phase.GIVING: _when_giving,
     Phase.RECLAIMING: _when_homeless,
     Phase.BROKEN: _when_homeless,

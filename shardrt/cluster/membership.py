@@ -14,7 +14,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from shardrt.cluster.holdings import Phase, Terms, live_owners
+from shardrt.cluster.holdings import HANDOVER_S, Phase, Terms, live_owners
 from shardrt.cluster.identity import owner_name
 from shardrt.cluster.ownership import Ownership, Sink
 from shardrt.cluster.renewal import Identities, LeaseKeeper, Monotonic
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 WITHDRAW_S_MAX = 5.0
 """How long the store may take to note that we are gone."""
+CONFIRM_S = 3.0
+"""How long shards may take to forget what was taken away from them."""
 
 
 class Membership:
@@ -105,7 +107,8 @@ class Membership:
                 # A renewal in flight would bring the row back that we are about to delete.
                 await lease
                 ownership.cancel()
-            await self._lease.withdraw(WITHDRAW_S_MAX)
+            if self._ownership.empty.is_set():
+                await self._lease.withdraw(WITHDRAW_S_MAX)
         except* ShardrtError as group:
             raise group.exceptions[0] from None
         finally:
@@ -115,19 +118,26 @@ class Membership:
         """Hand everything over, delete our row, and end `run`, which must be running.
 
         Args:
-            grace_s: time for draining; what is not drained by then is dropped as it is, which
-                loses nothing that was acknowledged.
+            grace_s: time for activities; what is not drained soon after that is dropped as it
+                is, which loses nothing that was acknowledged.
         """
         self._lease.leave()
         self._ownership.leave(grace_s)
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._ownership.empty.wait()
-        except TimeoutError:
+        if not await self._is_empty(grace_s + HANDOVER_S):
             logger.warning("host=%s drained only in part", self.host.host_id)
-            self._ownership.fenced()
+            self._ownership.abandon()
+            if not await self._is_empty(CONFIRM_S):
+                # A shard may still answer for them: others must wait until its lease is over.
+                logger.warning("host=%s leaves the rest to the end of its lease", self.host.host_id)
         self._drained.set()
         await self._gone.wait()
+
+    async def _is_empty(self, within_s: float) -> bool:
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._ownership.empty.wait()
+        except TimeoutError:
+            return False
 
     def hurry(self) -> None:
         """Drop what `leave` has not drained so far."""

@@ -58,7 +58,7 @@ class Sink(Protocol):
         ...
 
     def discard(self, partition: int, epoch: int) -> None:
-        """Forget it at once, without an answer."""
+        """Forget it at once, and answer `released` then."""
         ...
 
     def lease(self, until_s: float, clock_offset: int) -> None:
@@ -202,6 +202,11 @@ class Ownership:
         self._sink.drain(grace_s)
         self._note()
 
+    def abandon(self) -> None:
+        """Take away what has not been drained."""
+        for partition in list(self.holdings.held):
+            self._abandon(partition)
+
     @property
     def settled(self) -> bool:
         """Whether everything that can serve here by the latest view does."""
@@ -291,10 +296,9 @@ class Ownership:
 
     def _abandon(self, partition: int) -> None:
         holding = self.holdings.held.get(partition)
-        if holding is not None:
+        if holding and self._happened(partition, holding.epoch, Happening.ABANDON):
             logger.error("partition=%d epoch=%d could not be drained", partition, holding.epoch)
             self._sink.discard(partition, holding.epoch)
-            self._happened(partition, holding.epoch, Happening.RELEASED)
 
     def _forget(self, partition: int, epoch: int) -> None:
         self.holdings.forget(partition)

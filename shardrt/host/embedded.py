@@ -62,7 +62,7 @@ class EmbeddedHost:
             store=store,
             sink=self,
             clock=self._clock,
-            terms=Terms(ttl_s=settings.host.lease_ttl_s),
+            terms=Terms.of(settings.host),
         )
         self.shard: Shard
         """There is one from `start` on."""
@@ -131,8 +131,9 @@ class EmbeddedHost:
     def revoke(self, partition: int, epoch: int) -> None:  # noqa: ARG002 - there is one shard
         self.shard.revoke(partition)
 
-    def discard(self, partition: int, epoch: int) -> None:  # noqa: ARG002
+    def discard(self, partition: int, epoch: int) -> None:
         self.shard.discard(partition)
+        self.membership.released(partition, epoch)
 
     def lease(self, until_s: float, clock_offset: int) -> None:
         self._clock.correct(clock_offset)

@@ -73,9 +73,9 @@ class PartitionHost:
         self.closing = False
         """It goes as whoever assigned it wants: no news to them."""
         self.draining = False
-        """New requests are refused and no activity is started."""
+        """No activity is started any more; those pending are for the next owner."""
         self.frozen = False
-        """No input of any kind is taken any more."""
+        """No input of any kind is taken any more, and requests are refused."""
         self.checkpointing = asyncio.Lock()
         self._deliveries: dict[int, list[Deliver]] = {}
         self.queued: set[To] = set()
@@ -101,7 +101,7 @@ class PartitionHost:
         if to.counted:
             self.shard.requests_in_flight += 1
             self.shard.bytes_in_flight += to.bytes
-        if self.draining:
+        if self.frozen:
             self._refuse_moving(to)
         elif self._is_ready(call.instance_id, request):
             self._request(call, to)
@@ -335,20 +335,21 @@ class PartitionHost:
 
     # -- the end -------------------------------------------------------------------------------
 
-    def stop_intake(self) -> None:
-        """Refuse new requests and start nothing new; those who wait ask the next owner."""
+    def wind_down(self) -> None:
+        """Start no more activities; everything else goes on."""
         self.draining = True
-        for to in self._take_waiters():
-            self._refuse_moving(to)
 
     def freeze(self) -> None:
         """Take nothing more in, so that a checkpoint can be the last one.
 
         Nothing is lost by that: messages are kept by their senders, timers and news by the
-        state, and an activity whose outcome comes now runs again.
+        state, an activity whose outcome comes now runs again, and who is refused, or waited
+        here, asks the next owner.
         """
-        self.frozen = True
+        self.draining = self.frozen = True
         self.loader.close()
+        for to in self._take_waiters():
+            self._refuse_moving(to)
         self._refuse_queued()
 
     def _refuse_queued(self) -> None:

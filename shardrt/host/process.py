@@ -110,6 +110,7 @@ class ShardProcess:
                 self._shard.revoke(message.partition)
             case control.Discard():
                 self._shard.discard(message.partition)
+                self.released(message.partition, message.epoch)
             case control.Lease():
                 self._clock.correct(message.clock_offset)
                 self._shard.extend_lease(message.until_s)

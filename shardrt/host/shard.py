@@ -114,6 +114,7 @@ class Shard:
             submit=self.submit,
         )
         self._drain_s = settings.host.drain_s
+        self._freezing = asyncio.Lock()
         self._resident_bytes_max = settings.shard.resident_bytes_max
         self._woken: dict[PartitionHost, None] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -209,17 +210,24 @@ class Shard:
             del self._revoking[partition]
 
     async def _release(self, host: PartitionHost) -> None:
-        """Stop intake → let activities end → take nothing more → checkpoint → forget → tell."""
-        host.stop_intake()
-        await self.pool.finish(host, self._drain_s)
-        host.freeze()
-        while not host.closed and (self.checkpointer.is_due(host) or host.core.entries):
-            await self.checkpointer.checkpoint(host)
-        if not host.closed:
-            # No await between here and the report: nothing may be written any more.
-            host.closing = True
-            host.discard()
-            self._owner.released(host.partition, host.epoch)
+        """Let activities end, serving on → take nothing more → checkpoint → forget → tell.
+
+        What is long comes first, so that requests are refused only for as long as the last,
+        small checkpoint takes. One partition after the other: those that wait still serve.
+        """
+        host.wind_down()
+        await asyncio.gather(
+            self.pool.finish(host, self._drain_s), self.checkpointer.checkpoint(host)
+        )
+        async with self._freezing:
+            host.freeze()
+            while not host.closed and (self.checkpointer.is_due(host) or host.core.entries):
+                await self.checkpointer.checkpoint(host)
+            if not host.closed:
+                # No await between here and the report: nothing may be written any more.
+                host.closing = True
+                host.discard()
+                self._owner.released(host.partition, host.epoch)
 
     def discard(self, partition: int) -> None:
         """Drop the partition's memory at once, without a word."""

@@ -55,7 +55,7 @@ class Revoke(_Control, frozen=True, tag="revoke"):
 
 
 class Discard(_Control, frozen=True, tag="discard"):
-    """Drop this partition at once, without writing: somebody else may own it. No answer."""
+    """Drop this partition at once, without writing, for it may be another's; answer `Released`."""
 
     partition: int
     epoch: int
@@ -115,7 +115,7 @@ class Opened(_Control, frozen=True, tag="opened"):
 
 
 class Released(_Control, frozen=True, tag="released"):
-    """The partition was drained and checkpointed; its memory is gone."""
+    """The partition's memory is gone: it was drained and checkpointed, or discarded as told."""
 
     partition: int
     epoch: int

@@ -65,7 +65,8 @@ class Shards:
         self._parked.pop(partition, None)
         if partition in self._hosted:
             self._tell(partition, control.Discard(partition, epoch))
-            del self._hosted[partition]
+        else:
+            self.owner.released(partition, epoch)
 
     def lease(self, until_s: float, clock_offset: int) -> None:
         self._lease = control.Lease(until_s, clock_offset)

@@ -228,7 +228,7 @@ class Supervisor:
             store=self._store,
             sink=self._shards,
             clock=self._clock,
-            terms=Terms(ttl_s=self._settings.host.lease_ttl_s),
+            terms=Terms.of(self._settings.host),
         )
         self._shards.owner = self._membership
         tasks.create_task(self._membership.run())

@@ -61,6 +61,7 @@ class FakeShards:
         self.until_s = 0.0
         self.opens = True
         self.drains = True
+        self.forgets = True
 
     def assign(self, partition: int, epoch: int) -> None:
         self.assigned[partition] = epoch
@@ -76,7 +77,9 @@ class FakeShards:
 
     def discard(self, partition: int, epoch: int) -> None:
         self.log.append(("discard", partition))
-        self.assigned.pop(partition, None)
+        if self.forgets:
+            self.assigned.pop(partition, None)
+            self.member.released(partition, epoch)
 
     def lease(self, until_s: float, clock_offset: int) -> None:
         self.until_s = until_s

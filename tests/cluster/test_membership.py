@@ -98,6 +98,41 @@ async def test_a_host_that_cannot_drain_leaves_nevertheless(hub: FakeHub) -> Non
 
 
 @virtual
+async def test_what_a_shard_has_not_forgotten_is_left_to_the_end_of_the_lease(
+    hub: FakeHub,
+) -> None:
+    a, b = hub.host("a"), hub.host("b")
+    await hub.until(lambda: len(a.owned) == len(b.owned) == 4, within_s=2 * TTL_S)
+    a.shards.drains = a.shards.forgets = False
+    await a.member.leave(grace_s=1)
+    await a.task
+    assert len(a.owned) == 4
+    while b.owned != ALL:
+        assert not (a.may_serve and b.owned & a.owned)
+        await pass_time(0.01)
+
+
+@virtual
+async def test_what_is_taken_from_a_shard_is_released_once_it_has_forgotten_it(
+    hub: FakeHub,
+) -> None:
+    a, b = hub.host("a"), hub.host("b")
+    await hub.until(lambda: len(a.owned) == len(b.owned) == 4, within_s=2 * TTL_S)
+    a.shards.drains = a.shards.forgets = False
+    hub.host("c")
+    revoke_s_max = 60
+    await pass_time(2 * revoke_s_max)
+    revoked = {partition for what, partition in a.shards.log if what == "discard"}
+    assert revoked
+    owners = await hub.owners()
+    assert {owners[partition] for partition in revoked} == {"a"}
+    a.member.shard_died(revoked)
+    await pass_time(TTL_S)
+    owners = await hub.owners()
+    assert "a" not in {owners[partition] for partition in revoked}
+
+
+@virtual
 async def test_a_host_stops_before_others_can_take_its_partitions(hub: FakeHub) -> None:
     a, b = hub.host("a"), hub.host("b")
     await hub.until(lambda: len(a.owned) == len(b.owned) == 4, within_s=2 * TTL_S)
