@@ -12,11 +12,13 @@ from shardrt import __version__
 from shardrt.config import LimitSettings
 from shardrt.errors import ShardrtError
 from shardrt.http import health, problems
+from shardrt.http.azure import AzureApi
+from shardrt.http.azure_shapes import ROOT as AZURE_ROOT
 from shardrt.http.entities import EntityApi
 from shardrt.http.link import LinkEndpoint
 from shardrt.http.management import ManagementApi
 from shardrt.http.schedules import ScheduleApi
-from shardrt.http.token import is_allowed
+from shardrt.http.token import has_key, is_allowed
 from shardrt.links.websocket import PATH
 
 if TYPE_CHECKING:
@@ -65,10 +67,17 @@ def build_app(
         payload_bytes_max=limits.payload_bytes_max,
         json_depth_max=limits.json_depth_max,
     )
+    azure = AzureApi(
+        caller,
+        payload_bytes_max=limits.payload_bytes_max,
+        json_depth_max=limits.json_depth_max,
+        page_size_max=limits.page_size_max,
+    )
     routes: list[BaseRoute] = [
         *api.routes(),
         *entities.routes(),
         *schedules.routes(),
+        *azure.routes(),
         *health.health_routes(readiness),
     ]
     routes.append(Route("/openapi.json", _openapi(routes), methods=["GET"]))
@@ -96,12 +105,15 @@ class _TokenRequired:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401, or pass on."""
         free = scope["type"] != "http" or scope["path"] in health.PATHS
-        if free or is_allowed(scope, self._token):
+        if free or is_allowed(scope, self._token) or self._has_key(scope):
             await self._app(scope, receive, send)
             return
         headers = {"WWW-Authenticate": "Bearer"}
         refused = problems.problem(401, "the token is missing or wrong", headers)
         await refused(scope, receive, send)
+
+    def _has_key(self, scope: Scope) -> bool:
+        return AZURE_ROOT + "/" in scope["path"] and has_key(scope, self._token)
 
 
 def _openapi(routes: list[BaseRoute]) -> Callable[[Request], Any]:

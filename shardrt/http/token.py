@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -19,3 +20,11 @@ def is_allowed(scope: Scope, token: str | None) -> bool:
     if given[: len(_PREFIX)].lower() != _PREFIX:
         return False
     return hmac.compare_digest(given[len(_PREFIX) :].strip(), token.encode())
+
+
+def has_key(scope: Scope, token: str) -> bool:
+    """Whether a request carries the token as Azure's callers do: ``?code=``, or in a header."""
+    query = parse_qs(scope["query_string"].decode("latin-1"))
+    given = [dict(scope["headers"]).get(b"x-functions-key", b"")]
+    given += [code.encode() for code in query.get("code", ())]
+    return any(hmac.compare_digest(each, token.encode()) for each in given)
