@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-from benchmarks import processes
-from benchmarks.metering import child_role
+from shardrt.bench import processes
+from shardrt.bench.metering import child_role
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]

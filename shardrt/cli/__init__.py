@@ -32,6 +32,7 @@ class LazyGroup(click.Group):
         "export": "shardrt.cli.export:export",
         "replay": "shardrt.cli.replay:replay",
         "config": "shardrt.cli.config:config",
+        "bench": "shardrt.cli.bench:bench",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.postgres_stats import drop_schema, split_schema
+from shardrt.bench.postgres_stats import drop_schema, split_schema
 from shardrt.testing.postgres import PostgresServer, with_parameters
 
 

@@ -1,6 +1,6 @@
 """What a store can do at most: appends back to back, and checkpoints.
 
-    python -m benchmarks.store_limits postgresql://… [--partitions 8] [--record-bytes 2000]
+    python -m benchmarks.limits.store postgresql://… [--partitions 8] [--record-bytes 2000]
 
 Prints a line of JSON per measurement, with CPU of this process (not of the server) per call.
 The hub must be one to throw away.

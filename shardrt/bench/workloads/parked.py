@@ -3,26 +3,31 @@
 Memory each, queries of the idle hub per second, and how long one takes to wake up.
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
-from benchmarks.bench import WRITE_BEHIND_S, Bench
-from benchmarks.closed_loop import closed_loop
-from benchmarks.errors import WrongAnswer
-from benchmarks.postgres_stats import REPORT_DELAY_S
-from benchmarks.report import latency_figures
 from shardrt import StartRequest
+from shardrt.bench.errors import check
+from shardrt.bench.postgres_stats import REPORT_DELAY_S
+from shardrt.bench.workloads.events import echo_event
+
+if TYPE_CHECKING:
+    from shardrt.bench.bench import Bench
 
 BATCH = 500
 WOKEN_MAX = 500
+WRITE_BEHIND_S = 2.0
 
 
 async def run(bench: Bench) -> None:
-    n = bench.options.n
+    """Park them, look at the idle hub, wake some."""
     await _park(bench, "warm-up", BATCH)
     before = bench.meter.memory()
     started_s = time.perf_counter()
-    ids = await _park(bench, "parking", n)
+    ids = await _park(bench, "parking", bench.options.n)
     bench.figures["starts_per_s"] = round(len(ids) / (time.perf_counter() - started_s), 1)
     await asyncio.sleep(WRITE_BEHIND_S + (REPORT_DELAY_S if bench.postgres else 0.0))
     after = bench.meter.memory()
@@ -38,21 +43,16 @@ async def run(bench: Bench) -> None:
 async def _park(bench: Bench, title: str, n: int) -> list[str]:
     bar = bench.progress.add_task(title, total=n)
     ids: list[str] = []
-
-    async def start_batch(number: int) -> None:
-        size = min(BATCH, n - number * BATCH)
-        handles = await bench.client.start_many([StartRequest("echo_event")] * size)
-        ids.extend(handle.instance_id for handle in handles)
-        bench.progress.advance(bar, size)
-
-    batches = -(-n // BATCH)
-    await closed_loop(start_batch, batches, bench.options.concurrency, lambda: None)
+    for first in range(0, n, BATCH):
+        wanted = [StartRequest(echo_event)] * min(BATCH, n - first)
+        ids += [handle.instance_id for handle in await bench.client.start_many(wanted)]
+        bench.progress.advance(bar, len(wanted))
     return ids
 
 
 async def _idle(bench: Bench) -> None:
     """Note queries and CPU of the hub while nothing happens."""
-    seconds = bench.options.idle_s
+    seconds = bench.seconds("idle_s")
     before = await asyncio.to_thread(bench.postgres.read) if bench.postgres else None
     bench.meter.start()
     bench.progress.add_task(f"idle for {seconds:g} s", total=None)
@@ -69,14 +69,12 @@ async def _idle(bench: Bench) -> None:
 
 async def _wake(bench: Bench, ids: list[str]) -> None:
     """Wake some of them, one after the other, and note from event to result."""
-    bar = bench.progress.add_task("waking", total=len(ids))
 
     async def wake(number: int) -> None:
-        handle = bench.client.handle(ids[number])
-        await bench.client.raise_event(ids[number], "go", number)
-        result = await handle.result()
-        if result != number:
-            raise WrongAnswer(f"{ids[number]} returned {result!r} instead of {number}")
+        handle = bench.client.handle(ids[number], echo_event)
+        await handle.raise_event("go", number)
+        check(await handle.result(), number, handle.instance_id)
 
-    timing = await closed_loop(wake, len(ids), 1, lambda: bench.progress.advance(bar))
-    bench.figures["wake_ms"] = latency_figures(timing.latencies_s)
+    timing = await bench.loop("waking", wake, len(ids), concurrency=1)
+    bench.figures["wake_ms"] = timing.latencies.figures()
+    bench.series["latency"] = timing.latencies.encode()

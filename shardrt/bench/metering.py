@@ -7,8 +7,8 @@ often: what a process has used by the last reading counts.
 import os
 from collections.abc import Callable, Mapping
 
-from benchmarks import processes
-from benchmarks.processes import Process
+from shardrt.bench import processes
+from shardrt.bench.processes import Process
 
 Roles = Mapping[int, str]
 """Process id → role, such as "shard"."""
@@ -62,13 +62,14 @@ def this_process(role: str) -> FindRoles:
     return lambda _: {os.getpid(): role}
 
 
-def host_processes(supervisor: int) -> FindRoles:
+def host_processes(supervisor: Callable[[], int]) -> FindRoles:
     """Find the processes of a host by its supervisor and what its children are called."""
 
     def find(seen: dict[int, Process]) -> dict[int, str]:
+        root = supervisor()
         return {
-            process.pid: "supervisor" if process.pid == supervisor else child_role(process)
-            for process in processes.descendants(seen, supervisor)
+            process.pid: "supervisor" if process.pid == root else child_role(process)
+            for process in processes.descendants(seen, root)
         }
 
     return find

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from benchmarks.processes import Process
+from shardrt.bench.processes import Process
 
 ELSEWHERE = "template1"
 

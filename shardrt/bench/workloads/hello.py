@@ -1,0 +1,36 @@
+"""Five activities in a row, each of which does nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shardrt import App, OrchestrationContext
+from shardrt.bench.errors import check
+
+if TYPE_CHECKING:
+    from shardrt.bench.bench import Bench
+
+app = App()
+
+CITIES = ("Tokyo", "Seattle", "London", "Amsterdam", "Mumbai")
+EXPECTED = [f"Hello {city}!" for city in CITIES]
+
+
+@app.activity(name="bench.say_hello")
+async def say_hello(city: str) -> str:
+    return f"Hello {city}!"
+
+
+@app.orchestrator(name="bench.hello")
+async def hello(ctx: OrchestrationContext) -> list[str]:
+    return [await ctx.call_activity(say_hello, city) for city in CITIES]
+
+
+async def run(bench: Bench) -> None:
+    """Run it again and again."""
+
+    async def run_one(_: int) -> None:
+        handle = await bench.client.start(hello)
+        check(await handle.result(), EXPECTED, handle.instance_id)
+
+    await bench.load(run_one, activities=len(CITIES))
