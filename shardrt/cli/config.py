@@ -81,7 +81,6 @@ def show(file: str | None, *, changed: bool, as_json: bool) -> None:
         loaded = load_traced(file, environ=os.environ)
     except ConfigInvalid as error:
         fail(str(error), EXIT_USAGE)
-        return
     rows = [
         {"key": key, "value": value, "from": loaded.sources.get(key, "default")}
         for key, value in _values(loaded.settings)
