@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -97,6 +98,16 @@ class Served:
         """Kill the supervisor with SIGKILL; return once all its processes are gone."""
         family = [p.pid for p in processes.descendants(processes.snapshot(), self.pid)]
         os.kill(self.pid, signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait(DEATH_TIMEOUT_S)
+        wait_until(lambda: not set(family) & alive(), within_s=DEATH_TIMEOUT_S)
+
+    def kill_all(self) -> None:
+        """Kill all of its processes with SIGKILL at once; return once they are gone."""
+        family = [p.pid for p in processes.descendants(processes.snapshot(), self.pid)]
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         assert self._process is not None
         self._process.wait(DEATH_TIMEOUT_S)
         wait_until(lambda: not set(family) & alive(), within_s=DEATH_TIMEOUT_S)
