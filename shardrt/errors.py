@@ -11,6 +11,7 @@ ShardrtError
 ├── InstanceFinished           the operation needs an instance that is still open
 ├── InstanceNotFinished        the operation needs an instance that has ended
 ├── InstanceNotFailed          the operation needs an instance that has failed
+├── InstanceQuarantined        what is stored of the instance cannot be read; others go on
 ├── PayloadTooLarge            an input, result or event is over the limit
 ├── Overloaded                 a bounded resource is full; try again after ``retry_after_s``
 ├── PartitionUnavailable       the partition has no serving owner right now; safe to retry
@@ -117,6 +118,16 @@ class InstanceNotFailed(ShardrtError):
     """The operation needs an instance that has failed."""
 
     code = "InstanceNotFailed"
+
+
+class InstanceQuarantined(ShardrtError):
+    """What is stored of the instance cannot be read; `purge` with force removes it.
+
+    Trying again does not help before somebody has repaired the store, or a release serves that
+    can read it.
+    """
+
+    code = "InstanceQuarantined"
 
 
 class PayloadTooLarge(ShardrtError):

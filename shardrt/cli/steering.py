@@ -106,6 +106,7 @@ def restart(connection: Connection, instance_id: str) -> None:
 @click.option("--name", help="Of the orchestrator.")
 @click.option("--prefix", help="Of the instance id.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Several: all of them.")
+@click.option("--force", is_flag=True, help="With ID: also if it is quarantined as unreadable.")
 @client_command
 def purge(  # noqa: PLR0913, PLR0917 - one per option
     connection: Connection,
@@ -115,11 +116,15 @@ def purge(  # noqa: PLR0913, PLR0917 - one per option
     name: str | None,
     prefix: str | None,
     tags: tuple[str, ...],
+    *,
+    force: bool,
 ) -> None:
     """Delete one instance that has ended, or all that fulfil the conditions."""
     conditional = bool(status or older_than or name or prefix or tags)
     if conditional == bool(instance_id):
         raise click.UsageError("give an ID, or one of --status --older-than --name --prefix")
+    if force and not instance_id:
+        raise click.UsageError("--force is for one ID")
 
     pairs = pairs_of(tags)
 
@@ -129,7 +134,7 @@ def purge(  # noqa: PLR0913, PLR0917 - one per option
 
     async def work(client: Client) -> int:
         if instance_id:
-            return await client.purge(instance_id)
+            return await client.purge(instance_id, force=force)
         ended_before = None if older_than is None else datetime.now(UTC) - older_than  # noqa: TID251
         return await client.purge_where(
             status=status,

@@ -297,13 +297,19 @@ class Client(EntityClient, ScheduleClient):
         await self.call(instance_id, requests.Restart())
         return OrchestrationHandle(self, instance_id)
 
-    async def purge(self, instance_id: str) -> int:
+    async def purge(self, instance_id: str, *, force: bool = False) -> int:
         """Delete an instance that has ended, and its history; return how many were deleted.
+
+        Args:
+            instance_id: the instance.
+            force: delete it also if it is quarantined because what is stored of it cannot be
+                read. Its parent, if it has one, goes on waiting for it.
 
         Raises:
             InstanceNotFinished: it is still open.
+            InstanceQuarantined: it cannot be read, and `force` is not set.
         """
-        purged: Any = await self.call(instance_id, requests.Purge())
+        purged: Any = await self.call(instance_id, requests.Purge(force))
         return int(purged.count)
 
     async def wait_for_end(self, instance_id: str) -> Snapshot:

@@ -54,7 +54,8 @@ class Awaited:
     """One thing that an instance waits for."""
 
     kind: str
-    """``resume`` (it is suspended), ``code`` (it is parked), ``turn``, ``start``, ``activity``,
+    """``repair`` (what is stored of it cannot be read), ``resume`` (it is suspended), ``code``
+    (it is parked), ``turn``, ``start``, ``activity``,
     ``timer``, ``child``, ``entity``, ``lock``, ``event``, ``events`` (which ones is not known
     while it is not in memory), or ``owner`` (of its partition)."""
     text: str
@@ -183,6 +184,7 @@ def _text(each: r.Awaited, due: datetime | None, status: str, reason: str) -> st
 
 
 _TEXTS = {
+    "repair": "its stored state to be repaired, or it to be purged by force",
     "resume": "to be resumed",
     "code": "code that can run it",
     "turn": "its next turn",

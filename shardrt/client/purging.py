@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shardrt.client.filters import SnapshotPages
 from shardrt.core.requests import Purge
-from shardrt.errors import InstanceNotFinished, InstanceNotFound
+from shardrt.errors import InstanceNotFinished, InstanceNotFound, InstanceQuarantined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,4 +46,6 @@ async def _purge(caller: Caller, instance_id: str) -> int:
         answer: Any = await caller.call(instance_id, Purge())
     except (InstanceNotFound, InstanceNotFinished):
         return 0  # the read model lags: purged or restarted meanwhile
+    except InstanceQuarantined:
+        return 0  # nobody can tell whether it has ended
     return int(answer.count)

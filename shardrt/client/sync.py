@@ -195,9 +195,9 @@ class SyncClient(SyncEntities, SyncSchedules):
         """Start an instance that has ended anew."""
         return SyncOrchestrationHandle(self, self._thread.run(self._client.restart(instance_id)))
 
-    def purge(self, instance_id: str) -> int:
+    def purge(self, instance_id: str, *, force: bool = False) -> int:
         """Delete an instance that has ended; return how many were deleted."""
-        return self._thread.run(self._client.purge(instance_id))
+        return self._thread.run(self._client.purge(instance_id, force=force))
 
     def list(  # noqa: PLR0913 - one per condition
         self,

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from shardrt.core import entries as e, history as h, requests as r
+import msgspec
+
+from shardrt.core import entries as e, history as h, messages as m, requests as r
 from shardrt.core.effects import Reply
-from shardrt.core.entity import is_entity_id
+from shardrt.core.entity import is_entity_id, name_and_key
 from shardrt.core.ground import started_of
 from shardrt.core.ids import derived_id
+from shardrt.core.quarantine import Quarantine
+from shardrt.core.retry import retry_at
 from shardrt.core.rewinding import plan_of
 from shardrt.core.timers import DUE_MAX
-from shardrt.core.transitions import Transitions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +39,7 @@ class Out(NamedTuple):
     consumed: int
 
 
-class Answering(Transitions):
+class Answering(Quarantine):
     """The part of a partition that talks to clients."""
 
     def __init__(self, state: PartitionState) -> None:
@@ -56,7 +59,58 @@ class Answering(Transitions):
         self, instance_id: str, request: r.Request, origin: r.Origin, now: int, to: object
     ) -> None:
         """Take a client's request. `to` comes back with the answer."""
+        if instance_id in self.quarantined:
+            self._answer_quarantined(instance_id, request, origin, now, to)
+            return
         self._REQUESTS[type(request)](self, instance_id, request, origin, now, to)
+
+    def _answer_quarantined(
+        self, instance_id: str, request: r.Request, origin: r.Origin, now: int, to: object
+    ) -> None:
+        found = self.quarantined_snapshot(instance_id)
+        if isinstance(request, r.Get):
+            self._reply(to, found)
+        elif isinstance(request, r.GetEntity):
+            self._reply(to, quarantined_entity(found))
+        elif isinstance(request, r.Purge) and self.is_applied(origin):
+            self._reply(to, r.Purged(1))
+        elif isinstance(request, r.Purge) and request.force:
+            self._write(e.Removed(now, instance_id, origin))
+            self._take_up(instance_id, now)
+            self._reply(to, r.Purged(1))
+        else:
+            self._refuse(to, "InstanceQuarantined", f"instance {instance_id!r} is {found.reason}")
+
+    def quarantined_snapshot(self, instance_id: str) -> r.Snapshot:
+        """Return what can be told of an instance that cannot be read."""
+        found = self.quarantined[instance_id]
+        waiting = len(self.state.aside.get(instance_id, ()))
+        if not waiting:
+            return found
+        reason = f"{found.reason}; {waiting} messages wait for it"
+        return msgspec.structs.replace(found, reason=reason)
+
+    def _take_up(self, instance_id: str, now: int, draw: float = 0.0) -> None:
+        while instance_id in self.state.aside:
+            message = self.state.aside[instance_id][0].message
+            self._write(e.TakenUp(now, instance_id, self._retry_child(message, now, draw)))
+
+    def _retry_child(self, message: m.Message, now: int, draw: float) -> int | None:
+        """Return when a child whose end a message tells is started again, if it is."""
+        if not isinstance(message, m.ChildEnded) or message.status is h.Status.COMPLETED:
+            return None
+        found = self.child_of(message)
+        if found is None or message.failure is None:
+            return None
+        _, child = found
+        return retry_at(
+            child.retry,
+            message.failure,
+            attempt=child.attempt,
+            first_at=child.first_at,
+            now=now,
+            draw=draw,
+        )
 
     def _reply(self, to: object, result: r.Result | r.Refusal | None) -> None:
         self.effects.append(Reply(to, result))
@@ -303,6 +357,21 @@ class Answering(Transitions):
         r.Get: _get,
         r.Wait: _wait,
     }
+
+
+def quarantined_entity(found: r.Snapshot) -> r.EntitySnapshot:
+    """Return an entity that cannot be read as users see it."""
+    name, key = name_and_key(found.instance_id)
+    return r.EntitySnapshot(
+        instance_id=found.instance_id,
+        name=name,
+        key=key,
+        created_at=found.created_at,
+        updated_at=found.updated_at,
+        partition=found.partition,
+        exists=True,
+        reason=found.reason,
+    )
 
 
 def _is_same(created_by: r.Origin | None, origin: r.Origin) -> bool:

@@ -102,6 +102,24 @@ class Received(_Entry, frozen=True, tag="Received"):
     """For a failed child: when it is started again."""
 
 
+class PutAside(_Entry, frozen=True, tag="PutAside"):
+    """A message was accepted for an instance whose state cannot be read; see `core.quarantine`."""
+
+    at: int
+    source: int
+    seq: int
+    message: Message
+
+
+class TakenUp(_Entry, frozen=True, tag="TakenUp"):
+    """The oldest message put aside for an instance has reached it."""
+
+    at: int
+    instance_id: str
+    retry_at: int | None = None
+    """As in `Received`."""
+
+
 class Acknowledged(_Entry, frozen=True, tag="Acknowledged"):
     """Another partition has committed our messages up to `last`."""
 
@@ -163,6 +181,14 @@ class Deleted(_Entry, frozen=True, tag="Deleted"):
     origin: Origin | None = None
 
 
+class Removed(_Entry, frozen=True, tag="Removed"):
+    """An instance whose state cannot be read was purged by force."""
+
+    at: int
+    instance_id: str
+    origin: Origin | None = None
+
+
 class Forgot(_Entry, frozen=True, tag="Forgot"):
     """Sessions of clients not heard of for long were dropped."""
 
@@ -204,12 +230,15 @@ Entry: TypeAlias = (
     | Raised
     | Stepped
     | Received
+    | PutAside
+    | TakenUp
     | Acknowledged
     | Terminated
     | Suspended
     | Resumed
     | Rewound
     | Deleted
+    | Removed
     | Forgot
     | EntityAsked
     | EntityStepped

@@ -29,6 +29,9 @@ def explain(
         instance_id: the instance.
         events: names of those that its code waits for; None if nobody here has it resident.
     """
+    if instance_id in core.quarantined:
+        found = core.quarantined_snapshot(instance_id)
+        return Explanation(found, (Awaited(kind="repair", reason=found.reason),))
     instance = core.instances.get(instance_id)
     if instance is None:
         return None

@@ -55,6 +55,7 @@ class Partition(EntityAnswering):
         instance_id = resident.instance_id
         assert instance_id not in self.tombstones, f"{instance_id} was purged"
         assert not self.holds(instance_id), f"{instance_id} is in memory"
+        self.quarantined.pop(instance_id, None)
         if isinstance(resident, Entity):
             self.entities[instance_id] = resident
             for number, delayed in resident.delayed.items():
@@ -230,12 +231,22 @@ class Partition(EntityAnswering):
             return last + 1
         for message in messages[last + 1 - first :]:
             last += 1
+            if message.instance_id in self.quarantined:
+                self._write(e.PutAside(now, source, last, message))
+                continue
             again = self._retry_child(message, now, draw)
             self._write(e.Received(now, source, last, message, again))
             if type(message) is m.RewindChild:
                 self._rewind_child(message, now, histories)
         self.confirms[source] = last
         return None
+
+    def take_up(self, instance_id: str, now: int, draw: float) -> None:
+        """Give an instance what was put aside for it while it could not be read.
+
+        It is in memory now, or there is none of that id.
+        """
+        self._take_up(instance_id, now, draw)
 
     def to_rewind(self, message: m.Message) -> Instance | None:
         """Return the failed instance that a message rewinds, if it does."""
@@ -255,22 +266,6 @@ class Partition(EntityAnswering):
         if child is not None:
             history = histories[child.instance_id]
             self._write_rewound(child, history, now, parent=message.parent, attempt=message.attempt)
-
-    def _retry_child(self, message: m.Message, now: int, draw: float) -> int | None:
-        if not isinstance(message, m.ChildEnded) or message.status is h.Status.COMPLETED:
-            return None
-        found = self.child_of(message)
-        if found is None or message.failure is None:
-            return None
-        _, child = found
-        return retry_at(
-            child.retry,
-            message.failure,
-            attempt=child.attempt,
-            first_at=child.first_at,
-            now=now,
-            draw=draw,
-        )
 
     def acknowledged(self, destination: int, last: int) -> None:
         """Another partition has committed our messages up to `last`.

@@ -84,6 +84,9 @@ class Restart(_Request, frozen=True, tag="restart"):
 class Purge(_Request, frozen=True, tag="purge"):
     """Delete a finished instance and its history. Answer: `Purged`."""
 
+    force: bool = False
+    """Also one that is quarantined because its state cannot be read, finished or not."""
+
 
 class Get(_Request, frozen=True, tag="get"):
     """Answer: `Snapshot`, or null if there is no such instance."""
@@ -215,7 +218,7 @@ class Awaited(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One thing that an instance waits for. Times in µs since 1970 UTC."""
 
     kind: str
-    """``resume``, ``code``, ``turn``, ``start``, ``activity``, ``timer``, ``child``,
+    """``repair``, ``resume``, ``code``, ``turn``, ``start``, ``activity``, ``timer``, ``child``,
     ``entity``, ``lock``, ``event``, or ``events`` (if any, and which, is not known here)."""
     name: str = ""
     """Of the activity, child's orchestrator or event."""

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from shardrt.core.entity import Entity
+from shardrt.core.entries import PutAside
 from shardrt.core.history import NULL, Arrival, Failure, HistoryEvent, Parent, Retry, Status
 from shardrt.core.messages import Message
 from shardrt.core.requests import Origin
@@ -190,6 +191,8 @@ class PartitionState(msgspec.Struct, omit_defaults=True, kw_only=True):
     received: dict[int, int] = {}
     """The dedup vector: source → last sequence number applied."""
     sessions: dict[str, Session] = {}
+    aside: dict[str, list[PutAside]] = {}
+    """Messages for instances whose state cannot be read, oldest first."""
 
 
 class Head(msgspec.Struct, omit_defaults=True):
@@ -201,3 +204,4 @@ class Head(msgspec.Struct, omit_defaults=True):
     lanes: dict[int, Lane] = {}
     received: dict[int, int] = {}
     sessions: dict[str, Session] = {}
+    aside: dict[str, list[PutAside]] = {}

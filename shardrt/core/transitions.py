@@ -236,10 +236,16 @@ class Transitions(Rewinds):
     # -- messages ----------------------------------------------------------------------------
 
     def _received(self, entry: e.Received) -> None:
+        self._count_in(entry)
+        self._take_message(entry)
+
+    def _count_in(self, entry: e.Received | e.PutAside) -> None:
         last = self.state.received.get(entry.source, 0)
         assert entry.seq == last + 1, f"stream from {entry.source} jumps {last} → {entry.seq}"
         self.state.received[entry.source] = entry.seq
         self.confirms[entry.source] = entry.seq
+
+    def _take_message(self, entry: e.Received) -> None:
         match entry.message:
             case m.StartChild():
                 self._child_start(entry.message, entry)

@@ -315,7 +315,13 @@ def head_of(core: Partition) -> Head:
     """Return the partition-wide state."""
     state = core.state
     return Head(
-        state.partition, state.partitions, state.epoch, state.lanes, state.received, state.sessions
+        state.partition,
+        state.partitions,
+        state.epoch,
+        state.lanes,
+        state.received,
+        state.sessions,
+        state.aside,
     )
 
 

@@ -117,10 +117,12 @@ class EmbeddedHost:
     def describe(self) -> dict[str, Any]:
         """Return the hub as this host sees it, as JSON-able facts."""
         facts = self.membership.describe()
-        progress = self.shard.progress()
+        progress, quarantined = self.shard.progress(), self.shard.quarantined()
         for row in facts["partitions"]:
             if (lsns := progress.get(row["partition"])) is not None:
                 row["applied_lsn"], row["commit_lsn"], row["checkpoint_lsn"] = lsns
+            if instances := quarantined.get(row["partition"]):
+                row["quarantined"] = instances
         return facts
 
     # -- cluster.ownership.Sink -------------------------------------------------------------

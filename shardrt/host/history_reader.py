@@ -63,7 +63,7 @@ class HistoryReader:
         current = self._core.instances.get(instance_id)
         if current is None or current.execution_id != execution_id:
             return None
-        raise RecordCorrupt(f"history of {instance_id!r} has {len(events)} of {stored} events")
+        raise RecordCorrupt(f"has {len(events)} of {stored} events")
 
     def encoded(self, instance_id: str, then: Callable[[Raw | ShardrtError | None], None]) -> None:
         """Call `then` with the history as JSON, at once if it is in memory; else see `read`."""

@@ -13,8 +13,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from shardrt.core.codec import decode_resident
 from shardrt.errors import StoreError
+from shardrt.host.quarantine import admit_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -115,9 +115,11 @@ class Loader:
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
         for row in rows:
             if row.instance_id not in purged:
-                resident = decode_resident(row.instance_id, row.state)
-                self._partition.admit(resident)
-                self._admitted(resident, len(row.state))
+                resident = admit_row(self._partition, row)
+                if resident is not None:
+                    self._admitted(resident, len(row.state))
+        for gone in set(ids) - {row.instance_id for row in rows}:
+            self._partition.quarantined.pop(gone, None)
         for instance_id in ids:
             self._wanted.pop(instance_id, None)
             # NB: stays in `_waiting` until the last callback has run, so that what a

@@ -87,10 +87,20 @@ class PartitionHost:
         """Begin to own the partition; `opened` is called once that is durable."""
         self._opened = opened
         self.core.take(self.epoch, now)
+        for instance_id in list(self.core.state.aside):
+            self._take_up(instance_id)
         self.shard.wake(self)
 
     def _admitted(self, resident: Resident, state_bytes: int) -> None:
         self.shard.admitted(self, resident, state_bytes)
+        self._take_up(resident.instance_id)
+
+    def _take_up(self, instance_id: str) -> None:
+        """Bring what was put aside to an instance that can be read by now, or is gone."""
+        core = self.core
+        if instance_id in core.state.aside and instance_id not in core.quarantined:
+            core.take_up(instance_id, self.shard.clock.now(), self.shard.draw())
+            self.shard.wake(self)
 
     # -- inputs --------------------------------------------------------------------------------
 
@@ -121,6 +131,9 @@ class PartitionHost:
     def _is_ready(self, instance_id: str, request: r.Request) -> bool:
         if self.loader.is_loading(instance_id):
             return False
+        if instance_id in self.core.quarantined:
+            # Whoever has repaired it says so by resuming it.
+            return not isinstance(request, r.Resume)
         return self.core.holds(instance_id) or (isinstance(request, r.Start) and request.fresh)
 
     def _request(self, call: Forward, to: To) -> None:
@@ -206,10 +219,13 @@ class PartitionHost:
     def _missing(self, message: Deliver) -> list[str]:
         last = self.core.state.received.get(message.source, 0)
         holds, is_loading = self.core.holds, self.loader.is_loading
+        quarantined = self.core.quarantined
         return [
             each.instance_id
             for seq, each in enumerate(message.messages, message.first)
-            if seq > last and (not holds(each.instance_id) or is_loading(each.instance_id))
+            if seq > last
+            and (not holds(each.instance_id) or is_loading(each.instance_id))
+            and each.instance_id not in quarantined
         ]
 
     def _accept(self, message: Deliver) -> None:

@@ -145,6 +145,7 @@ class ShardProcess:
             progress=self._shard.progress(),
             counters=self._shard.counters(),
             running=self._shard.running(),
+            quarantined=self._shard.quarantined(),
         )
 
 

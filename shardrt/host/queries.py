@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw
 
-from shardrt.core.codec import decode_entity, decode_instance
-from shardrt.core.entity_answering import entity_snapshot
-from shardrt.core.ground import snapshot_of
 from shardrt.core.ids import partition_of
 from shardrt.core.requests import Refusal
 from shardrt.errors import ShardrtError
+from shardrt.host.quarantine import entity_snapshot_of_row, snapshot_of_row
 from shardrt.links.admin import (
     CountInstances,
     EntityPage,
@@ -71,18 +69,16 @@ class Queries:
         match question:
             case ListInstances(where, limit, token):
                 page = await self._page(where, limit, token, entities=False)
-                instances = [decode_instance(row.state) for row in page.rows]
                 snapshots = [
-                    snapshot_of(each, partition_of(each.instance_id, self._partitions))
-                    for each in instances
+                    snapshot_of_row(row, partition_of(row.instance_id, self._partitions))
+                    for row in page.rows
                 ]
                 return SnapshotPage(tuple(snapshots), page.token)
             case ListEntities(where, limit, token):
                 page = await self._page(where, limit, token, entities=True)
-                entities = [decode_entity(row.state) for row in page.rows]
                 found = [
-                    entity_snapshot(each, partition_of(each.instance_id, self._partitions))
-                    for each in entities
+                    entity_snapshot_of_row(row, partition_of(row.instance_id, self._partitions))
+                    for row in page.rows
                 ]
                 return EntityPage(tuple(found), page.token)
             case CountInstances(where):

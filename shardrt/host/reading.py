@@ -17,7 +17,7 @@ from shardrt.core import history as h, requests as r
 from shardrt.core.effects import Reply
 from shardrt.core.explaining import explain
 from shardrt.core.exported import exported_of
-from shardrt.errors import ShardrtError
+from shardrt.errors import InstanceQuarantined, RecordCorrupt, ShardrtError
 
 if TYPE_CHECKING:
     from shardrt.host.partition_host import PartitionHost
@@ -33,6 +33,8 @@ class Reading:
 
     def take(self, call: Forward, to: To) -> bool:
         """Take the request, if it is of this kind; return whether it is."""
+        if call.instance_id in self._host.core.quarantined and type(call.request) is not r.Explain:
+            return False  # the core says so
         match call.request:
             case r.GetHistory() | r.Export():
                 self._history(call, to)
@@ -65,7 +67,9 @@ class Reading:
                 host.load_for(call, to)  # that execution is over: read the current one
                 return
             host.queued.remove(to)
-            if isinstance(history, ShardrtError):
+            if isinstance(history, RecordCorrupt):
+                self._reply(to, _damaged(call.instance_id, history))
+            elif isinstance(history, ShardrtError):
                 self._reply(to, r.Refusal(history.code, str(history), 1.0))
             elif exported is None:
                 self._reply(to, history)
@@ -88,9 +92,13 @@ class Reading:
             return
         host.queued.add(to)
 
-        def read(history: list[h.HistoryEvent] | None) -> None:
+        def read(history: list[h.HistoryEvent] | RecordCorrupt | None) -> None:
             if to not in host.queued:
                 return  # it was refused when the partition went
+            if isinstance(history, RecordCorrupt):
+                host.queued.remove(to)
+                self._reply(to, _damaged(call.instance_id, history))
+                return
             if history is None:
                 host.load_for(call, to)  # something has happened to it: look again
                 return
@@ -102,3 +110,8 @@ class Reading:
     def _reply(self, to: To, result: r.Result | r.Refusal | None) -> None:
         self._host.core.effects.append(Reply(to, result))
         self._host.shard.wake(self._host, work=False)
+
+
+def _damaged(instance_id: str, error: RecordCorrupt) -> r.Refusal:
+    message = f"instance {instance_id!r} is quarantined: its stored history {error}"
+    return r.Refusal(InstanceQuarantined.code, message)

@@ -10,15 +10,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from shardrt.core.codec import decode_head, decode_record, decode_resident
+from shardrt.core.codec import decode_head, decode_record
 from shardrt.core.entries import Entry, instance_of
 from shardrt.core.partition import Partition
 from shardrt.core.state import PartitionState
 from shardrt.core.timers import WHOLE
 from shardrt.errors import RecordCorrupt
+from shardrt.host.quarantine import admit_row, check_replayable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from shardrt.store.base import PartitionHead, Store
 
@@ -41,11 +42,12 @@ async def recover(
     head = await store.head(partition, epoch)
     core = Partition(_state(head, partition, partitions))
     async for row in store.active(partition):
-        core.admit(decode_resident(row.instance_id, row.state))
+        admit_row(core, row)
     async for due, instance_id in store.due(partition):
-        if not core.holds(instance_id):
+        if not core.holds(instance_id) and instance_id not in core.quarantined:
             core.timers.add(due, instance_id, WHOLE)
     count = await _replay_journal(store, core, head)
+    await _load(store, core, core.state.aside)
     core.state.epoch = epoch
     logger.log(
         # The start of a host that has nothing to do is not worth a line for each partition.
@@ -76,6 +78,7 @@ def _state(head: PartitionHead, partition: int, partitions: int) -> PartitionSta
         lanes=stored.lanes,
         received=stored.received,
         sessions=stored.sessions,
+        aside=stored.aside,
     )
 
 
@@ -105,10 +108,15 @@ async def _replay_journal(store: Store, core: Partition, head: PartitionHead) ->
 
 
 async def _apply(store: Store, core: Partition, entries: Sequence[Entry]) -> None:
-    wanted = {instance_of(entry) for entry in entries} - {None}
-    known = (core.instances, core.entities, core.tombstones)
-    missing = sorted(i for i in wanted if i is not None and not any(i in each for each in known))
+    wanted = [instance_of(entry) for entry in entries]
+    await _load(store, core, [each for each in wanted if each is not None])
+    check_replayable(core, entries)
+    core.replay(entries)
+
+
+async def _load(store: Store, core: Partition, instance_ids: Iterable[str]) -> None:
+    known = (core.instances, core.entities, core.tombstones, core.quarantined)
+    missing = sorted(i for i in set(instance_ids) if not any(i in each for each in known))
     for start in range(0, len(missing), 1000):
         for row in await store.load(core.state.partition, missing[start : start + 1000]):
-            core.admit(decode_resident(row.instance_id, row.state))
-    core.replay(entries)
+            admit_row(core, row)

@@ -39,11 +39,15 @@ class Rewinding:
         self._read: dict[str, tuple[str, list[HistoryEvent]]] = {}
         """Instance → its execution, and all that happened in it."""
 
-    def read(self, instance: Instance, then: Callable[[list[HistoryEvent] | None], None]) -> None:
+    def read(
+        self,
+        instance: Instance,
+        then: Callable[[list[HistoryEvent] | RecordCorrupt | None], None],
+    ) -> None:
         """Call `then` with the whole history, however long reading takes.
 
-        With None if the instance is not what or where it was. A history that is damaged is
-        given as an empty one, which stands for its beginning.
+        With None if the instance is not what or where it was, and with the error if what is
+        stored of the history is damaged.
         """
         instance_id, execution_id = instance.instance_id, instance.execution_id
 
@@ -51,10 +55,7 @@ class Rewinding:
             return self._core.instances.get(instance_id) is instance
 
         def take(history: list[HistoryEvent] | ShardrtError | None) -> None:
-            if isinstance(history, RecordCorrupt):
-                logger.error("instance=%s begins anew: %s", instance_id, history)
-                history = []
-            elif isinstance(history, ShardrtError):
+            if isinstance(history, ShardrtError) and not isinstance(history, RecordCorrupt):
                 logger.warning("instance=%s cannot be rewound yet: %s", instance_id, history)
                 asyncio.get_running_loop().call_later(RETRY_S, again)
                 return
@@ -87,7 +88,11 @@ class Rewinding:
     def _read_for_message(self, instance: Instance, then: Callable[[], None]) -> None:
         execution_id = instance.execution_id
 
-        def keep(history: list[HistoryEvent] | None) -> None:
+        def keep(history: list[HistoryEvent] | RecordCorrupt | None) -> None:
+            if isinstance(history, RecordCorrupt):
+                # Its parent asks for it: an empty history stands for its beginning.
+                logger.error("instance=%s begins anew: %s", instance.instance_id, history)
+                history = []
             if history is not None:
                 self._read[instance.instance_id] = execution_id, history
             then()

@@ -20,6 +20,7 @@ from shardrt.host.checkpointer import RESIDENT_BYTES, Checkpointer
 from shardrt.host.committer import Committer
 from shardrt.host.intake import Intake
 from shardrt.host.partition_host import PartitionHost
+from shardrt.host.quarantine import NAMED_MAX
 from shardrt.host.queries import Queries
 from shardrt.host.recovery import recover
 from shardrt.host.retention import Retention
@@ -377,6 +378,14 @@ class Shard:
             for partition, host in self.hosts.items()
         }
 
+    def quarantined(self) -> dict[int, list[str]]:
+        """Return the instances of each partition that cannot be read, or the first of them."""
+        return {
+            partition: list(host.core.quarantined)[:NAMED_MAX]
+            for partition, host in self.hosts.items()
+            if host.core.quarantined
+        }
+
     def counters(self) -> dict[str, float]:
         """Return sums and levels of this shard, for metrics and reports."""
         hosts = self.hosts.values()
@@ -391,6 +400,8 @@ class Shard:
             "bytes_in_flight": self.bytes_in_flight,
             "requests_in_flight": self.requests_in_flight,
             "purged": self._retention.purged,
+            "instances_quarantined": sum(len(host.core.quarantined) for host in hosts),
+            "messages_dropped": sum(host.core.dropped for host in hosts),
             "stale_results": sum(host.core.stale for host in hosts),
             "checkpoint_lag_s": self.checkpointer.lag_s,
             **self.store.stats(),

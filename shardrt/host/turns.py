@@ -140,7 +140,8 @@ class Turns:
             try:
                 history = await host.history.read(item.instance_id)
             except RecordCorrupt as error:
-                step = Step(item.instance_id, item.execution_id, item.turn, (), Parked(str(error)))
+                parked = Parked(f"quarantined: its stored history {error}")
+                step = Step(item.instance_id, item.execution_id, item.turn, (), parked)
                 break
             except ShardrtError as error:
                 logger.warning("instance=%s cannot be rebuilt: %s", item.instance_id, error)

@@ -147,7 +147,8 @@ class ManagementApi:
 
     async def purge(self, request: Request) -> Response:
         instance_id = _instance_id(request)
-        purged: Any = await self._caller.call(instance_id, r.Purge())
+        force = request.query_params.get("force", "").lower() in {"true", "1"}
+        purged: Any = await self._caller.call(instance_id, r.Purge(force))
         if not purged.count:
             raise InstanceNotFound(f"no instance {instance_id!r}")
         return json_response({"instancesDeleted": purged.count})

@@ -27,6 +27,7 @@ STATUS = {
     errors.InstanceExists: 409,
     errors.InstanceNotFinished: 409,
     errors.InstanceNotFailed: 409,
+    errors.InstanceQuarantined: 409,
     errors.AnswerForgotten: 409,
     errors.InstanceFinished: 410,
     errors.PayloadTooLarge: 413,

@@ -105,6 +105,8 @@ class Beat(_Control, frozen=True, tag="beat"):
     counters: dict[str, float] = {}
     running: list[str] = []
     """What user code is running right now (for the blame if the loop blocks)."""
+    quarantined: dict[int, list[str]] = {}
+    """Partition → instances whose stored state cannot be read, as far as that is known."""
 
 
 class Opened(_Control, frozen=True, tag="opened"):

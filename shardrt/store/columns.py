@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,7 +23,10 @@ def encode_tags(tags: dict[str, str] | None) -> str | None:
 def instance_of(row: Sequence[Any]) -> InstanceRow:
     """Return the instance of a row of the columns that every SELECT of instances lists."""
     *head, tags, next_due, active, state = row
-    decoded = None if tags is None else _decode_tags(tags)
+    # The column is only to search by: the state has the tags, and is judged by whoever reads it.
+    decoded = None
+    with suppress(msgspec.MsgspecError):
+        decoded = None if tags is None else _decode_tags(tags)
     return InstanceRow(*head, decoded, next_due, bool(active), state)  # type: ignore[call-arg]
 
 

@@ -23,9 +23,17 @@ def cluster_view(
         if slot.child is not None
         for partition, lsns in slot.child.beat.progress.items()
     }
+    quarantined = {
+        partition: instances
+        for slot in slots
+        if slot.child is not None
+        for partition, instances in slot.child.beat.quarantined.items()
+    }
     for row in facts.get("partitions", []):
         if (lsns := progress.get(row["partition"])) is not None:
             row["applied_lsn"], row["commit_lsn"], row["checkpoint_lsn"] = lsns
+        if instances := quarantined.get(row["partition"]):
+            row["quarantined"] = instances
     facts["children"] = [_child(slot, shards) for slot in slots]
     return facts
 
