@@ -22,6 +22,7 @@ from shardrt.core.state import (
     Section,
     Session,
 )
+from shardrt.core.tally import Tally
 from shardrt.core.timers import Timers
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Ground:
         """Purged, while the store may still have them: not to be loaded again."""
         self.abandoned: list[str] = []
         """Instances whose resident code is obsolete: ended or replaced from outside."""
+        self.tally = Tally()
         self.effects: list[Effect] = []
         self.speculative: list[RunActivity] = []
         """May start before they are durable."""
@@ -78,6 +80,7 @@ class Ground:
             self.deleted.pop(instance.instance_id, None)
             del self.tombstones[instance.instance_id]
         self.instances[instance.instance_id] = instance
+        self.tally.started.append(instance.name)
         self._begin(instance, at)
 
     def _begin(self, instance: Instance, at: int) -> None:
@@ -122,6 +125,7 @@ class Ground:
         if status in _FINAL_OUTCOME:
             self._record(instance, h.ExecutionCompleted(at, status, output, failure))
         self._tell_parent(instance)
+        self.tally.ended.append(instance)
         for to in self.waiters.pop(instance.instance_id, ()):
             self.effects.append(Reply(to, self.snapshot(instance)))
 

@@ -109,6 +109,7 @@ class Partition(EntityAnswering):
         self.sends.clear()
         self.confirms.clear()
         self.abandoned.clear()
+        self.tally.clear()
 
     def take(self, epoch: int, now: int) -> None:
         """Begin to own the partition; everything unfinished is put under way again.

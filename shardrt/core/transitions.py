@@ -86,6 +86,7 @@ class Transitions(Rewinds):
             if task_id in instance.timers:
                 del instance.timers[task_id]
                 if task_id != START_TIMER:
+                    self.tally.timers_fired += 1
                     instance.inbox.append(h.TimerFired(task_id, entry.at))
             elif task_id in instance.pending:
                 self._activity_due(instance, task_id, entry.at)
@@ -115,6 +116,7 @@ class Transitions(Rewinds):
 
     def _raised(self, entry: e.Raised) -> None:
         instance = self.instances[entry.instance_id]
+        self.tally.events_raised += 1
         instance.inbox.append(entry.event)
         self._settle(entry.origin, entry.event.at)
         self._touch(instance, entry.event.at)
@@ -182,6 +184,7 @@ class Transitions(Rewinds):
 
     def _create_timer(self, instance: Instance, action: h.TimerCreated, at: int) -> None:
         del at
+        self.tally.timers_created += 1
         instance.timers[action.task_id] = action.fire_at
         self.timers.add(action.fire_at, instance.instance_id, action.task_id)
 
@@ -254,6 +257,7 @@ class Transitions(Rewinds):
             case m.DeliverEvent(instance_id, name, data):
                 instance = self.instances.get(instance_id)
                 if instance is not None and not instance.is_final:
+                    self.tally.events_raised += 1
                     instance.inbox.append(h.EventRaised(entry.at, name, data))
                     self._touch(instance, entry.at)
                     self._wake(instance)

@@ -32,6 +32,8 @@ from shardrt.orchestration.failure import failure_of
 from shardrt.store.transactions import OutcomeKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from msgspec import Raw
 
     from shardrt.config import Settings
@@ -76,6 +78,8 @@ class ActivityPool:
         self._detached: dict[asyncio.Task[None], Running] = {}
         """Given up, but their code has not ended yet. They still hold places behind gates."""
         self._lines = Lines()
+        self.attempted: Callable[[str, Failure | None, float], None] = lambda *_: None
+        """Told of each attempt that ended: of which activity, how, and after how many seconds."""
 
     def __len__(self) -> int:
         return len(self._running) + len(self._lines)
@@ -160,7 +164,7 @@ class ActivityPool:
             gate.used += 1
         loop = asyncio.get_running_loop()
         control = Control(self._payloads, loop.time, attempt.run.heartbeat)
-        running = Running(attempt, kind, control)
+        running = Running(attempt, kind, control, loop.time())
         self._running[key_of(attempt.run)] = running
         running.task = loop.create_task(kind.body(running))
 
@@ -201,8 +205,10 @@ class ActivityPool:
             running.disarm()
         if running.kind.gates:
             self._lines.give_back(running.kind.gates)
+        failure = None
         if isinstance(outcome, Failure):
-            outcome = _with_heartbeat(outcome, running)
+            outcome = failure = _with_heartbeat(outcome, running)
+        self.attempted(run.name, failure, running.control.time() - running.began_s)
         running.attempt.asker.activity_ended(run, outcome)
         self._advance()
 
@@ -212,6 +218,7 @@ class ActivityPool:
         key = key_of(run)
         if self._running.get(key) is running:
             self._abandon(key, running)
+            self.attempted(run.name, failure, running.control.time() - running.began_s)
             running.attempt.asker.activity_ended(run, _with_heartbeat(failure, running))
             self._advance()
 

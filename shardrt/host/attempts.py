@@ -52,11 +52,11 @@ def key_of(run: RunActivity) -> Key:
 class Control:
     """What a running activity can see of the pool. Used from the thread that it runs in."""
 
-    __slots__ = ("_payloads", "_time", "beat_s", "cancelled", "details")
+    __slots__ = ("_payloads", "beat_s", "cancelled", "details", "time")
 
     def __init__(self, payloads: Payloads, time: Callable[[], float], details: Raw) -> None:
         self._payloads = payloads
-        self._time = time
+        self.time = time
         self.cancelled = False
         self.beat_s = 0.0
         """When it was last heard of, in time of the loop."""
@@ -69,7 +69,7 @@ class Control:
 
     def beat(self, details: Raw) -> None:
         """Do the same with details as they are stored."""
-        self.beat_s = self._time()
+        self.beat_s = self.time()
         self.details = details
 
     def is_cancelled(self) -> bool:
@@ -88,10 +88,12 @@ class Kind(NamedTuple):
 class Running:
     """A started attempt."""
 
-    __slots__ = ("attempt", "control", "kind", "pulse", "task", "timer")
+    __slots__ = ("attempt", "began_s", "control", "kind", "pulse", "task", "timer")
 
-    def __init__(self, attempt: Attempt, kind: Kind, control: Control) -> None:
+    def __init__(self, attempt: Attempt, kind: Kind, control: Control, began_s: float) -> None:
         self.attempt = attempt
+        self.began_s = began_s
+        """In time of the loop."""
         self.kind = kind
         self.control = control
         self.task: asyncio.Task[None] | None = None

@@ -77,6 +77,8 @@ class Checkpointer:
         self.idle_bytes = 0
         self.evictions = 0
         self.lag_s = 0.0
+        self.on_flushed: Callable[[float], None] = lambda _: None
+        """Told how many seconds each checkpoint took to write."""
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -148,6 +150,7 @@ class Checkpointer:
         """Write it, however long that takes; return False if the partition was discarded."""
         backoff_s = BACKOFF_S_MIN
         while not host.closed:
+            began_s = asyncio.get_running_loop().time()
             try:
                 await self._store.checkpoint(checkpoint)
             except EpochFenced:
@@ -163,6 +166,7 @@ class Checkpointer:
                 logger.exception("partition=%d stops", host.partition)
                 host.discard(f"{type(error).__name__}: {error}")
             else:
+                self.on_flushed(asyncio.get_running_loop().time() - began_s)
                 return not host.closed
         return False
 

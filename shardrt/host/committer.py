@@ -63,6 +63,8 @@ class Committer:
         """Nothing is committed after this monotonic time: the lease may be somebody else's."""
         self.on_committed: Callable[[], None] = lambda: None
         """Called after each batch, when effects have been released."""
+        self.on_saved: Callable[[float], None] = lambda _: None
+        """Told how many seconds each batch took that the store has taken."""
         self.stuck_since_s: float | None = None
         """Since when the store has not taken a batch; None if it does."""
 
@@ -117,7 +119,9 @@ class Committer:
         backoff_s = BACKOFF_S_MIN
         while batch:
             try:
+                began_s = self._clock.monotonic_s()
                 accepted = await self._journal.append(list(batch.values()))
+                self.on_saved(self._clock.monotonic_s() - began_s)
                 for partition in [p for p in batch if p.partition in accepted]:
                     self._release(partition, batch.pop(partition).lsn)
                 await self._resolve(batch)

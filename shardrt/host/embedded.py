@@ -25,8 +25,9 @@ from shardrt.host.network import Loopback
 from shardrt.host.shard import Shard
 from shardrt.host.visitor import Visitor
 from shardrt.host.worker_pool import AppSource
-from shardrt.links.admin import Cluster, Question
+from shardrt.links.admin import Cluster, Metrics, Question
 from shardrt.links.messages import Answer, Ask
+from shardrt.links.metrics import Sample, Samples
 from shardrt.store.base import Host
 
 if TYPE_CHECKING:
@@ -124,6 +125,11 @@ class EmbeddedHost:
             if instances := quarantined.get(row["partition"]):
                 row["quarantined"] = instances
         return facts
+
+    def samples(self) -> Samples:
+        """Return what this host has counted and measured."""
+        served = len(self.membership.serving())
+        return {**self.shard.samples(), "lease_active_count": [((), Sample(served))]}
 
     # -- cluster.ownership.Sink -------------------------------------------------------------
 
@@ -230,8 +236,11 @@ class _LocalVisitor(Visitor):
             question = _decode_question(message.question)
         except msgspec.MsgspecError:
             return False  # the shard says what is wrong with it
-        if not isinstance(question, Cluster):
+        if isinstance(question, Cluster):
+            facts: object = self._host.describe()
+        elif isinstance(question, Metrics):
+            facts = self._host.samples()
+        else:
             return False
-        view = Raw(msgspec.json.encode(self._host.describe()))
-        self._link.send(Answer(message.seq, view))
+        self._link.send(Answer(message.seq, Raw(msgspec.json.encode(facts))))
         return True

@@ -48,6 +48,8 @@ class Loader:
         self._waiting: dict[str, list[Callable[[], None]]] = {}
         self._wanted: dict[str, None] = {}
         self._task: asyncio.Task[None] | None = None
+        self.on_loaded: Callable[[float], None] = lambda _: None
+        """Told how many seconds each query took."""
 
     @property
     def is_busy(self) -> bool:
@@ -107,8 +109,10 @@ class Loader:
         # A checkpoint may delete these while we read, and forget that they were purged.
         purged = {each for each in ids if each in self._partition.tombstones}
         while rows is None:
+            began_s = asyncio.get_running_loop().time()
             try:
                 rows = await self._store.load(partition, ids)
+                self.on_loaded(asyncio.get_running_loop().time() - began_s)
             except StoreError as error:
                 logger.warning("partition=%d cannot load, trying again: %s", partition, error)
                 await asyncio.sleep(backoff_s)

@@ -61,6 +61,7 @@ class PartitionHost:
         """Written since the last checkpoint was captured."""
         self.release = Release(commit_lsn)
         self.loader = Loader(shard.store, partition, admitted=self._admitted, failed=self.discard)
+        self.loader.on_loaded = shard.meter.loaded
         self.lanes = Lanes(partition.state, shard.network, shard.clock)
         self.history = HistoryReader(shard.store, partition)
         self.rewinding = Rewinding(self.history, partition, failed=self.discard)
@@ -265,6 +266,7 @@ class PartitionHost:
         lsn = self.release.seal(has_record=bool(sealed.entries), effects=sealed.effects)
         record = None
         if sealed.entries:
+            self.shard.meter.count(self.core.tally)
             encoded = encode_record(sealed.entries)
             self.journal_bytes += len(encoded)
             record = Append(self.partition, self.epoch, lsn, encoded)

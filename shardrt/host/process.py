@@ -144,6 +144,7 @@ class ShardProcess:
         return control.Beat(
             progress=self._shard.progress(),
             counters=self._shard.counters(),
+            samples=self._shard.samples(),
             running=self._shard.running(),
             quarantined=self._shard.quarantined(),
         )

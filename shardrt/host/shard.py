@@ -19,6 +19,7 @@ from shardrt.host.bounds import Bounds
 from shardrt.host.checkpointer import RESIDENT_BYTES, Checkpointer
 from shardrt.host.committer import Committer
 from shardrt.host.intake import Intake
+from shardrt.host.meter import Meter
 from shardrt.host.partition_host import PartitionHost
 from shardrt.host.quarantine import NAMED_MAX
 from shardrt.host.queries import Queries
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from shardrt.host.ports import Network, Owner
     from shardrt.host.surroundings import Answering
     from shardrt.host.worker_pool import AppSource
+    from shardrt.links.metrics import Samples
     from shardrt.orchestration.app import App
     from shardrt.store.base import PartitionHead, Store
     from shardrt.store.transactions import OutcomeKey
@@ -96,7 +98,10 @@ class Shard:
         self.transactional = transactional_names(app, store)
         self.pool = ActivityPool(app, settings, host_id=name, shard=index, source=source)
         self.pool.transactions = transactions_of(store)
+        self.meter = Meter(store.url_masked.partition(":")[0])
+        self.pool.attempted = self.meter.attempted
         self.committer = Committer(store, clock)
+        self.committer.on_saved = self.meter.saved
         self.checkpointer = Checkpointer(
             store,
             interval_s=settings.shard.checkpoint_interval_s,
@@ -104,6 +109,7 @@ class Shard:
             resident_bytes_max=settings.shard.resident_bytes_max,
             drop=self.turns.drop,
         )
+        self.checkpointer.on_flushed = self.meter.flushed
         self._queries = Queries(store, settings, partitions)
         self._intake = Intake(settings, app, self)
         self._retention = Retention(
@@ -406,6 +412,10 @@ class Shard:
             "checkpoint_lag_s": self.checkpointer.lag_s,
             **self.store.stats(),
         }
+
+    def samples(self) -> Samples:
+        """Return everything that is counted and measured, for `links.metrics`."""
+        return self.meter.samples(self.counters())
 
     def running(self) -> list[str]:
         """Return what user code is running: an orchestrator that blocks, or activities."""

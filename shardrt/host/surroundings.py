@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from shardrt.core.state import Resident
     from shardrt.host.activity_pool import ActivityPool
     from shardrt.host.clock import Clock
+    from shardrt.host.meter import Meter
     from shardrt.host.partition_host import PartitionHost
     from shardrt.host.ports import Network
     from shardrt.host.turns import Turns
@@ -54,6 +55,7 @@ class Surroundings(Protocol):
     transactional: frozenset[str]
     """Activities that commit their outcomes themselves."""
     turns: Turns
+    meter: Meter
     requests_in_flight: int
     bytes_in_flight: int
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from shardrt.core.entity import EntityStep
+from shardrt.core.history import EventRaised
 from shardrt.core.messages import RewindChild, StartChild, StartInstance
 from shardrt.core.work import Parked, Step, WorkItem
 from shardrt.errors import RecordCorrupt, ShardrtError
@@ -59,6 +60,9 @@ class Turns:
             item = core.next_work(clock.now())
             if item is None:
                 break
+            for arrival in item.arrivals:
+                if type(arrival) is EventRaised:
+                    host.shard.meter.add("events_delivered")
             if item.turn == 0 or self.executor.holds(
                 item.instance_id, item.execution_id, item.turn
             ):

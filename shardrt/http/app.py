@@ -17,6 +17,7 @@ from shardrt.http.azure_shapes import ROOT as AZURE_ROOT
 from shardrt.http.entities import EntityApi
 from shardrt.http.link import LinkEndpoint
 from shardrt.http.management import ManagementApi
+from shardrt.http.metrics import MetricsApi
 from shardrt.http.schedules import ScheduleApi
 from shardrt.http.token import has_key, is_allowed
 from shardrt.links.websocket import PATH
@@ -39,6 +40,7 @@ def build_app(
     readiness: Callable[[], tuple[bool, dict[str, Any]]] = lambda: (True, {}),
     token: str | None = None,
     limits: LimitSettings | None = None,
+    host_id: str = "",
 ) -> ASGIApp:
     """Return the application of a host.
 
@@ -48,6 +50,7 @@ def build_app(
         readiness: whether requests should come here, and facts about it.
         token: what clients must present as bearer token, except for health; None: nothing.
         limits: of what is taken from outside.
+        host_id: of this host, for metrics.
     """
     limits = limits or LimitSettings()
     api = ManagementApi(
@@ -78,6 +81,7 @@ def build_app(
         *entities.routes(),
         *schedules.routes(),
         *azure.routes(),
+        *MetricsApi(caller, host_id).routes(),
         *health.health_routes(readiness),
     ]
     routes.append(Route("/openapi.json", _openapi(routes), methods=["GET"]))

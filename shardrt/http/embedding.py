@@ -36,6 +36,7 @@ def embedded_app(runtime: Runtime) -> ASGIApp:
         readiness=lambda: (_is_running(runtime), {}),
         token=settings.read_token(),
         limits=settings.limits,
+        host_id=runtime.host_id,
     )
 
 

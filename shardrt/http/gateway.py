@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -26,7 +26,7 @@ from shardrt.errors import InputInvalid, Overloaded, PartitionUnavailable, Proto
 from shardrt.http.calls import WAIT, PendingCall, compact, is_start
 from shardrt.http.upstream import Keep, Upstream, keep_unix
 from shardrt.http.visitor import TypedVisitor, Visitor
-from shardrt.links.admin import Cluster, Question
+from shardrt.links.admin import Cluster, Metrics, Question
 from shardrt.links.inprocess import connect_in_process
 from shardrt.links.messages import Answer, Ask, Call, Forget, ForwardRaw, Welcome
 
@@ -48,8 +48,10 @@ RETRY_AFTER_S = 0.1
 OVERLOADED_RETRY_AFTER_S = 0.5
 SEQ_MAX = 2**53
 
-AskCluster: TypeAlias = Callable[[Callable[[dict[str, Any]], None]], None]
-"""Ask the supervisor for its view of the cluster, and have it told to a callback."""
+AskSupervisor: TypeAlias = Callable[
+    [Literal["cluster", "metrics"], Callable[[dict[str, Any]], None]], None
+]
+"""Ask the supervisor for its view of the cluster, or samples, and have it told to a callback."""
 
 _decode_question = msgspec.json.Decoder(Question).decode
 DEPTH_MAX = 600
@@ -63,7 +65,7 @@ class Gateway:
     Args:
         welcome: what clients are told at first.
         keep: how links to shards are made; default: over Unix sockets.
-        ask_cluster: whom to ask about the cluster; default: nobody.
+        ask_supervisor: whom to ask about the cluster and this host; default: nobody.
         stranded_s_max: how long a call is kept without an owner.
         instance_id_chars_max: length of ids beyond which they are refused.
     """
@@ -73,7 +75,7 @@ class Gateway:
         welcome: Welcome,
         *,
         keep: Keep = keep_unix,
-        ask_cluster: AskCluster | None = None,
+        ask_supervisor: AskSupervisor | None = None,
         stranded_s_max: float = STRANDED_S_MAX,
         instance_id_chars_max: int = 255,
     ) -> None:
@@ -81,7 +83,7 @@ class Gateway:
         self.draining = False
         """Set when no further instances shall be started."""
         self._keep = keep
-        self._ask_cluster = ask_cluster
+        self._ask_supervisor = ask_supervisor
         self._stranded_s_max = stranded_s_max
         self._instance_id_chars_max = instance_id_chars_max
         self._loop = asyncio.get_running_loop()
@@ -161,8 +163,8 @@ class Gateway:
         except (msgspec.MsgspecError, UnicodeError) as error:
             visitor.refuse(ask.seq, ProtocolViolation.code, f"not a question: {error}")
             return
-        if isinstance(question, Cluster):
-            self._ask_supervisor(visitor, ask.seq)
+        if isinstance(question, (Cluster, Metrics)):
+            self._ask_about_host(visitor, ask.seq, question)
             return
         upstream = self._any_upstream()
         if upstream is None:
@@ -202,11 +204,14 @@ class Gateway:
             pending.upstream = upstream
             upstream.link.send(pending.message)
 
-    def _ask_supervisor(self, visitor: Visitor, seq: int) -> None:
-        if self._ask_cluster is None:
+    def _ask_about_host(self, visitor: Visitor, seq: int, question: Cluster | Metrics) -> None:
+        if self._ask_supervisor is None:
             visitor.answer(seq, Raw(b"{}"))
             return
-        self._ask_cluster(lambda view: visitor.answer(seq, Raw(msgspec.json.encode(view))))
+        self._ask_supervisor(
+            "metrics" if isinstance(question, Metrics) else "cluster",
+            lambda facts: visitor.answer(seq, Raw(msgspec.json.encode(facts))),
+        )
 
     # -- answers --------------------------------------------------------------------------------
 

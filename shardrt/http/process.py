@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import uvicorn
@@ -49,6 +49,7 @@ class GatewayProcess:
         self._parent = parent
         self._listen_fd = configure.listen_fd
         self._partitions = configure.partitions
+        self._host_id = configure.host_id
         self._queries: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._query_seq = 0
         self._gateway = Gateway(
@@ -59,7 +60,7 @@ class GatewayProcess:
                 configure.host_id,
                 self._settings.limits.payload_bytes_max,
             ),
-            ask_cluster=self._ask_cluster,
+            ask_supervisor=self._ask_supervisor,
             instance_id_chars_max=self._settings.limits.instance_id_chars_max,
         )
 
@@ -119,10 +120,12 @@ class GatewayProcess:
             if answered is not None:
                 answered(message.view)
 
-    def _ask_cluster(self, answered: Callable[[dict[str, Any]], None]) -> None:
+    def _ask_supervisor(
+        self, what: Literal["cluster", "metrics"], answered: Callable[[dict[str, Any]], None]
+    ) -> None:
         self._query_seq += 1
         self._queries[self._query_seq] = answered
-        self._parent.send(control.Query(self._query_seq))
+        self._parent.send(control.Query(self._query_seq, what))
 
     def _beat(self) -> control.Beat:
         return control.Beat(
@@ -152,6 +155,7 @@ class GatewayProcess:
             readiness=self._readiness,
             token=token,
             limits=limits,
+            host_id=self._host_id,
         )
         return QuietServer(uvicorn_config(app, limits.payload_bytes_max))
 

@@ -40,7 +40,11 @@ class Cluster(_Question, frozen=True, tag="cluster"):
     """Hosts, shards, partitions, lags; answered by the gateway through its supervisor."""
 
 
-Question: TypeAlias = ListInstances | CountInstances | ListEntities | Cluster
+class Metrics(_Question, frozen=True, tag="metrics"):
+    """What this host has counted and measured (`links.metrics.Samples`); answered likewise."""
+
+
+Question: TypeAlias = ListInstances | CountInstances | ListEntities | Cluster | Metrics
 
 
 class SnapshotPage(msgspec.Struct, frozen=True):

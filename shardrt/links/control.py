@@ -6,9 +6,11 @@ at once, and a supervisor that loses a child's link treats the child as dead.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
+
+from shardrt.links.metrics import Samples
 
 
 class _Control(msgspec.Struct, frozen=True, array_like=True):
@@ -107,6 +109,8 @@ class Beat(_Control, frozen=True, tag="beat"):
     """What user code is running right now (for the blame if the loop blocks)."""
     quarantined: dict[int, list[str]] = {}
     """Partition → instances whose stored state cannot be read, as far as that is known."""
+    samples: Samples = {}
+    """What it has counted and measured so far (`links.metrics`)."""
 
 
 class Opened(_Control, frozen=True, tag="opened"):
@@ -138,13 +142,14 @@ class Fatal(_Control, frozen=True, tag="fatal"):
 
 
 class Query(_Control, frozen=True, tag="query"):
-    """A gateway asks for the host's view of the cluster; answered by `ClusterView`."""
+    """A gateway asks for facts of this host; answered by `ClusterView`."""
 
     seq: int
+    what: Literal["cluster", "metrics"] = "cluster"
 
 
 class ClusterView(_Control, frozen=True, tag="cluster"):
-    """Answer to `Query`: JSON-able facts about hosts, shards and partitions."""
+    """Answer to `Query`: JSON-able facts about hosts, shards and partitions, or samples."""
 
     seq: int
     view: dict[str, Any]

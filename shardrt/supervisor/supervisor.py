@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from shardrt.cluster.holdings import Terms
 from shardrt.cluster.membership import Membership
@@ -24,7 +24,7 @@ from shardrt.supervisor import prepare
 from shardrt.supervisor.policy import RestartPolicy
 from shardrt.supervisor.shards import Shards
 from shardrt.supervisor.slot import Slot
-from shardrt.supervisor.view import cluster_view
+from shardrt.supervisor.view import cluster_view, samples_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -274,11 +274,15 @@ class Supervisor:
             case control.Fatal():
                 self._problem = ConfigInvalid(message.message)
             case control.Query():
-                view = cluster_view(self._membership, self._shards, self._slots)
-                slot.send(control.ClusterView(message.seq, view))
+                slot.send(control.ClusterView(message.seq, self._facts(message.what)))
             case _:
                 assert_never(message)
         self._wake.set()
+
+    def _facts(self, what: str) -> dict[str, Any]:
+        if what == "metrics":
+            return samples_of(self._membership, self._slots)
+        return cluster_view(self._membership, self._shards, self._slots)
 
     def _on_ready(self, slot: Slot, child: ChildProcess) -> None:
         child.ready = True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shardrt.links.metrics import Sample, Samples, add_up
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -52,3 +54,14 @@ def _child(slot: Slot, shards: Shards) -> dict[str, Any]:
         "counters": {} if child is None else child.beat.counters,
         "running": [] if child is None else child.beat.running,
     }
+
+
+def samples_of(membership: Membership | None, slots: Sequence[Slot]) -> Samples:
+    """Return what all children of this host have counted and measured, added up."""
+    samples = add_up(slot.child.beat.samples for slot in slots if slot.child is not None)
+    served = 0 if membership is None else len(membership.serving())
+    samples["lease_active_count"] = [((), Sample(served))]
+    samples["shardrt_child_restarts"] = [
+        ((slot.name,), Sample(slot.restarts.total)) for slot in slots
+    ]
+    return samples

@@ -182,7 +182,7 @@ def test_the_cluster(host: HostThread) -> None:
         "partitions": [{"partition": 0, "owner": None, "epoch": 3}],
         "children": [{"name": "shard-0", "partitions": [0, 1], "counters": {"a": 1.0}}],
     }
-    host.do(lambda fake: setattr(fake.gateway, "_ask_cluster", lambda told: told(view)))
+    host.do(lambda fake: setattr(fake.gateway, "_ask_supervisor", lambda _, told: told(view)))
     assert ask(host, "cluster") == view
     shown = run(host, "cluster").stdout
     for text in ("lease: held", "h1", "9.5", "0 1"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from shardrt import Client, StartRequest
@@ -88,3 +90,22 @@ def test_nothing_is_lost_when_the_whole_host_is_killed(host: Served) -> None:
     host.kill()
     host.start()
     assert host.ask("get", "m")["runtimeStatus"] == "Running"
+
+
+def test_one_scrape_has_the_sums_of_all_processes(host: Served) -> None:
+    host.start()
+    for number in range(8):
+        assert host.ask("start", "hello", "--id", f"h{number}", "--wait")["output"] == GREETINGS
+    expected = {
+        'orchestrations_started_total{host_id="x",orchestrator_name="hello"} 8.0',
+        'functions_calls_total{function_name="SayHello",host_id="x",status="Completed"} 40.0',
+        'lease_active_count{host_id="x"} 32.0',
+        "orchestrations_active 0.0",
+    }
+
+    def is_told() -> bool:
+        text = httpx.get(f"{host.url}/metrics").text
+        return expected <= set(re.sub(r'host_id="[^"]+"', 'host_id="x"', text).splitlines())
+
+    wait_until(is_told)  # children tell their supervisor now and then
+    assert host.interrupt() == 0

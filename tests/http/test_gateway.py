@@ -238,7 +238,7 @@ async def test_ids_that_no_instance_can_have_are_refused(instance_id: str) -> No
 
 @in_loop
 async def test_questions_go_to_a_shard_or_the_supervisor() -> None:
-    async with Rig(ask_cluster=lambda told: told({"hosts": []})) as rig:
+    async with Rig(ask_supervisor=lambda _, told: told({"hosts": []})) as rig:
         rig.client.link.send(Ask(1, Raw(b'["cluster"]')))
         rig.client.link.send(Ask(2, Raw(b'["count",{}]')))
         rig.client.link.send(Ask(3, Raw(b'["what?"]')))
