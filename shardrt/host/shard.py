@@ -102,14 +102,7 @@ class Shard:
         self.pool.attempted = self.meter.attempted
         self.committer = Committer(store, clock)
         self.committer.on_saved = self.meter.saved
-        self.checkpointer = Checkpointer(
-            store,
-            interval_s=settings.shard.checkpoint_interval_s,
-            bytes_max=settings.shard.checkpoint_bytes_max,
-            resident_bytes_max=settings.shard.resident_bytes_max,
-            drop=self.turns.drop,
-        )
-        self.checkpointer.on_flushed = self.meter.flushed
+        self.checkpointer = self._make_checkpointer(settings)
         self._queries = Queries(store, settings, partitions)
         self._intake = Intake(settings, app, self)
         self._retention = Retention(
@@ -126,6 +119,17 @@ class Shard:
         self._woken: dict[PartitionHost, None] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0
+
+    def _make_checkpointer(self, settings: Settings) -> Checkpointer:
+        checkpointer = Checkpointer(
+            self.store,
+            interval_s=settings.shard.checkpoint_interval_s,
+            bytes_max=settings.shard.checkpoint_bytes_max,
+            resident_bytes_max=settings.shard.resident_bytes_max,
+            drop=self.turns.drop,
+        )
+        checkpointer.on_flushed = self.meter.flushed
+        return checkpointer
 
     # -- life ----------------------------------------------------------------------------------
 
