@@ -34,10 +34,11 @@ MODES = {
     "postgres": ("undisturbed", "host killed", "shards killed"),
 }
 PARTITIONS = 8
-PATIENCE_S = 40.0
-"""So long everything may take to get into the middle, and as long to its end."""
+BEGIN_S = 20.0
+"""So long it may take to get into the middle; what is not there by then is not waited for."""
+END_S = 40.0
 VIRTUAL_S = 3600.0
-"""The same, where time is made up."""
+"""Both, where time is made up."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,6 @@ class Run:
         self, group: str, scenarios: list[Scenario], virtual: bool
     ) -> list[tuple[str, BaseException | None]]:
         url = self.urls[group]
-        limit_s = VIRTUAL_S if virtual else PATIENCE_S
         on_postgres = group == "main" and self.store == "postgres"
         served = ON_POSTGRES if on_postgres else GROUPS[group]
         async with self._place(served, url) as (client, strike):
@@ -101,10 +101,10 @@ class Run:
             tasks = [asyncio.create_task(self._one(each, url, middle)) for each in scenarios]
             for task in tasks:
                 task.add_done_callback(middle.left)
-            await middle.all_are_there(limit_s)
+            await middle.all_are_there(VIRTUAL_S if virtual else BEGIN_S)
             middle.client = await strike()
             middle.over.set()
-            await asyncio.wait(tasks, timeout=limit_s)
+            await asyncio.wait(tasks, timeout=VIRTUAL_S if virtual else END_S)
             late = [task for task in tasks if task.cancel()]
             await asyncio.gather(*tasks, return_exceptions=True)
         return [
@@ -116,9 +116,11 @@ class Run:
         directory = self.directory / scenario.name
         directory.mkdir()
         killed = self.mode != "undisturbed"
-        await scenario.play(
-            Stage(scenario.name, middle.client, directory, url, killed, middle.reached)
-        )
+        stage = Stage(scenario.name, middle.client, directory, url, killed, middle.reached)
+        try:
+            await scenario.play(stage)
+        finally:
+            stage.open_gate()  # whatever went wrong, activities end
 
     def _place(self, group: Group, url: str) -> Place:
         if self.mode == "undisturbed":

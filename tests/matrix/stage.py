@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 STORES = ("memory", "sqlite", "postgres")
 PATIENCE_S = 30.0
+GATE_S = 90.0
+"""Activities wait at gates for longer than any scenario for anything."""
 
 
 @dataclass
@@ -136,7 +138,7 @@ def notes(path: str) -> list[str]:
 
 async def passed(path: str) -> None:
     """Wait for a gate, in an activity."""
-    await eventually(Path(path).exists, within_s=PATIENCE_S)
+    await eventually(Path(path).exists, within_s=GATE_S)
 
 
 def time_of(text: str) -> datetime:

@@ -10,7 +10,7 @@ from typing import Any
 
 from shardrt import ActivityContext, App, OrchestrationContext, RetryPolicy
 from shardrt.errors import ActivityFailed
-from tests.matrix.stage import PATIENCE_S, Stage, note, passed, scenario
+from tests.matrix.stage import GATE_S, Stage, note, passed, scenario
 from tests.waiting import wait_until
 
 app = App()
@@ -148,7 +148,7 @@ async def notices(directory: str) -> None:
 @app.activity
 def notices_in_thread(ctx: ActivityContext, directory: str) -> None:
     note(f"{directory}/notes", "began")
-    wait_until(lambda: ctx.is_cancelled, within_s=PATIENCE_S)
+    wait_until(lambda: ctx.is_cancelled, within_s=GATE_S)
     note(f"{directory}/notes", "cancelled")
 
 
@@ -185,7 +185,7 @@ async def cancelled_threads_are_told(stage: Stage) -> None:
 @app.activity
 def in_thread(directory: str) -> bool:
     note(f"{directory}/notes", "began")
-    wait_until(Path(f"{directory}/gate").exists, within_s=PATIENCE_S)
+    wait_until(Path(f"{directory}/gate").exists, within_s=GATE_S)
     return threading.current_thread() is threading.main_thread()
 
 
@@ -206,7 +206,7 @@ async def own_process() -> int:
 @app.activity(executor="process")
 def other_process(directory: str) -> int:
     note(f"{directory}/notes", "began")
-    wait_until(Path(f"{directory}/gate").exists, within_s=PATIENCE_S)
+    wait_until(Path(f"{directory}/gate").exists, within_s=GATE_S)
     return os.getpid()
 
 
