@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from shardrt import ActivityContext, App, OrchestrationContext, RetryPolicy
-from tests.chaos import ledger
+from tests.chaos import bank, ledger
 
 app = App()
+app.include(bank.app)
 
 CITIES = ("Tokyo", "Seattle", "London", "Amsterdam", "Mumbai")
 SENDERS = 2

@@ -38,6 +38,11 @@ def returns(expected: Any) -> Callable[[Any, Sent], str]:
     return wrong
 
 
+def wrong_transfer(result: dict[str, Any], _: Sent) -> str:
+    """What it has done to the purses is looked at when all have ended."""
+    return "" if result["amount"] > 0 else f"returned {result!r}"
+
+
 def wrong_items(items: list[dict[str, Any]], sent: Sent) -> str:
     """Compare what an instance collected with what its senders know.
 
@@ -68,5 +73,6 @@ KINDS = (
     Kind("tree", returns(app.TREE_WIDTH**app.TREE_DEPTH), input=app.TREE_DEPTH),
     Kind("fan", returns([str(number) for number in range(app.FAN_WIDTH)])),
     Kind("retries", returns([f"{label} {app.FLAKY_ATTEMPTS}" for label in ("first", "second")])),
+    Kind("transfer", wrong_transfer),
     Kind("generations", returns(app.GENERATIONS), input=1),
 )

@@ -20,6 +20,7 @@ from shardrt.errors import (
 )
 from tests.chaos.app import SENDERS, Item
 from tests.chaos.kinds import KINDS, Kind, Sent
+from tests.chaos.tallying import Tallying
 
 if TYPE_CHECKING:
     import random
@@ -45,6 +46,7 @@ class Instance:
     """Whether its start was acknowledged."""
     ended: bool = False
     wrong: str = ""
+    result: Any = None
     sent: Sent = field(default_factory=Sent)
 
 
@@ -57,11 +59,12 @@ class Load:
         self.instances: list[Instance] = []
         self.errors: Counter[str] = Counter()
         """Errors that the client was given; all of them are allowed while things are killed."""
+        self.tallying = Tallying(client, rng, self._note)
 
     async def run(self, stop: asyncio.Event, drain_s: float) -> None:
         """Start instances until `stop`, then give all of them `drain_s` to end."""
         room = asyncio.Semaphore(OPEN_MAX)
-        tasks: list[asyncio.Task[None]] = []
+        tasks = [asyncio.create_task(self.tallying.run(stop))]
         while not stop.is_set():
             await room.acquire()
             task = asyncio.create_task(self._live(self._next()))
@@ -96,6 +99,7 @@ class Load:
         if isinstance(result, Exception):
             instance.wrong = f"{type(result).__name__}: {result}"
         else:
+            instance.result = result
             instance.wrong = instance.wrong or instance.kind.wrong(result, instance.sent)
 
     async def _start(self, instance: Instance) -> None:

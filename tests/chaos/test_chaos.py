@@ -107,6 +107,8 @@ def run(trial: Trial, show: Show) -> None:
     assert set(monkey.kills) == set(trial.outages.deck)
     assert verdict.counts["completed"] > trial.seconds
     assert verdict.counts["events acknowledged"] > 0
+    assert verdict.counts["operations acknowledged"] > trial.seconds
+    assert verdict.counts["transfers"] > 0
     assert verdict.counts["effects repeated"] > 0, "nothing was killed in the middle of its work"
 
 
@@ -125,7 +127,7 @@ async def torment(
             calm.set()
             await killing
             stop.set()
-        verdict = await judge(client, load.instances, Ledger(trial.ledger_path))
+        verdict = await judge(client, load.instances, load.tallying.logs, Ledger(trial.ledger_path))
         return verdict, load.errors.most_common(ERRORS_SHOWN_MAX)
     finally:
         await client.close()

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shardrt import HistoryEvent
+from tests.chaos.auditing import book_faults, tally_faults
+from tests.chaos.bank import Move, Transfer
 from tests.chaos.kinds import Sent, wrong_items
 from tests.chaos.ledger import PATH_VARIABLE, Ledger, record
+from tests.chaos.tallying import TallyLog
 from tests.chaos.verdict import effect_faults, end_faults, outcome_faults
 
 if TYPE_CHECKING:
@@ -49,6 +52,45 @@ def test_an_unknown_event_may_have_arrived_or_not(numbers: tuple[int, ...]) -> N
 )
 def test_a_wrong_delivery_is_found(numbers: tuple[int, ...]) -> None:
     assert wrong_items([*items(1, 0, last=1), *items(0, *numbers, last=3)], SENT)
+
+
+def tally_log() -> TallyLog:
+    return TallyLog("t", acknowledged=[0, 1, 3], unknown=[2], answers={0: 1})
+
+
+@pytest.mark.parametrize("seen", [[0, 1, 3], [0, 1, 2, 3], [0, 1, 3, 2]])
+def test_an_unknown_operation_may_have_been_carried_out_or_not(seen: list[int]) -> None:
+    assert not tally_faults(seen, tally_log())
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [[0, 1], [0, 3, 1], [0, 1, 1, 3], [0, 1, 2, 2, 3], [0, 1, 3, 4], [2, 0, 1, 3]],
+    ids=["lost", "reordered", "twice", "unknown twice", "never sent", "not where it was answered"],
+)
+def test_a_wrong_count_is_found(seen: list[int]) -> None:
+    assert tally_faults(seen, tally_log())
+
+
+def test_books_that_balance_are_right() -> None:
+    books = {"a": [Move("x", -5), Move("other", 3)], "b": [Move("x", 5)], "c": [Move("other", -3)]}
+    assert not book_faults(books, {"x": Transfer("a", "b", 5)})
+
+
+@pytest.mark.parametrize(
+    "books",
+    [
+        {"a": [Move("x", -5)], "b": []},
+        {"a": [Move("x", -5)], "b": [Move("x", 5), Move("x", 5)]},
+        {"a": [Move("x", -5), Move("x", -5)], "b": [Move("x", 5), Move("x", 5)]},
+        {"a": [Move("x", -4)], "b": [Move("x", 4)]},
+        {"a": [], "b": []},
+        {"a": [Move("x", -5), Move("y", 1)], "b": [Move("x", 5), Move("z", -1)]},
+    ],
+    ids=["half", "twice there", "twice", "another amount", "lost", "balanced by chance"],
+)
+def test_wrong_books_are_found(books: dict[str, list[Move]]) -> None:
+    assert book_faults(books, {"x": Transfer("a", "b", 5)})
 
 
 def test_one_outcome_per_activity_is_right() -> None:

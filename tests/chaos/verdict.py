@@ -11,12 +11,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from shardrt.errors import InstanceNotFound
+from tests.chaos.auditing import check_books, check_tally
+from tests.chaos.bank import Transfer
 
 if TYPE_CHECKING:
     from shardrt import Client, HistoryEvent
     from tests.chaos.ledger import Ledger
     from tests.chaos.load import Instance
+    from tests.chaos.tallying import TallyLog
 
 OUTCOMES = {"TaskCompleted", "TaskFailed"}
 SHOWN_MAX = 20
@@ -37,7 +42,9 @@ class Verdict:
         return f"{counts}\n{len(self.faults)} faults\n{shown}"
 
 
-async def judge(client: Client, instances: list[Instance], ledger: Ledger) -> Verdict:
+async def judge(
+    client: Client, instances: list[Instance], tallies: list[TallyLog], ledger: Ledger
+) -> Verdict:
     """Check everything; faults are collected, so that one run shows all of them."""
     verdict = Verdict()
     check_client_log(verdict, instances)
@@ -48,9 +55,26 @@ async def judge(client: Client, instances: list[Instance], ledger: Ledger) -> Ve
         elif instance.acknowledged:
             verdict.faults.append(await stuck(client, instance.instance_id))
     await check_list(verdict, client, known)
+    await check_entities(verdict, client, instances, tallies)
     verdict.counts["effects"] = len(ledger)
     verdict.counts["effects repeated"] = ledger.repeated()
     return verdict
+
+
+async def check_entities(
+    verdict: Verdict, client: Client, instances: list[Instance], tallies: list[TallyLog]
+) -> None:
+    for log in tallies:
+        verdict.counts["operations acknowledged"] += len(log.acknowledged)
+        verdict.counts["operations unknown"] += len(log.unknown)
+        verdict.faults += await check_tally(client, log)
+    transfers = {
+        each.instance_id: msgspec.convert(each.result, Transfer)
+        for each in instances
+        if each.kind.name == "transfer" and each.result is not None
+    }
+    verdict.counts["transfers"] = len(transfers)
+    verdict.faults += await check_books(client, transfers)
 
 
 def check_client_log(verdict: Verdict, instances: list[Instance]) -> None:
