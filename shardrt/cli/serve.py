@@ -6,13 +6,15 @@ import asyncio
 import logging
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from shardrt.config import load
 from shardrt.errors import ConfigInvalid, ShardrtError
-from shardrt.host.child import log_to_stderr, loop_factory
+from shardrt.host.child import loop_factory
+from shardrt.host.logs import log_to_stderr
 from shardrt.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -65,16 +67,18 @@ def overrides(options: dict[str, object], insecure: bool) -> dict[str, object]:
 
 def run(settings: Settings) -> bool:
     """Serve; return whether everything was drained in the end."""
+    log_to_stderr("supervisor", settings.log, host_id=settings.host.host_id)
     # Until it serves, only what went wrong: a start that fails ends with one clear line.
-    log_to_stderr("supervisor", logging.WARNING)
+    logging.getLogger().setLevel(logging.WARNING)
     settings.read_token()  # complains now rather than in a child
+    announce = partial(_announce, level=settings.log.level.upper())
     supervisor = Supervisor(settings, import_paths=[os.getcwd()], announce=announce)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(supervisor.run())
 
 
-def announce(line: str) -> None:
+def _announce(line: str, *, level: str) -> None:
     """Print at once, also into a pipe, and from now on log every change of state."""
     click.echo(line)
     sys.stdout.flush()
-    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger().setLevel(level)

@@ -191,6 +191,18 @@ class RetentionSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What is written to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """From which level on."""
+
+    format: Literal["text", "json"] = "text"
+    """For people, or one JSON object a line with host, process, partition, epoch and instance
+    as fields."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that a host needs to know. Construction checks all of it.
 
@@ -204,6 +216,7 @@ class Settings:
     shard: ShardSettings = field(default_factory=ShardSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    log: LogSettings = field(default_factory=LogSettings)
 
     def __post_init__(self) -> None:
         # The rules may rely on the types.

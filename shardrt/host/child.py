@@ -19,13 +19,15 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
+from shardrt.config import Settings
+from shardrt.host.logs import log_to_stderr
 from shardrt.links import control
 from shardrt.links.control_link import ControlLink, connect_control
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-
-    import msgspec
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +108,8 @@ async def _live(
 ) -> int:
     parent = Parent()
     configure = await parent.connect(fd)
-    log_to_stderr(f"{configure.role}-{configure.index}")
+    log = msgspec.convert(configure.settings, Settings).log
+    log_to_stderr(f"{configure.role}-{configure.index}", log, host_id=configure.host_id)
     try:
         await serve(parent, configure)
     except FatalStart as error:
@@ -136,13 +139,6 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         return asyncio.new_event_loop
     return cast("Callable[[], asyncio.AbstractEventLoop]", uvloop.new_event_loop)
-
-
-def log_to_stderr(name: str, level: int | str = logging.INFO) -> None:
-    """Write log lines that start with time, level and the name of the process."""
-    logging.basicConfig(
-        level=level, format=f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s"
-    )
 
 
 def _exit(code: int) -> None:

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw
 
-from shardrt.config.settings import LimitSettings
+from shardrt.config.settings import LimitSettings, LogSettings
 from shardrt.errors import ConfigInvalid
 from shardrt.host.bounds import Bounds
-from shardrt.host.child import die_with, log_to_stderr
+from shardrt.host.child import die_with
 from shardrt.host.imports import import_app
+from shardrt.host.logs import log_to_stderr
 from shardrt.host.payloads import DETAILS, Payloads
 from shardrt.links import worker_link as w
 from shardrt.orchestration.activity import ActivityContext
@@ -101,13 +102,14 @@ def main() -> None:
     die_with(parent_pid)
     faulthandler.enable()
     os.set_inheritable(fd, False)  # the link must end with this process
-    log_to_stderr(f"worker-{os.getpid()}")
     link: w.BlockingLink[w.ToWorker] = w.BlockingLink(socket.socket(fileno=fd), w.ToWorker)
     inbox: queue.SimpleQueue[w.ToWorker] = queue.SimpleQueue()
     # Reads on while an activity runs, so that the end of the shard ends this process at once.
     threading.Thread(target=_read, args=(link, inbox), daemon=True).start()
     prepare = inbox.get()
     assert isinstance(prepare, w.Prepare)
+    log = msgspec.convert(prepare.log, LogSettings)
+    log_to_stderr(f"worker-{os.getpid()}", log, host_id=prepare.host_id)
     worker = _prepared(link, prepare)
     while worker is not None:
         call = inbox.get()

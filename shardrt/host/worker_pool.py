@@ -120,6 +120,8 @@ class WorkerPool:
             source.reference,
             list(source.import_paths),
             msgspec.to_builtins(settings.limits),
+            msgspec.to_builtins(settings.log),
+            settings.host.host_id,
         )
         self._idle: list[Worker] = []
         self._all: set[Worker] = set()

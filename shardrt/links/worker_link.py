@@ -39,6 +39,9 @@ class Prepare(_Message, frozen=True, tag="prepare"):
     """Prepended to ``sys.path``."""
     limits: dict[str, Any]
     """`config.LimitSettings` as JSON."""
+    log: dict[str, Any] = {}
+    """`config.LogSettings` likewise."""
+    host_id: str = ""
 
 
 class Perform(_Message, frozen=True, tag="perform"):

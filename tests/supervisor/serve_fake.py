@@ -8,14 +8,16 @@ import sys
 from pathlib import Path
 
 from shardrt.config import load
-from shardrt.host.child import log_to_stderr, loop_factory
+from shardrt.config.settings import LogSettings
+from shardrt.host.child import loop_factory
+from shardrt.host.logs import log_to_stderr
 from shardrt.supervisor.supervisor import Supervisor
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
 
 
 def main() -> int:
-    log_to_stderr("supervisor", "DEBUG")
+    log_to_stderr("supervisor", LogSettings(level="debug"))
     settings = load(overrides=json.loads(sys.argv[1]))
     supervisor = Supervisor(
         settings,
