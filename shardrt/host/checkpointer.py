@@ -70,7 +70,8 @@ class Checkpointer:
         self._store = store
         self._interval_s = interval_s
         self._bytes_max = bytes_max
-        self._resident_bytes_max = resident_bytes_max
+        self.resident_bytes_max = resident_bytes_max
+        """For idle instances; may be changed at any time."""
         self._drop = drop
         self._idle: OrderedDict[str, Idle] = OrderedDict()
         """Clean instances, the one idle for longest first."""
@@ -228,7 +229,7 @@ class Checkpointer:
     def evict(self) -> None:
         """Drop the instances idle for longest while memory is over its bound."""
         for _ in range(len(self._idle)):
-            if self.idle_bytes <= self._resident_bytes_max:
+            if self.idle_bytes <= self.resident_bytes_max:
                 return
             instance_id, resident = next(iter(self._idle.items()))
             if resident.host.loader.is_busy:

@@ -2,6 +2,7 @@
 
 from shardrt.testing.environment import Environment
 from shardrt.testing.replaying import replay
+from shardrt.testing.simulation import SimulationFailed, simulate
 from shardrt.testing.virtual import Deadlock, run_virtual
 
-__all__ = ["Deadlock", "Environment", "replay", "run_virtual"]
+__all__ = ["Deadlock", "Environment", "SimulationFailed", "replay", "run_virtual", "simulate"]

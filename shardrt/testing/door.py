@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from msgspec import Raw
 
+    from shardrt.client.session import Dial
     from shardrt.client.starting import StartRequest
     from shardrt.links.base import Link
     from shardrt.orchestration.entity_id import EntityRef, OperationRef
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT_S = 600.0
 TROUBLE = r.Refusal("PartitionUnavailable", "the shard did not answer", 0.05)
+PASSING = frozenset({"StoreUnavailable"})
+"""Refusals that a client would hand on, though the trouble of a simulated store passes."""
 
 
 @dataclass(slots=True)
 class _Call:
-    message: Forward
+    message: Forward | Ask
     member: Member
 
 
@@ -55,12 +58,20 @@ class Door:
     def on_messages(self, messages: list[Any]) -> None:
         for message in messages:
             if isinstance(message, Ask):
-                self._hub.members[0].shard.ask(message, self._link.send)
+                self._ask(message)
             else:
                 self._forward(message)
 
     def on_closed(self) -> None:
         self._open.clear()
+
+    def _ask(self, message: Ask) -> None:
+        member = next((each for each in self._hub.members if each.is_alive), None)
+        if member is None:
+            self._link.send(Answer(message.seq, refusal=TROUBLE))
+            return
+        call = self._open[message.seq] = _Call(message, member)
+        member.shard.ask(message, lambda answer: self._answer(call, answer))
 
     def _forward(self, message: Forward) -> None:
         owner = self._hub.owners.get(message.partition)
@@ -81,6 +92,8 @@ class Door:
         if weather.loss and self._hub.random.random() < weather.loss:
             self._hub.air.lost += 1
             answer = Answer(answer.seq, refusal=TROUBLE)
+        if answer.refusal is not None and answer.refusal.code in PASSING:
+            answer = Answer(answer.seq, refusal=TROUBLE)
         self._link.send(answer)
 
     def _crashed(self, member: Member) -> None:
@@ -92,11 +105,18 @@ class Door:
     @property
     def is_busy(self) -> bool:
         """Whether a call is under way that does not wait for an instance to end."""
-        return any(type(call.message.request) is not r.Wait for call in self._open.values())
+        return any(
+            isinstance(call.message, Ask) or type(call.message.request) is not r.Wait
+            for call in self._open.values()
+        )
 
 
 class HubSession(Session):
     """A session that tells whether it is about to ask again."""
+
+    def __init__(self, session_id: int, dial: Dial, *, call_timeout_s: float) -> None:
+        super().__init__(dial, call_timeout_s=call_timeout_s)
+        self.id = f"{session_id:032x}"
 
     @property
     def is_asking_again(self) -> bool:
@@ -155,7 +175,9 @@ async def enter(hub: Hub) -> tuple[VirtualClient, Callable[[], bool]]:
         host_id="virtual",
         payload_bytes_max=hub.settings.limits.payload_bytes_max,
     )
-    session = HubSession(in_process(accept, welcome), call_timeout_s=CALL_TIMEOUT_S)
+    session = HubSession(
+        hub.random.getrandbits(128), in_process(accept, welcome), call_timeout_s=CALL_TIMEOUT_S
+    )
     await session.open()
     client = VirtualClient(hub, session, hub.app.payload_codec)
     return client, lambda: session.is_asking_again or doors[-1].is_busy

@@ -59,7 +59,6 @@ class Environment:
         self.hub = self._make_hub(self._app, seed, settings or Settings())
         """For those who want to look behind the scenes."""
         self._client: Client | None = None
-        self._context = copy_context()
         self._is_asking: Callable[[], bool] = lambda: False
 
     def _make_hub(self, app: App, seed: int, settings: Settings) -> Hub:
@@ -78,7 +77,6 @@ class Environment:
             raise ShardrtError("use an Environment in virtual time: run_virtual(test())")
         mark = _is_housekeeping.set(True)
         try:
-            self._context = copy_context()
             loop.set_task_factory(_task)
             await self.hub.__aenter__()
             self._client, self._is_asking = await enter(self.hub)
@@ -143,7 +141,7 @@ class Environment:
     async def crash(self) -> None:
         """Kill the shards without a word; return when others have taken over."""
         for member in list(self.hub.members):
-            self._context.run(self.hub.crash, member)
+            self.hub.crash(member)
         await self._served()
 
     # -- time ----------------------------------------------------------------------------------

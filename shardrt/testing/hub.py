@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from contextvars import copy_context
 from random import Random
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 
 from shardrt.config import Settings
+from shardrt.core.entries import Acknowledged, Forgot
 from shardrt.host.shard import Shard
 from shardrt.links.messages import FromShard, PartitionTraffic, ToShard
 from shardrt.store.memory import MemoryStore
@@ -35,6 +37,9 @@ OWNER = "host/1"
 LEASE_S = 10.0
 TAKE_OVER_S = 0.05
 """How long it takes to notice that a shard is dead, and to start another."""
+
+_UNHURRIED = (Acknowledged, Forgot)
+"""Entries that may wait for the next record, however long that takes."""
 
 _encode = msgspec.json.Encoder().encode
 _to_shard = msgspec.json.Decoder(ToShard)
@@ -64,6 +69,8 @@ class Member:
             index=index,
             draw=hub.random.random,
         )
+        if hub.evicts:
+            self.shard.checkpointer.resident_bytes_max = 0
         self.cancel = hub.spawn(self._run())
 
     async def _run(self) -> None:
@@ -148,13 +155,19 @@ class Hub:
         self.owners: dict[int, Member] = {}
         self.on_opened: Callable[[PartitionHost], None] = lambda _: None
         self.on_crash: Callable[[Member], None] = lambda _: None
+        self.evicts = False
+        """Whether idle instances are evicted as soon as the store has them."""
+        self.zombies = 0
+        """Owners that were deposed and do not know yet. They may keep clients waiting."""
         self.moves = True
         """Whether partitions given up are assigned again."""
         self._shards = shards
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._context = copy_context()
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self.store = MemoryStore(lambda: true_now_us(loop))
         await self.store.open()
         await self.store.create(self.partitions)
@@ -176,7 +189,9 @@ class Hub:
 
     def spawn(self, main: Coroutine[Any, Any, None]) -> Callable[[], object]:
         """Run something as long as the hub lives; it should not fail. Return what ends it."""
-        task = asyncio.get_running_loop().create_task(main)
+        # Whoever causes it: in a context of its own hub, by which tests tell housekeeping.
+        context = self._context.copy()
+        task = asyncio.get_running_loop().create_task(main, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task.cancel
@@ -277,7 +292,7 @@ class Hub:
     def is_waiting(self) -> bool:
         """As `is_quiet`, but activities may be running."""
         hosts = [self.host_of(partition) for partition in range(self.partitions)]
-        return all(host is not None and _is_idle(host) for host in hosts)
+        return not self.zombies and all(host is not None and _is_idle(host) for host in hosts)
 
     @property
     def next_due(self) -> int | None:
@@ -287,9 +302,10 @@ class Hub:
 
     @property
     def waiting(self) -> str:
-        """Name the instances that wait."""
+        """Name the instances that wait, and why those are parked that are."""
         names = [
             f"{instance.name} {instance_id!r}"
+            + (f" (parked: {instance.parked})" if instance.parked else "")
             for host in self._hosts()
             for instance_id, instance in host.core.instances.items()
             if not instance.status.is_final
@@ -322,17 +338,22 @@ class Hub:
 
 
 def _is_quiet(host: PartitionHost) -> bool:
-    return _is_idle(host) and not any(
-        pending.retry_at is None
-        for instance in host.core.instances.values()
-        for pending in instance.pending.values()
+    return (
+        _is_idle(host)
+        and not host.core.entries
+        and not any(
+            pending.retry_at is None
+            for instance in host.core.instances.values()
+            for pending in instance.pending.values()
+        )
     )
 
 
 def _is_idle(host: PartitionHost) -> bool:
     core = host.core
     return (
-        not (host.closed or core.entries or core.effects or core.out)
+        not (host.closed or host.draining or core.effects or core.out)
+        and all(isinstance(entry, _UNHURRIED) for entry in core.entries)
         and not (core.ready or core.entities_ready)
         and host.release.durable == host.release.sealed
         and not host.loader.is_busy

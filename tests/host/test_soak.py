@@ -16,6 +16,7 @@ from shardrt.testing.client import HubClient
 from shardrt.testing.faults import RandomFaults
 from shardrt.testing.hub import Hub
 from shardrt.testing.network import Weather
+from shardrt.testing.storm import depose
 from shardrt.testing.virtual import pass_time, run_virtual
 from tests.host.flows import DRIVES, app
 from tests.host.witness import Twins, assert_history, assert_recoverable, instances_of
@@ -97,14 +98,6 @@ async def storm(hub: Hub, random: Random) -> None:
                 hub.revoke(partition)
             case _:
                 await depose(hub, partition, random.uniform(0, 0.3))
-
-
-async def depose(hub: Hub, partition: int, zombie_s: float) -> None:
-    old = hub.owners[partition]
-    await hub.depose(partition)
-    await pass_time(zombie_s)
-    if hub.owners[partition] is not old:
-        old.shard.discard(partition)
 
 
 async def verify(hub: Hub, clients: list[HubClient]) -> None:

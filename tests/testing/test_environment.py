@@ -4,15 +4,27 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock
 
 import pytest
 
 from shardrt import ActivityContext, App, OrchestrationContext, RetryPolicy
-from shardrt.errors import ActivityNotRegistered, OrchestrationFailed, ShardrtError
+from shardrt.errors import (
+    ActivityNotRegistered,
+    OrchestrationFailed,
+    OrchestrationTerminated,
+    ShardrtError,
+)
 from shardrt.testing import Deadlock, Environment, run_virtual
-from shardrt.testing.virtual import pass_time
+from shardrt.testing.environment import EVER_S
+from shardrt.testing.faults import Fault
+from shardrt.testing.hub import Hub
+from shardrt.testing.storm import depose
+from shardrt.testing.virtual import VirtualLoop, pass_time
+
+if TYPE_CHECKING:
+    from shardrt.config import Settings
 
 app = App()
 calls: list[str] = []
@@ -238,3 +250,107 @@ def test_it_can_be_driven_from_within_another_loop():
         return run_virtual(inner())
 
     assert asyncio.run(outer()) == "33"
+
+
+def test_what_waits_for_the_next_record_does_not_hold_up_time(monkeypatch: pytest.MonkeyPatch):
+    """Such as that a client was forgotten, in a partition where nothing happens any more."""
+    jumps: list[float] = []
+    jump = VirtualLoop._jump
+
+    def counted(loop: VirtualLoop) -> None:
+        jump(loop)
+        jumps.append(loop.time())
+
+    monkeypatch.setattr(VirtualLoop, "_jump", counted)
+
+    async def test(env: Environment) -> None:
+        for _ in range(8):
+            await (await env.client.start(one, ("render", "x"))).result()
+        handle = await env.client.start(month)
+        await env.advance(timedelta(hours=2))
+        assert any(host.core.entries for host in env.hub._hosts())
+        assert await handle.result() == "33"
+
+    in_environment(test)
+    assert len(jumps) < 5000
+
+
+def test_a_crash_while_a_question_is_asked_is_survived():
+    async def test(env: Environment) -> None:
+        await env.client.start(forever, instance_id="f")
+        await env.advance(timedelta(seconds=2))
+        env.hub.calls.held.add("query")
+        asked = asyncio.create_task(listed(env))
+        await env.hub.until(lambda: "query" in env.hub.calls.names)
+        assert env._is_busy()
+        await env.crash()
+        env.hub.calls.held.clear()
+        assert await asked == ["f"]
+
+    in_environment(test)
+
+
+def test_a_question_that_the_store_did_not_answer_is_asked_again():
+    class FirstQuery:
+        def fault(self, number: int, name: str) -> Fault | None:
+            return Fault.BEFORE if name == "query" and names.count("query") == 1 else None
+
+    async def test(env: Environment) -> None:
+        await env.client.start(forever, instance_id="f")
+        await env.advance(timedelta(seconds=2))
+        names.clear()
+        env.hub.calls.names = names
+        env.hub.calls.plan = FirstQuery()
+        assert await listed(env) == ["f"]
+        assert names.count("query") == 2
+
+    names: list[str] = []
+    in_environment(test)
+
+
+def test_a_hand_over_is_settled_once_it_has_ended():
+    async def test(env: Environment) -> None:
+        env.hub.calls.latency_s = (0.01, 0.02)
+        await env.client.start(forever)
+        await env.settle()
+        for partition in range(env.hub.partitions):
+            env.hub.revoke(partition)
+        await env.hub.until(lambda: any(host.draining for host in env.hub._hosts()))
+        await env.settle()
+        assert [host.epoch for host in env.hub._hosts()] == [2] * env.hub.partitions
+
+    in_environment(test)
+
+
+def test_nothing_has_ended_while_a_deposed_owner_keeps_clients_waiting():
+    async def test(env: Environment) -> None:
+        handle = await env.client.start(forever)
+        result = asyncio.create_task(handle.result())
+        await env.settle()
+        env.hub.spawn(depose_all(env.hub, 2.0))
+        await env.hub.until(lambda: [host.epoch for host in env.hub._hosts()] == [2] * 4)
+        await handle.terminate("now")
+        with pytest.raises(OrchestrationTerminated):
+            await result
+
+    with_two_shards(test)
+
+
+def with_two_shards(test: Any) -> None:
+    class Two(Environment):
+        def _make_hub(self, app: App, seed: int, settings: Settings) -> Hub:
+            return Hub(app, shards=2, latency_s=(0.0, 0.0), lease_s=EVER_S)
+
+    async def main() -> None:
+        async with Two(app) as env:
+            await test(env)
+
+    run_virtual(main())
+
+
+async def depose_all(hub: Hub, zombie_s: float) -> None:
+    await asyncio.gather(*(depose(hub, each, zombie_s) for each in range(hub.partitions)))
+
+
+async def listed(env: Environment) -> list[str]:
+    return [each.instance_id async for each in env.client.list()]
