@@ -72,7 +72,7 @@ def test_idle_instances_are_evicted_if_that_is_drawn():
             await scenario(env.client)
             return sum(member.shard.checkpointer.evictions for member in env.hub.members)
 
-    assert run_virtual(main()) > 5
+    assert run_virtual(main()) > 0
 
 
 def test_what_is_drawn_has_all_kinds_of_faults():
