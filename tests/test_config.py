@@ -303,6 +303,7 @@ def test_a_token_file_that_is_absent_or_empty_is_refused(tmp_path):
 def test_there_are_example_settings():
     assert [path.name for path in CONFIGS] == [
         "bench.toml",
+        "cluster.toml",
         "dev.toml",
         "single.toml",
         "three-shards.toml",
