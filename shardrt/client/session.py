@@ -104,7 +104,12 @@ class Session:
     """Asks owners of instances, through one link at a time. See the module's text."""
 
     def __init__(
-        self, dial: Dial, *, call_timeout_s: float = 60.0, retry_overloaded: bool = True
+        self,
+        dial: Dial,
+        *,
+        call_timeout_s: float = 60.0,
+        retry_overloaded: bool = True,
+        backoff: Callable[[], Backoff] = Backoff,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.welcome: Welcome | None = None
@@ -112,6 +117,7 @@ class Session:
         self._dial = dial
         self._call_timeout_s = call_timeout_s
         self._retry_overloaded = retry_overloaded
+        self._make_backoff = backoff
         self._link: Link | None = None
         self._ended = asyncio.Event()
         """Set when the current link has ended."""
@@ -139,7 +145,7 @@ class Session:
             Unauthorized: the host does not take the token.
         """
         deadline = self._loop.time() + within_s
-        backoff = Backoff()
+        backoff = self._make_backoff()
         while True:
             try:
                 await self._connect()
@@ -314,7 +320,7 @@ class Session:
                 self._send(pending)
 
     async def _keep_connected(self) -> None:
-        backoff = Backoff()
+        backoff = self._make_backoff()
         while True:
             if self._link is not None:
                 await self._ended.wait()

@@ -295,16 +295,24 @@ def _for_others(
     return None
 
 
+def is_taken(row: Ownership, holding: Holding, me: str) -> bool:
+    """Return whether somebody else has what we hold."""
+    if row.epoch > holding.epoch:
+        # Unless reclaimed by a call whose answer was lost.
+        return row.owner != me or holding.phase not in {Phase.RECLAIMING, Phase.BROKEN}
+    # Without a claim: somebody called `leave` for us.
+    left = row.epoch == holding.epoch and row.owner != me
+    return left and holding.phase is not Phase.GIVING
+
+
 def _for_ours(
     row: Ownership, holding: Holding, outlook: Outlook, holdings: Holdings
 ) -> Action | None:
     partition = row.partition
-    if row.epoch > holding.epoch:
-        if row.owner == outlook.me and holding.phase in {Phase.RECLAIMING, Phase.BROKEN}:
-            return Claim(partition, row.epoch)  # reclaimed by a call whose answer was lost
+    if is_taken(row, holding, outlook.me):
         return Drop(partition)
-    if row.epoch == holding.epoch and row.owner != outlook.me and holding.phase is not Phase.GIVING:
-        return Drop(partition)  # taken from us without a claim: somebody called `leave` for us
+    if row.epoch > holding.epoch:
+        return Claim(partition, row.epoch)
     if row.epoch < holding.epoch:
         # The view is from before our claim: no ground for giving the partition away.
         outlook = replace(outlook, settled=False)

@@ -171,8 +171,9 @@ class Membership:
     def renewed(self, view: View, until_s: float) -> None:
         # The database's time was read before the answer came: a lower bound.
         offset = view.now - round(self._clock.monotonic_s() * 1_000_000)
-        self._sink.lease(until_s, offset)
+        # First what is not ours any more: the sink serves all it has as long as the lease holds.
         self._ownership.renewed(self._lease.owner, view)
+        self._sink.lease(until_s, offset)
 
     def fenced(self, owner: str) -> None:
         logger.warning("lease lost to another process; joining again as %s", owner)

@@ -24,6 +24,7 @@ from shardrt.cluster.holdings import (
     Revoke,
     Terms,
     desired_owners,
+    is_taken,
     live_owners,
     plan,
 )
@@ -114,9 +115,17 @@ class Ownership:
     # -- the lease tells --------------------------------------------------------------------
 
     def renewed(self, me: str, view: View) -> None:
-        """Take in a new view, and act on it."""
+        """Take in a new view, and act on it.
+
+        What others have taken meanwhile is dropped before this returns: our lease may have run
+        out in between, and a shard that is told of the new one would answer for all it has.
+        """
         now_s = self._clock.monotonic_s()
         self._me, self.view = me, view
+        for row in view.partitions:
+            holding = self.holdings.held.get(row.partition)
+            if holding is not None and is_taken(row, holding, me):
+                self._drop(row.partition)
         self.desired = desired_owners(view)
         self._refused.clear()
         hosts = frozenset(live_owners(view))

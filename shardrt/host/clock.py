@@ -45,6 +45,8 @@ class HubClock:
         wall = time.time_ns() // 1000
         self._offset = wall - self._monotonic_us() if offset is None else offset
         self._latest = 0
+        self._is_guess = True
+        """Until the database's time is known, this is the wall clock's, which may be hours off."""
 
     @staticmethod
     def _monotonic_us() -> int:
@@ -67,7 +69,10 @@ class HubClock:
     def correct(self, offset: int) -> None:
         """Adopt an offset measured elsewhere on this machine."""
         self._offset = offset
+        if self._is_guess:
+            self._is_guess = False
+            self._latest = 0  # or a wall clock that is ahead would stop this one for so long
 
     def observe(self, database_now: int) -> None:
         """Adopt the database's time, just received."""
-        self._offset = database_now - self._monotonic_us()
+        self.correct(database_now - self._monotonic_us())

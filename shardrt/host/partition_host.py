@@ -79,8 +79,8 @@ class PartitionHost:
         """No input of any kind is taken any more, and requests are refused."""
         self.checkpointing = asyncio.Lock()
         self._deliveries: dict[int, list[Deliver]] = {}
-        self.queued: set[To] = set()
-        """Requests that wait for something to be read."""
+        self.queued: dict[To, None] = {}
+        """Requests that wait for something to be read, in order."""
         self._opened: Callable[[], None] | None = None
         self._progress: list[asyncio.Future[None]] = []
 
@@ -114,17 +114,21 @@ class PartitionHost:
             self.shard.bytes_in_flight += to.bytes
         if self.frozen:
             self._refuse_moving(to)
-        elif self._is_ready(call.instance_id, request):
+        else:
+            self.look_again(call, to)
+
+    def look_again(self, call: Forward, to: To) -> None:
+        """Take a request as the instance is now, which may have to be looked up first."""
+        if self._is_ready(call.instance_id, call.request):
             self._request(call, to)
         else:
-            self.load_for(call, to)
+            self._load_for(call, to)
 
-    def load_for(self, call: Forward, to: To) -> None:
-        """Look the instance up, then take the request."""
-        self.queued.add(to)
+    def _load_for(self, call: Forward, to: To) -> None:
+        self.queued[to] = None
 
         def loaded() -> None:
-            self.queued.remove(to)
+            del self.queued[to]
             self._request(call, to)
 
         self.loader.load(call.instance_id, loaded)
@@ -371,7 +375,7 @@ class PartitionHost:
         self._refuse_queued()
 
     def _refuse_queued(self) -> None:
-        queued, self.queued = self.queued, set()
+        queued, self.queued = self.queued, {}
         for to in queued:
             self._refuse_moving(to)
 

@@ -58,15 +58,15 @@ class Reading:
             return
         exports = isinstance(call.request, r.Export)
         exported = exported_of(instance) if exports else None  # of the same moment
-        host.queued.add(to)
+        host.queued[to] = None
 
         def read(history: Raw | ShardrtError | None) -> None:
             if to not in host.queued:
                 return  # it was refused when the partition went
+            del host.queued[to]
             if history is None:
-                host.load_for(call, to)  # that execution is over: read the current one
+                host.look_again(call, to)  # that execution is over: read the current one
                 return
-            host.queued.remove(to)
             if isinstance(history, RecordCorrupt):
                 self._reply(to, _damaged(call.instance_id, history))
             elif isinstance(history, ShardrtError):
@@ -90,19 +90,18 @@ class Reading:
         if instance is None or instance.status is not h.Status.FAILED:
             rewind([])  # it is refused
             return
-        host.queued.add(to)
+        host.queued[to] = None
 
         def read(history: list[h.HistoryEvent] | RecordCorrupt | None) -> None:
             if to not in host.queued:
                 return  # it was refused when the partition went
+            del host.queued[to]
             if isinstance(history, RecordCorrupt):
-                host.queued.remove(to)
                 self._reply(to, _damaged(call.instance_id, history))
                 return
             if history is None:
-                host.load_for(call, to)  # something has happened to it: look again
+                host.look_again(call, to)  # something has happened to it
                 return
-            host.queued.remove(to)
             rewind(history)
 
         host.rewinding.read(instance, read)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shardrt.core import requests as r
-from shardrt.errors import EpochFenced, StoreUnavailable
+from shardrt.errors import EpochFenced, RecordCorrupt, StoreUnavailable
 from shardrt.host.activity_pool import ActivityPool
 from shardrt.host.bounds import Bounds
 from shardrt.host.checkpointer import RESIDENT_BYTES, Checkpointer
@@ -203,6 +203,18 @@ class Shard:
             except StoreUnavailable as error:
                 logger.warning("partition=%d cannot be recovered yet: %s", partition, error)
                 await asyncio.sleep(OPEN_BACKOFF_S)
+            except RecordCorrupt:
+                # The next owner may have written, and cut, what was being read.
+                if await self._is_ours(partition, epoch):
+                    raise
+
+    async def _is_ours(self, partition: int, epoch: int) -> bool:
+        """Whether the epoch is current; raise `EpochFenced` if it is over."""
+        try:
+            await self.store.head(partition, epoch)
+        except StoreUnavailable:
+            return False  # nobody knows: recover once more
+        return True
 
     def revoke(self, partition: int) -> None:
         """Hand the partition back gracefully; `owner.released` follows."""

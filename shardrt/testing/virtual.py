@@ -31,27 +31,27 @@ class Deadlock(AssertionError):
     """Everybody waits for somebody else: nothing is ready and no timer is set."""
 
 
-class _Jump(selectors.DefaultSelector):
+class Jump(selectors.DefaultSelector):
     """Never waits: moves time instead."""
 
     def __init__(self, jump: Callable[[], None]) -> None:
         super().__init__()
-        self._jump = jump
+        self.jump = jump
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or timeout > 0:
-            self._jump()
+            self.jump()
         return super().select(0)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop in virtual time, which starts at 0 s."""
 
-    def __init__(self) -> None:
+    def __init__(self, selector: type[Jump] = Jump) -> None:
         self._now_s = 0.0
         self.next_event: Callable[[], float | None] = lambda: None
         """Returns a time to jump to, past timers that do not matter; None: to the next timer."""
-        super().__init__(_Jump(self._jump))
+        super().__init__(selector(self._jump))
 
     def time(self) -> float:
         return self._now_s

@@ -159,6 +159,27 @@ async def test_a_zombie_learns_that_its_partitions_are_gone_and_joins_again(hub:
 
 
 @virtual
+async def test_a_lease_renewed_too_late_does_not_cover_what_others_have_taken(
+    hub: FakeHub,
+) -> None:
+    a, b = hub.host("a"), hub.host("b")
+    await hub.until(lambda: len(a.owned) == len(b.owned) == 4, within_s=2 * TTL_S)
+    a.store.away = True
+    await hub.until(lambda: b.owned == ALL, within_s=2 * TTL_S)
+    covered: list[set[int]] = []
+    lease = a.shards.lease
+
+    def watch(until_s: float, clock_offset: int) -> None:
+        covered.append(a.owned)
+        lease(until_s, clock_offset)
+
+    a.shards.lease = watch  # type: ignore[method-assign]
+    a.store.away = False
+    await hub.until(lambda: bool(covered), within_s=TTL_S)
+    assert covered[0] == set()
+
+
+@virtual
 async def test_with_the_store_away_for_a_while_work_goes_on_under_the_old_epochs(
     hub: FakeHub,
 ) -> None:

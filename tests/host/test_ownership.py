@@ -12,15 +12,19 @@ from shardrt import App, OrchestrationContext
 from shardrt.config import Settings
 from shardrt.config.settings import HostSettings, ShardSettings
 from shardrt.core import history as h, requests as r
+from shardrt.core.codec import encode_record
+from shardrt.core.entries import Taken
 from shardrt.links.messages import Forward
+from shardrt.store.base import Append
 from shardrt.testing.client import HubClient
-from shardrt.testing.hub import LEASE_S, Hub
+from shardrt.testing.hub import LEASE_S, OWNER, Hub
 from shardrt.testing.virtual import pass_time, run_virtual
 from tests.host.witness import assert_history, assert_recoverable
 
 if TYPE_CHECKING:
     from shardrt.core.effects import RunActivity
     from shardrt.links.messages import Answer
+    from shardrt.store.base import PartitionHead
 
 app = App()
 runs: list[float] = []
@@ -413,5 +417,33 @@ def test_no_activity_starts_once_its_partition_is_leaving():
             hub.revoke(0)
             await hub.until(lambda: not hub.owners[0].shard.hosts)
             assert started == []
+
+    run_virtual(main())
+
+
+def test_a_recovery_overtaken_by_the_next_owner_is_no_damage():
+    async def main() -> None:
+        async with Hub(app, partitions=1, shards=2) as hub:
+            await hub.until(lambda: hub.is_quiet)
+            hub.moves = False
+            slow = hub.members[1].store
+            read = slow.head
+
+            async def head(partition: int, epoch: int) -> PartitionHead:
+                found: PartitionHead = await read(partition, epoch)
+                if found.epoch == epoch == 2:
+                    newest = await hub.store.claim(partition, epoch, OWNER)
+                    assert newest is not None
+                    record = encode_record([Taken(0, newest)])
+                    await hub.store.append(
+                        [Append(partition, newest, found.commit_lsn + 1, record)]
+                    )
+                return found
+
+            slow.head = head  # type: ignore[attr-defined]
+            await hub.assign(0, hub.members[1])
+            lost = "1 lost 0 under 2: "
+            await hub.until(lambda: any(line.endswith(lost) for line in hub.trace))
+            assert hub.broken == []
 
     run_virtual(main())

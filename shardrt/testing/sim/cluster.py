@@ -1,0 +1,95 @@
+"""The whole: machines, networks, the database, and where to find whom."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from shardrt.testing.sim.database import Server
+from shardrt.testing.sim.ledger import Ledger
+from shardrt.testing.sim.machines import Machine
+from shardrt.testing.sim.network import Network, Weather
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from shardrt.config import Settings
+    from shardrt.host.partition_host import PartitionHost
+    from shardrt.orchestration.app import App
+    from shardrt.testing.sim.children import SimChild
+    from shardrt.testing.sim.clocks import Oscillator
+    from shardrt.testing.sim.processes import SimLoop
+
+
+class Cluster:
+    """One hub and all that belongs to it."""
+
+    def __init__(self, loop: SimLoop, random: Random, app: App, partitions: int) -> None:
+        self.loop = loop
+        self.random = random
+        self.app = app
+        self.partitions = partitions
+        self.ledger = Ledger(loop, partitions)
+        self.network = Network(loop, random, Weather())
+        self.server = Server(loop, random, self.network, self.ledger)
+        self.ledger.store = self.server.store
+        self.machines: list[Machine] = []
+        self.trace: list[tuple[object, ...]] = []
+        self._pids = 100
+
+    async def create(self) -> None:
+        """Make the hub."""
+        await self.server.create(self.partitions)
+
+    def add_machine(self, settings: Settings, oscillator: Oscillator) -> Machine:
+        machine = Machine(self, f"h{len(self.machines) + 1}", settings, oscillator)
+        self.machines.append(machine)
+        return machine
+
+    def next_pid(self) -> int:
+        self._pids += 1
+        return self._pids
+
+    def note(self, *what: object) -> None:
+        """Add to the trace."""
+        self.trace.append((round(self.loop.time(), 9), *what))
+
+    def fingerprint(self) -> str:
+        """Return what is the same for two runs only if they were the same."""
+        return hashlib.blake2b(repr(self.trace).encode(), digest_size=8).hexdigest()
+
+    # -- who is where --------------------------------------------------------------------------
+
+    def place_of(self, target: str) -> str:
+        """Return the machine of a route: a path of a socket, or a URL."""
+        return target.removeprefix("http://").strip("/").partition("/")[0]
+
+    def machine(self, name: str) -> Machine | None:
+        return next((each for each in self.machines if each.name == name), None)
+
+    def listener_at(self, target: str) -> SimChild | None:
+        """Return who listens there, if anybody does."""
+        machine = self.machine(self.place_of(target))
+        if machine is None:
+            return None
+        if "://" in target:
+            return next(iter(machine.child("gateway")), None)
+        shards = machine.child("shard")
+        return next((each for each in shards if each.configure.socket == target), None)
+
+    def shard_at(self, target: str, partition: int) -> SimChild | None:
+        """Return the shard that gets messages for a partition sent there."""
+        if "://" not in target:
+            return self.listener_at(target)
+        machine = self.machine(self.place_of(target))
+        shards = [] if machine is None else machine.child("shard")
+        return next((each for each in shards if partition in each.shard.hosts), None)
+
+    def owner_of(self, partition: int) -> PartitionHost | None:
+        """Return the partition at work under the newest epoch, if it is."""
+        for machine in self.machines:
+            for child in machine.child("shard"):
+                host = child.shard.hosts.get(partition)
+                if host is not None and host.epoch == self.ledger.epochs[partition]:
+                    return host
+        return None
