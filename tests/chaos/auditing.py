@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from tests.chaos.bank import Move, Tally, Transfer, audit
+from tests.chaos.bank import Count, Move, Tally, Transfer, audit
 
 if TYPE_CHECKING:
     from shardrt import Client
@@ -16,24 +16,24 @@ AUDIT_S = 60.0
 
 async def check_tally(client: Client, log: TallyLog) -> list[str]:
     """Compare what a tally has with what its sender knows; what was signalled comes before."""
-    seen: list[int] = await client.call_entity(f"@tally@{log.key}", Tally.look)
-    return [f"{log.key}: {fault}" for fault in tally_faults(seen, log)]
+    count: Count = await client.call_entity(f"@tally@{log.key}", Tally.look)
+    return [f"{log.key}: {fault}" for fault in tally_faults(count, log)]
 
 
-def tally_faults(seen: list[int], log: TallyLog) -> list[str]:
-    twice = [number for number, count in Counter(seen).items() if count > 1]
-    if twice:
-        return [f"counted twice: {twice}"]
-    unknown = set(log.unknown)
-    certain = [number for number in seen if number not in unknown]
-    if certain != log.acknowledged:
-        wrong = sorted(set(certain) ^ set(log.acknowledged)) or "another order"
-        return [f"acknowledged and counted are not the same: {wrong}"]
-    return [
-        f"{number} was answered with {count} and is at another place"
-        for number, count in log.answers.items()
-        if seen[count - 1 : count] != [number]
-    ]
+def tally_faults(count: Count, log: TallyLog) -> list[str]:
+    known, unknown = set(log.acknowledged), set(log.unknown)
+    never = [*range(max(known | unknown, default=-1) + 1, count.latest + 1)]
+    lost = [n for n in log.acknowledged if n > count.latest or n in count.missing]
+    first_unknown = min(unknown, default=count.latest + 1)
+    answers = {n: said for n, said in log.answers.items() if n < first_unknown and said != n + 1}
+    faults = {
+        "acknowledged and not counted": lost,
+        "counted twice": count.twice,
+        "counted out of order": sorted(set(count.late) & known),
+        "counted and never sent": never,
+        "answered with a wrong count": answers,
+    }
+    return [f"{what}: {numbers}" for what, numbers in faults.items() if numbers]
 
 
 async def check_books(client: Client, transfers: dict[str, Transfer]) -> list[str]:

@@ -14,7 +14,7 @@ from tests.chaos import ledger
 
 app = App()
 
-TALLIES = tuple(f"tally-{number}" for number in range(4))
+TALLIES = tuple(f"tally-{number}" for number in range(8))
 PURSES = tuple(f"purse-{number}" for number in range(12))
 
 
@@ -43,19 +43,40 @@ class Signed:
     token: str
 
 
+@dataclass(frozen=True)
+class Count:
+    """What a tally was told: all numbers up to the latest, but for those that are missing."""
+
+    latest: int
+    missing: list[int]
+    late: list[int]
+    """Numbers that came when they were missing."""
+    twice: list[int]
+
+
 @app.entity
 class Tally:
-    """All numbers that it was told, in the order of their arrival."""
+    """Is told the numbers from 0 on; keeps what was not as it should be."""
 
-    seen: list[int] = field(default_factory=list)
+    latest: int = -1
+    missing: list[int] = field(default_factory=list)
+    late: list[int] = field(default_factory=list)
+    twice: list[int] = field(default_factory=list)
 
     def mark(self, number: int) -> int:
         """Return how many there are now."""
-        self.seen.append(number)
-        return len(self.seen)
+        if number > self.latest:
+            self.missing.extend(range(self.latest + 1, number))
+            self.latest = number
+        elif number in self.missing:
+            self.missing.remove(number)
+            self.late.append(number)
+        else:
+            self.twice.append(number)
+        return self.latest + 1 - len(self.missing)
 
-    def look(self) -> list[int]:
-        return self.seen
+    def look(self) -> Count:
+        return Count(self.latest, self.missing, self.late, self.twice)
 
 
 @app.entity

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from shardrt import Client
 
-PAUSE_S = 0.4
+PAUSE_S = 0.1
+"""Short, so that whoever is killed has something under way."""
 CALL_EVERY = 3
 """One in so many is a call, whose answer is awaited; the others are signals."""
 
@@ -29,7 +30,7 @@ class TallyLog:
     unknown: list[int] = field(default_factory=list)
     """Those that ended in an error, which may have arrived or not."""
     answers: dict[int, int] = field(default_factory=dict)
-    """For each number that was called with: how many the tally had then."""
+    """For each number that was called with: how many the tally said it had then."""
 
 
 class Tallying:

@@ -9,7 +9,7 @@ import pytest
 
 from shardrt import HistoryEvent
 from tests.chaos.auditing import book_faults, tally_faults
-from tests.chaos.bank import Move, Transfer
+from tests.chaos.bank import Count, Move, Tally, Transfer
 from tests.chaos.kinds import Sent, wrong_items
 from tests.chaos.ledger import PATH_VARIABLE, Ledger, record
 from tests.chaos.tallying import TallyLog
@@ -54,22 +54,40 @@ def test_a_wrong_delivery_is_found(numbers: tuple[int, ...]) -> None:
     assert wrong_items([*items(1, 0, last=1), *items(0, *numbers, last=3)], SENT)
 
 
-def tally_log() -> TallyLog:
-    return TallyLog("t", acknowledged=[0, 1, 3], unknown=[2], answers={0: 1})
+def counted(*numbers: int) -> Count:
+    tally = Tally()
+    for number in numbers:
+        tally.mark(number)
+    return tally.look()
 
 
-@pytest.mark.parametrize("seen", [[0, 1, 3], [0, 1, 2, 3], [0, 1, 3, 2]])
-def test_an_unknown_operation_may_have_been_carried_out_or_not(seen: list[int]) -> None:
-    assert not tally_faults(seen, tally_log())
+TALLY_LOG = TallyLog("t", acknowledged=[0, 1, 3], unknown=[2], answers={0: 1, 3: 3})
+
+
+@pytest.mark.parametrize("numbers", [(0, 1, 3), (0, 1, 2, 3), (0, 1, 3, 2)])
+def test_an_unknown_operation_may_have_been_carried_out_or_not(numbers: tuple[int, ...]) -> None:
+    assert not tally_faults(counted(*numbers), TALLY_LOG)
 
 
 @pytest.mark.parametrize(
-    "seen",
-    [[0, 1], [0, 3, 1], [0, 1, 1, 3], [0, 1, 2, 2, 3], [0, 1, 3, 4], [2, 0, 1, 3]],
-    ids=["lost", "reordered", "twice", "unknown twice", "never sent", "not where it was answered"],
+    ("numbers", "fault"),
+    [
+        ((0, 1), "acknowledged and not counted: [3]"),
+        ((0, 3), "acknowledged and not counted: [1]"),
+        ((0, 3, 1), "counted out of order: [1]"),
+        ((0, 1, 1, 3), "counted twice: [1]"),
+        ((0, 1, 2, 2, 3), "counted twice: [2]"),
+        ((0, 1, 3, 2, 2), "counted twice: [2]"),
+        ((0, 1, 3, 4), "counted and never sent: [4]"),
+    ],
 )
-def test_a_wrong_count_is_found(seen: list[int]) -> None:
-    assert tally_faults(seen, tally_log())
+def test_a_wrong_count_is_found(numbers: tuple[int, ...], fault: str) -> None:
+    assert tally_faults(counted(*numbers), TALLY_LOG) == [fault]
+
+
+def test_a_wrong_answer_is_found() -> None:
+    log = TallyLog("t", acknowledged=[0, 1], answers={1: 1})
+    assert tally_faults(counted(0, 1), log) == ["answered with a wrong count: {1: 1}"]
 
 
 def test_books_that_balance_are_right() -> None:
