@@ -69,8 +69,8 @@ def _read_proc(pid: int, entry: Path) -> Process:
     numbers = entry.joinpath("stat").read_text().rpartition(")")[2].split()
     command = entry.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     cpu_us = (int(numbers[11]) + int(numbers[12])) * TICK_US
-    exact_us = _schedstat_us(entry)
-    return Process(pid, int(numbers[1]), command, exact_us or cpu_us)
+    # The exact figure leaves out threads that have ended.
+    return Process(pid, int(numbers[1]), command, max(cpu_us, _schedstat_us(entry)))
 
 
 def _schedstat_us(entry: Path) -> int:

@@ -65,6 +65,8 @@ def options_for(workload: Workload) -> Iterator[Callable[[Any], Any]]:
         yield from LOOP_OPTIONS
     if "url" in workload.modes:
         yield from HOST_OPTIONS
+    else:
+        yield SERVE  # understood, and not needed
     yield from RUN_OPTIONS
 
 
@@ -77,11 +79,12 @@ LOOP_OPTIONS = (
         "--warmup", type=click.IntRange(0), help="Run before [default: a tenth, 2000 at most]."
     ),
 )
+SERVE = click.option("--serve", is_flag=True, help="Start a host for the run.")
 HOST_OPTIONS = (
     click.option("--url", envvar="SHARDRT_URL", default=DEFAULT_URL, show_default=True),
     click.option("--token", envvar="SHARDRT_TOKEN", help="If the host asks for one."),
     click.option("--embedded", is_flag=True, help="Use a runtime in this process."),
-    click.option("--serve", is_flag=True, help="Start a host for the run."),
+    SERVE,
 )
 RUN_OPTIONS = (
     click.option("--shards", type=click.IntRange(1), default=2, show_default=True),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,6 +83,19 @@ def test_this_process_is_metered() -> None:
     meter.read()
     assert meter.cpu_us()["me"] > 0
     assert meter.memory()["me"] > 1_000_000
+
+
+def test_cpu_of_threads_that_have_ended_counts() -> None:
+    def work() -> None:
+        until_us = time.thread_time_ns() + 50_000_000
+        while time.thread_time_ns() < until_us:
+            pass
+
+    before = processes.snapshot()[os.getpid()].cpu_us
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert processes.snapshot()[os.getpid()].cpu_us - before >= 20_000
 
 
 def test_descendants_are_found_at_any_depth() -> None:
