@@ -344,6 +344,13 @@ class Partition(EntityAnswering):
         )
         return True
 
+    def condemn(self, instance_id: str, reason: str, now: int) -> None:
+        """Suspend an instance whose code must not run, also if a turn was just handed out."""
+        self.out.pop(instance_id, None)
+        instance = self.instances[instance_id]
+        if not instance.is_final and not instance.suspended:
+            self._write(e.Suspended(now, instance_id, reason))
+
     # -- commits -------------------------------------------------------------------------------
 
     @property

@@ -21,6 +21,7 @@ import msgspec
 from shardrt.core.history import NULL, Failure
 from shardrt.errors import ActivityNotRegistered, ConfigInvalid
 from shardrt.host.attempts import Attempt, Control, Kind, Running, key_of
+from shardrt.host.black_box import BlackBox, Stretches, note_of
 from shardrt.host.bounds import Bounds
 from shardrt.host.gates import Gate, Lines
 from shardrt.host.payloads import Payloads
@@ -59,7 +60,12 @@ class ActivityPool:
         host_id: str,
         shard: int,
         source: AppSource | None = None,
+        box: BlackBox | None = None,
     ) -> None:
+        self._box = box or BlackBox()
+        self.suspects: set[Key] = set()
+        """Attempts that may have ended a shard process: those in threads run one at a time."""
+        self._isolation = Gate(1)
         self._app = app
         self._concurrency_max = settings.shard.activity_concurrency_max
         self._payloads = Payloads(app, Bounds(settings.limits))
@@ -156,6 +162,8 @@ class ActivityPool:
             except ActivityNotRegistered as error:
                 attempt.asker.activity_ended(attempt.run, failure_of(error))
                 return
+        if self.suspects and key_of(attempt.run) in self.suspects:
+            kind = self._isolated(kind)
         for gate in kind.gates:
             if gate.used >= gate.places:
                 self._lines.wait(attempt, gate)
@@ -167,6 +175,11 @@ class ActivityPool:
         running = Running(attempt, kind, control, loop.time())
         self._running[key_of(attempt.run)] = running
         running.task = loop.create_task(kind.body(running))
+
+    def _isolated(self, kind: Kind) -> Kind:
+        if kind.activity.executor != "thread" or kind.activity.transactional:
+            return kind  # if it ends the process, it is known that it was this one
+        return kind._replace(gates=(*kind.gates, self._isolation))
 
     def _find_kind(self, name: str) -> Kind:
         activity = self._app.find_activity(name)
@@ -243,11 +256,12 @@ class ActivityPool:
                 call = self._transact(running)
             else:
                 call = binding.call(context, self._payloads.open(run.input))
+            noted = Stretches(self._box, note_of(run), call)
             if run.timeout is None:
-                value = await call
+                value = await noted
             else:
                 async with asyncio.timeout(run.timeout / 1e6):
-                    value = await call
+                    value = await noted
             outcome = value if activity.transactional else self._payloads.result(value, run.name)
         except asyncio.CancelledError:
             if running.control.cancelled:
@@ -291,7 +305,11 @@ class ActivityPool:
                 return failure_of(error)
 
         self._limit_time(running)
-        outcome = await asyncio.get_running_loop().run_in_executor(self._threads, body)
+        slot = self._box.hold(note_of(run, alone=self._isolation in running.kind.gates))
+        try:
+            outcome = await asyncio.get_running_loop().run_in_executor(self._threads, body)
+        finally:
+            self._box.free(slot)
         self._ended(running, outcome)
 
     async def _in_process(self, running: Running) -> None:

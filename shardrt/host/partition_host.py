@@ -18,6 +18,7 @@ from msgspec import Raw
 from shardrt.core import requests as r
 from shardrt.core.codec import encode_record
 from shardrt.core.effects import CancelActivity, Confirm, Effect, Reply, RunActivity, Send
+from shardrt.host.condemning import condemn
 from shardrt.host.history_reader import HistoryReader
 from shardrt.host.lanes import Lanes
 from shardrt.host.loading import Loader
@@ -30,11 +31,12 @@ from shardrt.store.base import Append
 from shardrt.store.transactions import OutcomeKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from shardrt.core.history import Failure
     from shardrt.core.partition import Partition
     from shardrt.core.state import Resident
+    from shardrt.links.control import Blamed
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +85,14 @@ class PartitionHost:
         """Requests that wait for something to be read, in order."""
         self._opened: Callable[[], None] | None = None
         self._progress: list[asyncio.Future[None]] = []
+        self.forbidden: dict[str, str] = {}
+        """Instances and entities whose code must not run, and why; see `condemning`."""
 
-    def open(self, now: int, opened: Callable[[], None]) -> None:
+    def open(self, now: int, opened: Callable[[], None], blamed: Sequence[Blamed] = ()) -> None:
         """Begin to own the partition; `opened` is called once that is durable."""
         self._opened = opened
+        if blamed:
+            self.forbidden = condemn(self.core, blamed, now, self.shard.draw())
         self.core.take(self.epoch, now)
         for instance_id in list(self.core.state.aside):
             self._take_up(instance_id)
@@ -144,6 +150,8 @@ class PartitionHost:
     def _request(self, call: Forward, to: To) -> None:
         if self.reading.take(call, to):
             return
+        if self.forbidden and isinstance(call.request, r.Resume):
+            self.forbidden.pop(call.instance_id, None)
         now = self.shard.clock.now()
         self.core.request(call.instance_id, call.request, call.origin, now, to)
         self.shard.wake(self)

@@ -10,12 +10,14 @@ import asyncio
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
 from shardrt.config import Settings
 from shardrt.errors import ConfigInvalid, StoreUnavailable
+from shardrt.host.black_box import SUFFIX, BlackBox
 from shardrt.host.child import FatalStart, Parent, run_child
 from shardrt.host.clock import HubClock
 from shardrt.host.imports import import_app
@@ -60,6 +62,7 @@ class ShardProcess:
             name=configure.host_id,
             index=configure.index,
             source=AppSource(configure.app, configure.import_paths),
+            box=BlackBox(Path(configure.socket + SUFFIX)),
         )
 
     async def run(self) -> None:
@@ -105,7 +108,7 @@ class ShardProcess:
     def _on_order(self, message: control.ToChild) -> None:
         match message:
             case control.Assign():
-                self._shard.assign(message.partition, message.epoch)
+                self._shard.assign(message.partition, message.epoch, message.blamed)
             case control.Revoke():
                 self._shard.revoke(message.partition)
             case control.Discard():

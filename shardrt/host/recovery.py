@@ -30,9 +30,9 @@ BATCH_ENTRIES = 5_000
 
 
 async def recover(
-    store: Store, partition: int, partitions: int, epoch: int
+    store: Store, partition: int, partitions: int, epoch: int, also: Iterable[str] = ()
 ) -> tuple[Partition, PartitionHead]:
-    """Rebuild a partition that was claimed under `epoch`.
+    """Rebuild a partition that was claimed under `epoch`; have `also` these in memory.
 
     Raises:
         EpochFenced: it has been claimed by somebody else since.
@@ -47,7 +47,7 @@ async def recover(
         if not core.holds(instance_id) and instance_id not in core.quarantined:
             core.timers.add(due, instance_id, WHOLE)
     count = await _replay_journal(store, core, head)
-    await _load(store, core, core.state.aside)
+    await _load(store, core, [*core.state.aside, *also])
     core.state.epoch = epoch
     logger.log(
         # The start of a host that has nothing to do is not worth a line for each partition.

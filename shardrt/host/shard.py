@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 from shardrt.core import requests as r
 from shardrt.errors import EpochFenced, RecordCorrupt, StoreUnavailable
 from shardrt.host.activity_pool import ActivityPool
+from shardrt.host.black_box import BlackBox
 from shardrt.host.bounds import Bounds
 from shardrt.host.checkpointer import RESIDENT_BYTES, Checkpointer
 from shardrt.host.committer import Committer
+from shardrt.host.condemning import condemned, suspected
 from shardrt.host.intake import Intake
 from shardrt.host.meter import Meter
 from shardrt.host.partition_host import PartitionHost
@@ -33,7 +35,7 @@ from shardrt.orchestration.executor import Executor
 from shardrt.store.transactions import transactions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from shardrt.config import Settings
     from shardrt.core.partition import Partition
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from shardrt.host.ports import Network, Owner
     from shardrt.host.surroundings import Answering
     from shardrt.host.worker_pool import AppSource
+    from shardrt.links.control import Blamed
     from shardrt.links.metrics import Samples
     from shardrt.orchestration.app import App
     from shardrt.store.base import PartitionHead, Store
@@ -78,7 +81,9 @@ class Shard:
         index: int = 0,
         source: AppSource | None = None,
         draw: Callable[[], float] = random.random,
+        box: BlackBox | None = None,
     ) -> None:
+        box = box or BlackBox()
         self.store = store
         self.clock = clock
         self.network = network
@@ -94,9 +99,9 @@ class Shard:
         self._revoking: dict[int, asyncio.Task[None]] = {}
         bounds = Bounds(settings.limits)
         executor = Executor(app, settings.shard.guard)
-        self.turns = Turns(executor, EntityExecutor(app, bounds), bounds)
+        self.turns = Turns(executor, EntityExecutor(app, bounds), bounds, box)
         self.transactional = transactional_names(app, store)
-        self.pool = ActivityPool(app, settings, host_id=name, shard=index, source=source)
+        self.pool = ActivityPool(app, settings, host_id=name, shard=index, source=source, box=box)
         self.pool.transactions = transactions_of(store)
         self.meter = Meter(store.url_masked.partition(":")[0])
         self.pool.attempted = self.meter.attempted
@@ -165,18 +170,21 @@ class Shard:
 
     # -- partitions ----------------------------------------------------------------------------
 
-    def assign(self, partition: int, epoch: int) -> None:
-        """Recover the partition and serve it; `owner.opened` or `owner.lost` follows."""
+    def assign(self, partition: int, epoch: int, blamed: Sequence[Blamed] = ()) -> None:
+        """Recover the partition and serve it; `owner.opened` or `owner.lost` follows.
+
+        What is `blamed` for deaths of shards is not run, or run with care; see `condemning`.
+        """
         self.discard(partition)
-        task = asyncio.get_running_loop().create_task(self._open(partition, epoch))
+        task = asyncio.get_running_loop().create_task(self._open(partition, epoch, blamed))
         self._opening[partition] = (epoch, task)
 
-    async def _open(self, partition: int, epoch: int) -> None:
+    async def _open(self, partition: int, epoch: int, blamed: Sequence[Blamed]) -> None:
         broken = ""
         recovered = None
         orphans: list[OutcomeKey] = []
         try:
-            recovered = await self._recover(partition, epoch)
+            recovered = await self._recover(partition, epoch, blamed)
             if self.transactional:
                 orphans = await orphans_of(self.store, recovered[0])
         except EpochFenced:
@@ -194,12 +202,16 @@ class Shard:
         )
         host.settled = orphans
         self.hosts[partition] = host
-        host.open(self.clock.now(), lambda: self._owner.opened(partition, epoch))
+        self.pool.suspects |= suspected(blamed)
+        host.open(self.clock.now(), lambda: self._owner.opened(partition, epoch), blamed)
 
-    async def _recover(self, partition: int, epoch: int) -> tuple[Partition, PartitionHead]:
+    async def _recover(
+        self, partition: int, epoch: int, blamed: Sequence[Blamed]
+    ) -> tuple[Partition, PartitionHead]:
+        also = {each.instance_id for each in condemned(blamed)}
         while True:
             try:
-                return await recover(self.store, partition, self._partitions, epoch)
+                return await recover(self.store, partition, self._partitions, epoch, also)
             except StoreUnavailable as error:
                 logger.warning("partition=%d cannot be recovered yet: %s", partition, error)
                 await asyncio.sleep(OPEN_BACKOFF_S)

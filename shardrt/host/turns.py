@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from shardrt.core.entity import EntityWork
     from shardrt.core.history import HistoryEvent
     from shardrt.core.messages import Message
+    from shardrt.host.black_box import BlackBox
     from shardrt.host.bounds import Bounds
     from shardrt.host.partition_host import PartitionHost
     from shardrt.orchestration.entity_executor import EntityExecutor
@@ -39,10 +40,13 @@ _STARTS = (StartChild, StartInstance, RewindChild)
 class Turns:
     """The local executor and what it has in hand."""
 
-    def __init__(self, executor: Executor, entities: EntityExecutor, bounds: Bounds) -> None:
+    def __init__(
+        self, executor: Executor, entities: EntityExecutor, bounds: Bounds, box: BlackBox
+    ) -> None:
         self.executor = executor
         self.entities = entities
         self._bounds = bounds
+        self._box = box
         self.running = ""
         """Name and instance of the orchestrator whose code is running at this moment."""
         self.replays = 0
@@ -60,6 +64,9 @@ class Turns:
             item = core.next_work(clock.now())
             if item is None:
                 break
+            if item.instance_id in host.forbidden:
+                core.condemn(item.instance_id, host.forbidden[item.instance_id], clock.now())
+                continue
             for arrival in item.arrivals:
                 if type(arrival) is EventRaised:
                     host.shard.meter.add("events_delivered")
@@ -80,12 +87,16 @@ class Turns:
         core = host.core
         clock = host.shard.clock
         while (work := core.next_entity_work(clock.now())) is not None:
+            if (reason := host.forbidden.get(work.instance_id)) is not None:
+                core.step_entity(EntityStep(work.instance_id, work.token, parked=reason))
+                continue
             core.step_entity(self._run_entity(work))
             if clock.monotonic_s() >= deadline_s:
                 break
 
     def _run_entity(self, work: EntityWork) -> EntityStep:
         self.running = f"{work.name} {work.instance_id}"
+        self._box.enter(work.instance_id.encode())
         try:
             return self.entities.run(work)
         except Exception as error:
@@ -94,6 +105,7 @@ class Turns:
             reason = f"the runtime failed to run it: {type(error).__name__}: {error}"
             return EntityStep(work.instance_id, work.token, parked=reason)
         finally:
+            self._box.leave()
             self.running = ""
 
     def pinned(self, messages: Sequence[Message]) -> Sequence[Message]:
@@ -112,6 +124,7 @@ class Turns:
 
     def _run(self, item: WorkItem, history: list[HistoryEvent] | None) -> Step:
         self.running = f"{item.started.name} {item.instance_id}"
+        self._box.enter(item.instance_id.encode())
         try:
             return self.executor.run(item, history)
         except Exception as error:
@@ -121,6 +134,7 @@ class Turns:
             reason = f"the runtime failed to run it: {type(error).__name__}: {error}"
             return Step(item.instance_id, item.execution_id, item.turn, outcome=Parked(reason))
         finally:
+            self._box.leave()
             self.running = ""
 
     def _finish(self, host: PartitionHost, step: Step) -> None:

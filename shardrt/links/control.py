@@ -12,6 +12,9 @@ import msgspec
 
 from shardrt.links.metrics import Samples
 
+DEATHS_MAX = 3
+"""Code that was running in so many deaths of shard processes is not run any more."""
+
 
 class _Control(msgspec.Struct, frozen=True, array_like=True):
     pass
@@ -42,11 +45,23 @@ class Configure(_Control, frozen=True, tag="configure"):
     wait rather than being refused while a gateway restarts, and gateways can share it."""
 
 
+class Blamed(msgspec.Struct, frozen=True, array_like=True):
+    """Code that was running when its shard process died."""
+
+    instance_id: str
+    execution_id: str = ""
+    task_id: int | None = None
+    """Of an activity; None for the code of the instance or entity itself."""
+    deaths: int = 1
+
+
 class Assign(_Control, frozen=True, tag="assign"):
     """Host this partition, claimed under this epoch."""
 
     partition: int
     epoch: int
+    blamed: list[Blamed] = []
+    """Code of this partition that has ended shard processes lately."""
 
 
 class Revoke(_Control, frozen=True, tag="revoke"):

@@ -15,7 +15,7 @@ from shardrt.links import control
 from shardrt.supervisor.policy import choose_shard, surplus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from shardrt.store.base import View
     from shardrt.supervisor.slot import Slot
@@ -35,7 +35,13 @@ class Released(Protocol):
 class Shards:
     """Assigns partitions to shard processes. Implements `cluster.ownership.Sink`."""
 
-    def __init__(self, slots: Sequence[Slot]) -> None:
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        blamed: Callable[[int], list[control.Blamed]] = lambda _: [],
+    ) -> None:
+        self._blamed = blamed
+        """What the next owner of a partition must know about its code."""
         self.slots = slots
         self.view: View | None = None
         self.owner: Released
@@ -117,7 +123,7 @@ class Shards:
             self._hosted[partition] = (index, epoch)
             self._home[partition] = index
             loads[index] += 1
-            self._tell(partition, control.Assign(partition, epoch))
+            self._tell(partition, control.Assign(partition, epoch, self._blamed(partition)))
 
     def uneven(self) -> list[int]:
         """Return which partitions should move to other shards; they will on `assign`."""

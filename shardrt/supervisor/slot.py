@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shardrt.host import black_box
 from shardrt.supervisor.policy import RestartPolicy, Restarts
 from shardrt.supervisor.process import ChildProcess, start_child
 
@@ -40,6 +42,8 @@ class Slot:
         self.socket = configure.socket
         self.child: ChildProcess | None = None
         self.restarts = Restarts()
+        self.left_behind = black_box.Found()
+        """What ran in the child that died last, unless that was to end."""
         self.failure = ""
         """Why this child will not be started again."""
         self._configure = configure
@@ -102,7 +106,9 @@ class Slot:
             return False
         self.child = None
         child.close()
+        self.left_behind = black_box.take(Path(self.socket + black_box.SUFFIX))
         if child.stopping:
+            self.left_behind = black_box.Found()
             return True
         delay_s = self._ended(child, code, now_s)
         if delay_s is not None:

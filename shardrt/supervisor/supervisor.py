@@ -21,6 +21,7 @@ from shardrt.errors import ConfigInvalid, ShardrtError
 from shardrt.host.clock import HubClock
 from shardrt.links import control
 from shardrt.supervisor import prepare
+from shardrt.supervisor.blame import Blames
 from shardrt.supervisor.policy import RestartPolicy
 from shardrt.supervisor.shards import Shards
 from shardrt.supervisor.slot import Slot
@@ -81,6 +82,7 @@ class Supervisor:
         self._host: Host
         self._slots: list[Slot] = []
         self._shards = Shards([])
+        self._blames = Blames(0)
         self._routes = control.Routes(0, [])
         self._signals: list[int] = []
         self._wake = asyncio.Event()
@@ -133,7 +135,11 @@ class Supervisor:
             )
             for configure in configurations
         ]
-        self._shards = Shards([slot for slot in self._slots if slot.role == "shard"])
+        self._blames = Blames(self._hub.partitions)
+        self._shards = Shards(
+            [slot for slot in self._slots if slot.role == "shard"],
+            lambda partition: self._blames.of(partition, self._clock.monotonic_s()),
+        )
         self._shards.own_address = self._host.address
 
     async def _serve(self) -> None:
@@ -254,6 +260,16 @@ class Supervisor:
     def _on_death(self, slot: Slot) -> None:
         if slot.role != "shard":
             return
+        for suspect, deaths in self._blames.died(slot.left_behind, self._clock.monotonic_s()):
+            what = "code" if suspect.task_id is None else f"activity task={suspect.task_id}"
+            logger.error(
+                "%s died while it ran %s of instance=%s, %d of %d times until it is quarantined",
+                slot.name,
+                what,
+                suspect.instance_id,
+                deaths,
+                control.DEATHS_MAX,
+            )
         partitions = self._shards.went_down(slot)
         if self._membership is not None:
             self._membership.shard_died(partitions)
@@ -301,6 +317,7 @@ class Supervisor:
         match message:
             case control.Opened():
                 membership.opened(partition, epoch)
+                self._blames.opened(partition)
             case control.Released():
                 membership.released(partition, epoch)
             case control.Lost():

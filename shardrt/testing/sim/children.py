@@ -54,8 +54,10 @@ class SimShard(Shard):
 
     machine: Machine
 
-    async def _recover(self, partition: int, epoch: int) -> tuple[Partition, PartitionHead]:
-        core, head = await super()._recover(partition, epoch)
+    async def _recover(
+        self, partition: int, epoch: int, blamed: Sequence[control.Blamed]
+    ) -> tuple[Partition, PartitionHead]:
+        core, head = await super()._recover(partition, epoch, blamed)
         self.machine.cluster.ledger.on_recovered(core, head.commit_lsn)
         return core, head
 

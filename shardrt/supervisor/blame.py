@@ -1,0 +1,79 @@
+"""Which code is to blame for the deaths of shards. Pure: the facts are arguments.
+
+Whatever the event loop was in when its process died is blamed. If it was in nothing, an
+activity in a thread did it, but nobody can tell which: all of them are suspected, and run one
+at a time from then on, so that the next death tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shardrt.core.entity import is_entity_id
+from shardrt.core.ids import partition_of
+from shardrt.links import control
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shardrt.host.black_box import Found, Suspect
+
+WINDOW_S = 600.0
+"""Deaths longer ago than this are forgotten."""
+
+
+@dataclass(slots=True)
+class Record:
+    """The deaths that one piece of code is blamed for."""
+
+    at_s: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Blames:
+    """What a supervisor remembers of how its shards ended."""
+
+    partitions: int
+    records: dict[Suspect, Record] = field(default_factory=dict)
+
+    def died(self, found: Found, now_s: float) -> list[tuple[Suspect, int]]:
+        """Take in what a dead shard has left; return who is blamed, and how often by now."""
+        certain: Iterable[Suspect] = found.alone if found.in_loop is None else (found.in_loop,)
+        blamed = [self._blame(each, now_s) for each in certain]
+        if not blamed:
+            # One suspicion each: only what runs alone is counted on.
+            new = [each for each in found.in_threads if each not in self.records]
+            blamed = [self._blame(each, now_s) for each in new]
+        return blamed
+
+    def _blame(self, suspect: Suspect, now_s: float) -> tuple[Suspect, int]:
+        record = self.records.setdefault(suspect, Record())
+        record.at_s = [at_s for at_s in record.at_s if now_s - at_s < WINDOW_S] + [now_s]
+        return suspect, len(record.at_s)
+
+    def of(self, partition: int, now_s: float) -> list[control.Blamed]:
+        """Return what the next owner of a partition must know."""
+        for suspect, record in list(self.records.items()):
+            if now_s - record.at_s[-1] >= WINDOW_S:
+                del self.records[suspect]
+        return [
+            control.Blamed(*suspect, len(record.at_s))
+            for suspect, record in self.records.items()
+            if partition_of(suspect.instance_id, self.partitions) == partition
+        ]
+
+    def opened(self, partition: int) -> None:
+        """Forget verdicts that are in the partition's journal by now.
+
+        Those of entities are not, and those of activities are kept: a further attempt of the
+        same call that ends like this has failed at once.
+        """
+        for suspect, record in list(self.records.items()):
+            if (
+                len(record.at_s) >= control.DEATHS_MAX
+                and suspect.task_id is None
+                and not is_entity_id(suspect.instance_id)
+                and partition_of(suspect.instance_id, self.partitions) == partition
+            ):
+                del self.records[suspect]

@@ -1,0 +1,62 @@
+"""Code that ends its shard process, on a real host: it is found, put away, and others go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shardrt.client import SyncClient
+from shardrt.core.history import Status
+from tests.serving import Served
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.slow, pytest.mark.proc]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Served]:
+    variables = {"SHARDRT_SHARD_WATCHDOG_S": "1.5", "SHARDRT_PARTITIONS": "4"}
+    url = f"sqlite:///{tmp_path / 'hub.db'}"
+    served = Served(
+        url, tmp_path, "--shards", "1", app="tests.e2e.poison_app:app", variables=variables
+    )
+    try:
+        yield served.start()
+    finally:
+        served.close()
+
+
+def test_a_bomb_is_defused_and_its_neighbours_go_on(host: Served) -> None:
+    with SyncClient.connect(host.url) as client:
+        good = client.start("sleeper", instance_id="good!1")
+        # Answered once it is durable, which its own code prevents until it is not run any more.
+        client.start("bomb", instance_id="bad!1")
+        found = client.get("bad!1")
+        assert found is not None
+        assert found.status is Status.SUSPENDED
+        assert found.reason.startswith("quarantined: its code was running in 3 deaths")
+        assert "died while it ran code of instance=bad!1, 3 of 3 times" in host.stderr
+        client.raise_event("good!1", "go", "on")
+        assert good.result() == "fine"
+        client.terminate("bad!1")
+        assert client.purge("bad!1") == 1
+        client.start("sleeper", instance_id="loop!2")
+        client.raise_event("loop!2", "go", "loop")
+        blamed = "died while it ran code of instance=loop!2, 1 of 3 times"
+        wait_until(lambda: blamed in host.stderr, within_s=30)
+
+
+def test_activities_that_end_the_process_fail_and_those_beside_them_do_not(host: Served) -> None:
+    with SyncClient.connect(host.url) as client:
+        beside = client.start("calls", "wait_long", instance_id="beside!0")
+        in_thread = client.start("calls", "leave_thread", instance_id="thread!1")
+        told = "ShardDied: it was running in 3 deaths of shard processes"
+        assert str(in_thread.result()).endswith(told)
+        assert beside.result() == "waited"
+        in_loop = client.start("calls", "leave", instance_id="loop!1")
+        assert str(in_loop.result()).endswith(told)
