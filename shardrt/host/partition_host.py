@@ -194,6 +194,11 @@ class PartitionHost:
             case Deliver():
                 self._deliver(message)
 
+    def ask_again(self) -> None:
+        """Tell others which of their messages come next: some may have come in vain."""
+        for source, last in self.core.state.received.items():
+            self.shard.network.send(source, Resend(source, self.partition, last + 1))
+
     def release_of_lane(self, destination: int) -> int:
         """Return the last sequence number of a lane that may leave."""
         return self.lanes.durable.get(destination, 0)

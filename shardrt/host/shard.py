@@ -321,6 +321,14 @@ class Shard:
         if host is not None:
             self._guarded(host, lambda: host.receive(message))
 
+    def reached(self, partitions: set[int]) -> None:
+        """Note that there is a new way to these partitions, and to us for those of ours."""
+        for host in [each for each in self.hosts.values() if not each.frozen]:
+            for partition in partitions:
+                host.lanes.hasten(partition)
+            if host.partition in partitions:
+                host.ask_again()
+
     def _guarded(self, host: PartitionHost, act: Callable[[], None]) -> None:
         """Act; a bug stops this partition, and others go on."""
         try:
