@@ -88,6 +88,7 @@ class Shard:
         self.clock = clock
         self.network = network
         self.draw = draw
+        self.unsaved_bytes_max = settings.shard.journal_unsaved_bytes_max
         self.requests_in_flight = 0
         self.bytes_in_flight = 0
         self.is_crowded = False
@@ -446,6 +447,7 @@ class Shard:
             "messages_dropped": sum(host.core.dropped for host in hosts),
             "stale_results": sum(host.core.stale for host in hosts),
             "checkpoint_lag_s": self.checkpointer.lag_s,
+            "journal_unsaved_bytes": sum(host.unsaved_bytes for host in hosts),
             **self.store.stats(),
         }
 
