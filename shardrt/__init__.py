@@ -15,6 +15,7 @@ from shardrt.orchestration.app import App
 from shardrt.orchestration.context import OrchestrationContext
 from shardrt.orchestration.entity_context import EntityContext
 from shardrt.orchestration.entity_id import EntityId
+from shardrt.orchestration.limit import Limit
 from shardrt.orchestration.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ __all__ = [
     "EntityId",
     "EntityStatus",
     "HistoryEvent",
+    "Limit",
     "OrchestrationContext",
     "OrchestrationHandle",
     "OrchestrationStatus",

@@ -1,7 +1,7 @@
 """Why an instance does not move, for people: what it waits for, and how that stands.
 
-The owner of the instance says what it waits for; children and locked entities live elsewhere
-and are asked in turn. If nobody owns the instance's partition, that is the answer.
+The owner of the instance says what it waits for; children, locked entities and limiters live
+elsewhere and are asked in turn. If nobody owns the instance's partition, that is the answer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 from shardrt.client.views import OrchestrationStatus, status_of, to_datetime
 from shardrt.core import requests as r
 from shardrt.core.ids import partition_of
+from shardrt.core.limiter import limit_and_key, slot_of
 from shardrt.errors import (
     ConnectionLost,
     InstanceNotFound,
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
 
     from shardrt.links.admin import Question
 
+_ELSEWHERE = {"child", "lock", "slot"}
+"""What is asked how it stands."""
 PATIENCE_S = 5.0
 """So long is an owner asked before the cluster is asked for the owner."""
 OTHERS_MAX = 20
-"""So many children and entities at most are asked how they stand."""
+"""So many children, entities and limiters at most are asked how they stand."""
 
 
 class Caller(Protocol):
@@ -55,7 +58,7 @@ class Awaited:
 
     kind: str
     """``repair`` (what is stored of it cannot be read), ``resume`` (it is suspended), ``code``
-    (it is parked), ``turn``, ``start``, ``activity``,
+    (it is parked), ``turn``, ``start``, ``activity``, ``slot`` (of the limit of an activity),
     ``timer``, ``child``, ``entity``, ``lock``, ``event``, ``events`` (which ones is not known
     while it is not in memory), or ``owner`` (of its partition)."""
     text: str
@@ -63,9 +66,9 @@ class Awaited:
     name: str = ""
     """Of the activity, the event, or the child's orchestrator."""
     instance_id: str = ""
-    """The child, or the entity."""
+    """The child, the entity, or the limiter."""
     status: str = ""
-    """Of the child."""
+    """Of the child, or of the line for the slot."""
     task_id: int | None = None
     attempt: int | None = None
     since: datetime | None = None
@@ -114,8 +117,8 @@ async def explain(caller: Caller, instance_id: str) -> Explanation:
         return await _without_owner(caller, instance_id, error)
     if found is None:
         raise InstanceNotFound(f"no instance {instance_id!r}")
-    others = [each for each in found.awaited if each.kind in {"child", "lock"}][:OTHERS_MAX]
-    states = await asyncio.gather(*(_state_of(caller, each) for each in others))
+    others = [each for each in found.awaited if each.kind in _ELSEWHERE][:OTHERS_MAX]
+    states = await asyncio.gather(*(_state_of(caller, found.instance, each) for each in others))
     known = {id(each): state for each, state in zip(others, states, strict=True)}
     awaited = [_awaited(each, *known.get(id(each), ("", ""))) for each in found.awaited]
     return Explanation(
@@ -126,9 +129,12 @@ async def explain(caller: Caller, instance_id: str) -> Explanation:
     )
 
 
-async def _state_of(caller: Caller, other: r.Awaited) -> tuple[str, str]:
-    """Return the status of a child, or who has a lock."""
-    request = r.Get() if other.kind == "child" else r.GetEntity()
+async def _state_of(caller: Caller, instance: r.Snapshot, other: r.Awaited) -> tuple[str, str]:
+    """Return the status of a child or of a line for a slot, or who has a lock."""
+    request: r.Request = r.Get() if other.kind == "child" else r.GetEntity()
+    if other.kind == "slot":
+        ids = (instance.instance_id, instance.execution_id)
+        request = r.GetSlot(slot_of(*ids, other.task_id or 0, other.attempt or 1))
     try:
         async with asyncio.timeout(PATIENCE_S):
             found: Any = await caller.call(other.instance_id, request)
@@ -136,8 +142,19 @@ async def _state_of(caller: Caller, other: r.Awaited) -> tuple[str, str]:
         return "not reachable", ""
     if isinstance(found, r.Snapshot):
         return found.status, found.reason
+    if other.kind == "slot":
+        return _line(found), ""
     holder = getattr(found, "locked_by", None)
     return "", f"held by {holder}" if holder else ""
+
+
+def _line(slot: r.SlotSnapshot | None) -> str:
+    if slot is None:
+        return "not in line yet"
+    if slot.position == 0:
+        return "granted just now"
+    text = f"position {slot.position} of {slot.waiting}, {slot.holders} at work"
+    return text if slot.due is None else f"{text}, next one at {to_datetime(slot.due)}"
 
 
 async def _without_owner(caller: Caller, instance_id: str, error: Exception) -> Explanation:
@@ -180,7 +197,13 @@ def _text(each: r.Awaited, due: datetime | None, status: str, reason: str) -> st
         state = state or "running or queued"
     why = f" ({reason})" if reason else ""
     template = _TEXTS[each.kind]
-    return template.format(each=each, due=due, state=state or "not asked") + why
+    limit = _limit_title(each.instance_id) if each.kind == "slot" else ""
+    return template.format(each=each, due=due, state=state or "not asked", limit=limit) + why
+
+
+def _limit_title(limiter: str) -> str:
+    name, key = limit_and_key(limiter)
+    return f"limit {name!r}" + ("" if key is None else f" key {key!r}")
 
 
 _TEXTS = {
@@ -190,6 +213,7 @@ _TEXTS = {
     "turn": "its next turn",
     "start": "its start at {due}",
     "activity": "activity {each.name!r}, attempt {each.attempt}, {state}",
+    "slot": "a slot of {limit} for activity {each.name!r}, {state}",
     "child": "child {each.instance_id!r}, {state}",
     "entity": "the answer of entity {each.instance_id!r}",
     "lock": "the lock of entity {each.instance_id!r}",

@@ -61,6 +61,7 @@ _READS = (
     requests.Export,
     requests.Wait,
     requests.GetEntity,
+    requests.GetSlot,
     requests.Explain,
 )
 
@@ -74,6 +75,9 @@ _decode_explanation: Callable[[Raw], requests.Explanation | None] = msgspec.json
 _decode_reply = msgspec.json.Decoder(requests.EntityReply).decode
 _decode_entity: Callable[[Raw], requests.EntitySnapshot | None] = msgspec.json.Decoder(
     requests.EntitySnapshot | None
+).decode
+_decode_slot: Callable[[Raw], requests.SlotSnapshot | None] = msgspec.json.Decoder(
+    requests.SlotSnapshot | None
 ).decode
 _decode_purged = msgspec.json.Decoder(requests.Purged).decode
 _DONE = requests.Done()
@@ -383,5 +387,6 @@ _DECODERS: dict[type[Request], Callable[[Raw], requests.Result | None]] = {
     requests.Purge: _decode_purged,
     requests.CallEntity: _decode_reply,
     requests.GetEntity: _decode_entity,
+    requests.GetSlot: _decode_slot,
     requests.Explain: _decode_explanation,
 }

@@ -73,6 +73,8 @@ class HistoryEvent:
     timeout: float | None = None
     """Seconds for one attempt."""
     speculative: bool | None = None
+    limit: dict[str, Any] | None = None
+    """The id of the limiter that each attempt waits for, and its numbers; times in µs."""
     section: str | None = None
     """The critical section that a call of an entity, a lock or a release belongs to."""
     entities: tuple[str, ...] | None = None
@@ -171,10 +173,17 @@ def _fields(event: h.HistoryEvent) -> dict[str, Any]:
         fields["timeout"] = timeout / 1e6
     if (retry := fields.get("retry")) is not None:
         fields["retry"] = msgspec.to_builtins(retry)
+    if (limit := fields.get("limit")) is not None:
+        fields["limit"] = _limit_shape(limit)
     if "parent" in fields:
         parent = fields.pop("parent")
         fields["parent_instance_id"] = parent.instance_id if parent else None
     return fields
+
+
+def _limit_shape(limit: h.Quota) -> dict[str, Any]:
+    numbers = {name: getattr(limit.numbers, name) for name in limit.numbers.__struct_fields__}
+    return {"limiter": limit.limiter, **{k: v for k, v in numbers.items() if v}}
 
 
 def decode_output(snapshot: Snapshot, annotation: Any) -> Any:

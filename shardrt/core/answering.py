@@ -248,9 +248,11 @@ class Answering(Quarantine):
     def _purge(
         self, instance_id: str, request: r.Purge, origin: r.Origin, now: int, to: object
     ) -> None:
-        del request
         entity = self.entities.get(instance_id)
         if self.is_applied(origin):
+            self._reply(to, r.Purged(1))
+        elif entity is not None and entity.limiter is not None and request.force:
+            self._write(e.Deleted(now, instance_id, origin))
             self._reply(to, r.Purged(1))
         elif entity is not None:
             self._purge_entity(entity, origin, now, to)

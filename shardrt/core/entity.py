@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from shardrt.core.history import NULL, Failure, Parent
+from shardrt.core.limiter import Limiter
 from shardrt.core.requests import Origin
 
 State: TypeAlias = tuple[Raw, ...]
@@ -126,6 +127,8 @@ class Entity(msgspec.Struct, omit_defaults=True, kw_only=True):
     """Why its code cannot be run at present; empty if it can."""
     answers: list[Answered] = []
     """The newest answers to clients that may still repeat their calls, oldest first."""
+    limiter: Limiter | None = None
+    """It is no entity but a limiter, and this is all of it; see `core.limiter`."""
 
     @property
     def queue(self) -> list[Item] | list[Operation]:
@@ -147,11 +150,13 @@ class Entity(msgspec.Struct, omit_defaults=True, kw_only=True):
     @property
     def is_empty(self) -> bool:
         """Whether nothing is lost if it is forgotten."""
-        return not (self.state or self.inbox or self.lock or self.delayed)
+        return not (self.state or self.inbox or self.lock or self.delayed or self.limiter)
 
     @property
     def next_due(self) -> int | None:
         """When its earliest delayed signal is due."""
+        if self.limiter is not None:
+            return self.limiter.due
         return min((each.at for each in self.delayed.values()), default=None)
 
     def operations(self, limit: int) -> tuple[Operation, ...]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from msgspec import Raw
 
     from shardrt.core.entity import Entity
+    from shardrt.core.limiter import Limiter
     from shardrt.core.state import PartitionState
 
 
@@ -83,6 +84,14 @@ class EntityAnswering(Answering):
         else:
             self._reply(to, entity_snapshot(entity, self.state.partition))
 
+    def _get_slot(
+        self, instance_id: str, request: r.GetSlot, origin: r.Origin, now: int, to: object
+    ) -> None:
+        del origin, now
+        entity = self.entities.get(instance_id)
+        limiter = None if entity is None else entity.limiter
+        self._reply(to, None if limiter is None else slot_snapshot(limiter, request.slot))
+
     # -- turns of the code ---------------------------------------------------------------------
 
     def next_entity_work(self, now: int) -> EntityWork | None:
@@ -140,6 +149,7 @@ class EntityAnswering(Answering):
         r.SignalEntity: _signal_request,
         r.CallEntity: _call_request,
         r.GetEntity: _get_entity,
+        r.GetSlot: _get_slot,
     }
 
 
@@ -149,6 +159,22 @@ def _waits_for(entity: Entity, origin: r.Origin) -> bool:
         and each.origin is not None
         and (each.origin.client, each.origin.seq) == (origin.client, origin.seq)
         for each in entity.inbox
+    )
+
+
+def slot_snapshot(limiter: Limiter, slot: str) -> r.SlotSnapshot | None:
+    """Return how a slot stands; None if nobody has or wants it."""
+    position = 0
+    if slot not in limiter.holders:
+        if slot not in limiter.waiting:
+            return None
+        position = 1 + list(limiter.waiting).index(slot)
+    return r.SlotSnapshot(
+        position=position,
+        waiting=len(limiter.waiting),
+        holders=len(limiter.holders),
+        numbers=limiter.numbers,
+        due=limiter.due if limiter.waiting else None,
     )
 
 

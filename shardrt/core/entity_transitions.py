@@ -17,14 +17,14 @@ from typing import Any, ClassVar
 from shardrt.core import entity as en, entries as e, history as h, messages as m
 from shardrt.core.effects import Reply
 from shardrt.core.entity import Delayed, Entity, Lock, LockRequest, Operation
-from shardrt.core.ground import Ground
 from shardrt.core.ids import derived_id
 from shardrt.core.requests import EntityReply, Origin
+from shardrt.core.slots import Slots
 from shardrt.core.state import Instance, Section
 from shardrt.core.timers import DUE_MAX
 
 
-class EntityTransitions(Ground):
+class EntityTransitions(Slots):
     """The handlers that concern entities, and instances that ask something of them."""
 
     # -- entities ------------------------------------------------------------------------------
@@ -44,7 +44,12 @@ class EntityTransitions(Ground):
         return entity
 
     def _entity_deleted(self, entry: e.Deleted) -> None:
-        entity = self.entities.pop(entry.instance_id)
+        entity = self.entities[entry.instance_id]
+        if entity.limiter is not None:
+            self._settle(entry.origin, entry.at)
+            self._limiter_reset(entity, entity.limiter, entry.at)
+            return
+        del self.entities[entry.instance_id]
         assert entity.is_empty, f"{entry.instance_id} is purged but not empty"
         self._settle(entry.origin, entry.at)
         self.entities_ready.pop(entry.instance_id, None)
@@ -144,6 +149,9 @@ class EntityTransitions(Ground):
         self._answer_caller(message.caller, en.OperationResult(failure=failure))
 
     def _entity_fired(self, entity: Entity, entry: e.Fired) -> None:
+        if entity.limiter is not None:
+            self._limiter_due(entity, entity.limiter, entry.at)
+            return
         self._entity(entry.instance_id, entry.at)
         for number in entry.task_ids:
             entity.inbox.append(entity.delayed.pop(number).operation)

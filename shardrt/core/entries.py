@@ -174,7 +174,7 @@ class Rewound(_Entry, frozen=True, tag="Rewound"):
 
 
 class Deleted(_Entry, frozen=True, tag="Deleted"):
-    """A finished instance, or an empty entity, was purged."""
+    """A finished instance, or an empty entity, was purged; a limiter has forgotten its holders."""
 
     at: int
     instance_id: str

@@ -63,7 +63,8 @@ def _awaited(instance: Instance, events: tuple[str, ...] | None) -> Iterator[Awa
 def _calls(instance: Instance) -> Iterator[Awaited]:
     for task_id, pending in instance.pending.items():
         yield Awaited(
-            kind="activity",
+            kind="slot" if pending.waits_for_slot else "activity",
+            instance_id=pending.limit.limiter if pending.limit and pending.waits_for_slot else "",
             name=pending.name,
             task_id=task_id,
             attempt=pending.attempt,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from shardrt.core import history as h, messages as m
 from shardrt.core.effects import CancelActivity, Effect, Reply, RunActivity
 from shardrt.core.ids import derived_id, partition_of
+from shardrt.core.limiter import slot_of
 from shardrt.core.requests import Origin, Snapshot
 from shardrt.core.state import (
     Child,
@@ -131,6 +132,8 @@ class Ground:
 
     def _clear(self, instance: Instance) -> None:
         instance.timers = {}
+        for task_id, pending in instance.pending.items():
+            self._return_slot(instance, task_id, pending)
         instance.pending = {}
         instance.children = {}
         if instance.calls:
@@ -215,6 +218,15 @@ class Ground:
             self.speculative.append(effect)
         else:
             self.effects.append(effect)
+
+    def _return_slot(self, instance: Instance, task_id: int, pending: Pending) -> None:
+        """Let others have the slot that an attempt has or waits for, if it needs one.
+
+        To be called when the attempt is over, before anything of it is changed.
+        """
+        if pending.limit is not None and pending.has_slot:
+            ids = (instance.instance_id, instance.execution_id, task_id, pending.attempt)
+            self._post(m.SlotReturned(pending.limit.limiter, slot_of(*ids)))
 
     def _cancel_activity(self, instance: Instance, task_id: int) -> None:
         self.effects.append(CancelActivity(instance.instance_id, instance.execution_id, task_id))

@@ -18,6 +18,8 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Raw
 
+from shardrt.core.limiter import Numbers
+
 NULL = Raw(b"null")
 """The payload that stands for None."""
 
@@ -81,6 +83,14 @@ class Retry(Value, frozen=True, kw_only=True, array_like=False, omit_defaults=Tr
         # JSON has no infinity: written as null, it would make the whole record unreadable.
         if not (isfinite(self.backoff) and isfinite(self.jitter)):
             raise ValueError("backoff and jitter of a retry policy must be finite")
+
+
+class Quota(Value, frozen=True, kw_only=True, array_like=False, omit_defaults=True):
+    """Which limit each attempt of an activity needs a slot of, and how much that allows."""
+
+    limiter: str
+    """Its id; see `core.limiter`."""
+    numbers: Numbers
 
 
 class Parent(Value, frozen=True):
@@ -173,6 +183,8 @@ class TaskScheduled(_Event, frozen=True, tag="TaskScheduled"):
     timeout: int | None = None
     """Microseconds for one attempt."""
     speculative: bool = False
+    limit: Quota | None = None
+    """Each attempt waits for a slot."""
 
 
 class TaskCanceled(_Event, frozen=True, tag="TaskCanceled"):

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from shardrt.core.history import NULL, Failure, Parent, Status
+from shardrt.core.limiter import Numbers
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -148,6 +149,34 @@ class UnlockEntity(_Message, frozen=True, tag="unlock"):
     chain: bool = False
 
 
+class SlotWanted(_Message, frozen=True, tag="slot-wanted"):
+    """An attempt of an activity waits for a slot of a limit."""
+
+    instance_id: str
+    """The limiter."""
+    slot: str
+    numbers: Numbers
+    as_of: int
+    """When the activity was called."""
+
+
+class SlotGranted(_Message, frozen=True, tag="slot-granted"):
+    """An attempt may run. If nobody waits for it any more, its return is on the way."""
+
+    instance_id: str
+    execution_id: str
+    task_id: int
+    attempt: int
+
+
+class SlotReturned(_Message, frozen=True, tag="slot-returned"):
+    """An attempt needs its slot no more, whether it had got it or not."""
+
+    instance_id: str
+    """The limiter."""
+    slot: str
+
+
 Message: TypeAlias = (
     StartChild
     | ChildEnded
@@ -161,4 +190,7 @@ Message: TypeAlias = (
     | LockEntity
     | LockGranted
     | UnlockEntity
+    | SlotWanted
+    | SlotGranted
+    | SlotReturned
 )

@@ -60,6 +60,8 @@ class Partition(EntityAnswering):
             self.entities[instance_id] = resident
             for number, delayed in resident.delayed.items():
                 self.timers.add(delayed.at, instance_id, number)
+            if resident.limiter is not None and resident.limiter.due is not None:
+                self.timers.add(resident.limiter.due, instance_id, 0)
             return
         self.instances[instance_id] = resident
         self._index(resident)
@@ -79,7 +81,8 @@ class Partition(EntityAnswering):
             return True
         if instance_id in self.ready or instance_id in self.out:
             return False
-        return all(each.retry_at is not None for each in instance.pending.values())
+        pending = instance.pending.values()
+        return all(each.retry_at is not None or each.is_asleep for each in pending)
 
     def evict(self, instance_id: str) -> None:
         """Forget an instance or entity whose newest state is in the store; see `can_evict`."""
@@ -127,7 +130,7 @@ class Partition(EntityAnswering):
             if instance.is_final:
                 continue
             for task_id, pending in instance.pending.items():
-                if pending.retry_at is None:
+                if pending.retry_at is None and not pending.waits_for_slot:
                     self._run(instance, task_id, pending)
             self._wake(instance)
         for destination, lane in self.state.lanes.items():
@@ -196,6 +199,8 @@ class Partition(EntityAnswering):
         instance = self.instances.get(instance_id)
         if instance is None:
             entity = self.entities.get(instance_id)
+            if entity is not None and entity.limiter is not None:
+                return entity.limiter.due == due
             if entity is not None:
                 delayed = entity.delayed.get(task_id)
                 return delayed is not None and delayed.at == due

@@ -4,8 +4,8 @@ A request is applied by the owner of the instance's partition and answered once 
 contains it is durable. `Origin` makes a retry safe: an owner that has applied
 (client, seq) already answers without applying it again. A client promises never to ask again
 about any seq below `low`, which is how old entries are forgotten. Reads (`Get`, `GetHistory`,
-`Export`, `GetEntity`, `Explain`, `Wait`) are outside of this: they change nothing, so they are
-neither remembered nor do they hold `low` back, however long they wait.
+`Export`, `GetEntity`, `GetSlot`, `Explain`, `Wait`) are outside of this: they change nothing, so
+they are neither remembered nor do they hold `low` back, however long they wait.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from shardrt.core.history import NULL, Failure, Status
+from shardrt.core.limiter import Numbers
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -127,6 +128,12 @@ class Explain(_Request, frozen=True, tag="explain"):
     """Answer: `Explanation`, or null if there is no such instance."""
 
 
+class GetSlot(_Request, frozen=True, tag="slot"):
+    """Ask a limiter how a slot stands. Answer: `SlotSnapshot`, or null if it knows none."""
+
+    slot: str
+
+
 Request: TypeAlias = (
     Start
     | Raise
@@ -144,6 +151,7 @@ Request: TypeAlias = (
     | CallEntity
     | GetEntity
     | Explain
+    | GetSlot
 )
 
 
@@ -214,16 +222,30 @@ class EntitySnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why its code cannot be run at present."""
 
 
+class SlotSnapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The committed state of a limiter, as somebody sees it who wants one slot of it."""
+
+    position: int
+    """1: it is next. 0: it has been granted."""
+    waiting: int
+    """All that wait."""
+    holders: int
+    numbers: Numbers
+    due: int | None = None
+    """When the next one is granted, if it is the time that is waited for; µs."""
+
+
 class Awaited(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One thing that an instance waits for. Times in µs since 1970 UTC."""
 
     kind: str
     """``repair``, ``resume``, ``code``, ``turn``, ``start``, ``activity``, ``timer``, ``child``,
-    ``entity``, ``lock``, ``event``, or ``events`` (if any, and which, is not known here)."""
+    ``entity``, ``lock``, ``slot`` (an activity waits for a slot of its limit), ``event``, or
+    ``events`` (if any, and which, is not known here)."""
     name: str = ""
     """Of the activity, child's orchestrator or event."""
     instance_id: str = ""
-    """The child, or the entity."""
+    """The child, the entity, or the limiter."""
     task_id: int | None = None
     attempt: int | None = None
     since: int | None = None
@@ -242,7 +264,15 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 Result: TypeAlias = (
-    Started | Done | Purged | Snapshot | EntityReply | EntitySnapshot | Explanation | Raw
+    Started
+    | Done
+    | Purged
+    | Snapshot
+    | EntityReply
+    | EntitySnapshot
+    | SlotSnapshot
+    | Explanation
+    | Raw
 )
 """Raw is JSON, already encoded (history, exported instances)."""
 

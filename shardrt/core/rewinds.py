@@ -60,11 +60,12 @@ class Rewinds(EntityTransitions):
                 retry=call.retry,
                 timeout=call.timeout,
                 speculative=call.speculative,
+                limit=call.limit,
             )
             instance.pending[task_id] = pending
             if pending.deadline is not None:
                 self.timers.add(pending.deadline, instance.instance_id, task_id)
-            self._run(instance, task_id, pending)
+            self._begin_attempt(instance, task_id, pending)
         elif isinstance(call, h.TimerCreated):
             instance.timers[task_id] = call.fire_at
             self.timers.add(call.fire_at, instance.instance_id, task_id)

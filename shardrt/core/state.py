@@ -17,7 +17,16 @@ from msgspec import Raw
 
 from shardrt.core.entity import Entity
 from shardrt.core.entries import PutAside
-from shardrt.core.history import NULL, Arrival, Failure, HistoryEvent, Parent, Retry, Status
+from shardrt.core.history import (
+    NULL,
+    Arrival,
+    Failure,
+    HistoryEvent,
+    Parent,
+    Quota,
+    Retry,
+    Status,
+)
 from shardrt.core.messages import Message
 from shardrt.core.requests import Origin
 from shardrt.core.timers import DUE_MAX
@@ -40,6 +49,9 @@ class Pending(msgspec.Struct, omit_defaults=True):
     speculative: bool = False
     heartbeat: Raw = NULL
     """The progress of the attempts that failed, as last told."""
+    limit: Quota | None = None
+    granted: bool = False
+    """The present attempt has its slot."""
 
     @property
     def deadline(self) -> int | None:
@@ -48,6 +60,24 @@ class Pending(msgspec.Struct, omit_defaults=True):
         if retry is None or retry.total is None:
             return None
         return min(self.first_at + retry.total, DUE_MAX)
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether its attempt has a slot or wants one: then it is to be given back."""
+        return self.limit is not None and self.retry_at is None
+
+    @property
+    def waits_for_slot(self) -> bool:
+        """Whether its attempt may not run yet."""
+        return self.limit is not None and self.retry_at is None and not self.granted
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether no attempt has begun yet, and none will before a message says so.
+
+        NB: attempts before this one may have left outcomes behind; see `host.transactional`.
+        """
+        return self.waits_for_slot and self.attempt == 1
 
 
 class Child(msgspec.Struct, omit_defaults=True):
@@ -148,7 +178,9 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
         """Whether it needs its owner's attention without anything arriving or falling due."""
         if self.completed_at is not None:
             return False
-        return self.has_news or bool(self.parked) or bool(self.pending)
+        if self.has_news or self.parked:
+            return True
+        return any(not each.is_asleep for each in self.pending.values())
 
 
 Resident: TypeAlias = Instance | Entity

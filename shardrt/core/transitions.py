@@ -62,7 +62,8 @@ class Transitions(Rewinds):
         event = entry.event
         assert isinstance(event, (h.TaskCompleted, h.TaskFailed))
         instance = self.instances[entry.instance_id]
-        del instance.pending[event.task_id]
+        pending = instance.pending.pop(event.task_id)
+        self._return_slot(instance, event.task_id, pending)
         instance.inbox.append(event)
         self._touch(instance, event.at)
         self._wake(instance)
@@ -70,6 +71,8 @@ class Transitions(Rewinds):
     def _retried(self, entry: e.Retried) -> None:
         instance = self.instances[entry.instance_id]
         pending = instance.pending[entry.task_id]
+        self._return_slot(instance, entry.task_id, pending)
+        pending.granted = False
         pending.attempt += 1
         pending.retry_at = entry.retry_at
         pending.heartbeat = entry.failure.heartbeat
@@ -102,7 +105,7 @@ class Transitions(Rewinds):
         pending = instance.pending[task_id]
         if pending.deadline is None or at < pending.deadline:
             pending.retry_at = None
-            self._run(instance, task_id, pending)
+            self._begin_attempt(instance, task_id, pending)
             return
         seconds = (pending.deadline - pending.first_at) / 1e6
         failure = h.Failure(
@@ -110,6 +113,7 @@ class Transitions(Rewinds):
             message=f"all attempts together did not end within {seconds:g} s",
             heartbeat=pending.heartbeat,
         )
+        self._return_slot(instance, task_id, pending)
         del instance.pending[task_id]
         self._cancel_activity(instance, task_id)
         instance.inbox.append(h.TaskFailed(task_id, at, failure))
@@ -167,15 +171,17 @@ class Transitions(Rewinds):
             retry=action.retry,
             timeout=action.timeout,
             speculative=action.speculative,
+            limit=action.limit,
         )
         instance.pending[action.task_id] = pending
         if pending.deadline is not None:
             self.timers.add(pending.deadline, instance.instance_id, action.task_id)
-        self._run(instance, action.task_id, pending)
+        self._begin_attempt(instance, action.task_id, pending)
 
     def _cancel(self, instance: Instance, action: h.TaskCanceled, at: int) -> None:
         del at
-        if instance.pending.pop(action.task_id, None) is not None:
+        if (pending := instance.pending.pop(action.task_id, None)) is not None:
+            self._return_slot(instance, action.task_id, pending)
             self._cancel_activity(instance, action.task_id)
         elif (child := instance.children.pop(action.task_id, None)) is not None:
             self._terminate_child(instance, action.task_id, child, "canceled by its parent")
@@ -233,6 +239,7 @@ class Transitions(Rewinds):
         instance.status = h.Status.RUNNING if instance.turn else h.Status.PENDING
         instance.reason = ""
         self._record(instance, h.ExecutionResumed(entry.at, entry.reason))
+        self._want_again(instance)
         self._touch(instance, entry.at)
         self._wake(instance)
 
@@ -265,6 +272,8 @@ class Transitions(Rewinds):
                 self._child_terminate(entry.message, entry.at)
             case m.RewindChild():
                 self._child_rewind(entry.message, entry)
+            case m.SlotWanted() | m.SlotGranted() | m.SlotReturned():
+                self._received_of_limits(entry.message, entry.at)
             case _:
                 self._received_of_entities(entry)
 

@@ -21,6 +21,7 @@ from shardrt.core.history import (
     TaskScheduled,
 )
 from shardrt.core.json_text import is_deeper
+from shardrt.core.limiter import is_limiter_id
 from shardrt.core.work import Completed, Continued, Failed, Step
 
 if TYPE_CHECKING:
@@ -110,20 +111,34 @@ class Bounds:
                 return Failure(type="PayloadTooLarge", message=message)
         return None
 
+    def _addressed(self, instance_id: str) -> str | None:
+        """Return what is wrong with an id that code asks something of."""
+        return self.instance_id(instance_id) or _reserved(instance_id)
+
+    def _activity_problem(self, action: TaskScheduled) -> str | None:
+        problem = None if action.limit is None else self.instance_id(action.limit.limiter)
+        if problem is not None:
+            return f"limit of activity {action.name!r}: {problem}"
+        return self.name(action.name, "the name of an activity")
+
     def _action_problem(self, action: Action) -> str | None:
         if isinstance(action, TaskScheduled):
-            return self.name(action.name, "the name of an activity")
+            return self._activity_problem(action)
         if isinstance(action, _ADDRESSED):
-            problem = self.instance_id(action.instance_id) or self.name(action.name, "a name")
+            problem = self._addressed(action.instance_id) or self.name(action.name, "a name")
             if type(action) is SubOrchestrationInstanceCreated:
                 return problem or self.version(action.version)
             return problem
         if isinstance(action, EntityLockRequested):
-            problems = (self.instance_id(each) for each in action.entities)
+            problems = (self._addressed(each) for each in action.entities)
             return next((each for each in problems if each is not None), None)
         if isinstance(action, PatchMarked):
             return self.name(action.name, "the name of a patch")
         return None
+
+
+def _reserved(instance_id: str) -> str | None:
+    return f"{instance_id!r} is reserved" if is_limiter_id(instance_id) else None
 
 
 def _text_problem(text: object, what: str, chars_max: int) -> str | None:

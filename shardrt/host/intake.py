@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from shardrt.core import requests as r
 from shardrt.core.entity import is_entity_id, name_and_key
+from shardrt.core.limiter import is_limiter_id
 from shardrt.errors import ShardrtError
 from shardrt.host.bounds import Bounds
 
@@ -60,6 +61,8 @@ class Intake:
         problem = self._bounds.instance_id(call.instance_id)
         if problem is not None:
             return r.Refusal("InputInvalid", problem)
+        if is_limiter_id(call.instance_id) and not _is_for_limiters(call.request):
+            return r.Refusal("InputInvalid", f"{call.instance_id!r} is reserved")
         match call.request:
             case r.Start() as start:
                 return self._check_start(start)
@@ -128,3 +131,9 @@ class Intake:
             return r.Refusal("PayloadTooLarge", problem)
         problem = self._bounds.foreign(payload, what)
         return None if problem is None else r.Refusal("InputInvalid", problem)
+
+
+def _is_for_limiters(request: r.Request) -> bool:
+    if isinstance(request, r.Purge):
+        return request.force
+    return isinstance(request, (r.GetSlot, r.Resume))

@@ -56,8 +56,6 @@ class Surroundings(Protocol):
     """Activities that commit their outcomes themselves."""
     turns: Turns
     meter: Meter
-    unsaved_bytes_max: int
-    """A partition with so much journal in no checkpoint stands still."""
     requests_in_flight: int
     bytes_in_flight: int
 

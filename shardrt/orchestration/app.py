@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from shardrt.errors import (
     ActivityNotRegistered,
@@ -39,6 +39,9 @@ from shardrt.orchestration.retry import (
 from shardrt.orchestration.schedules import BUILT_IN
 from shardrt.orchestration.sealing import PayloadCodec, sealer_of
 
+if TYPE_CHECKING:
+    from shardrt.orchestration.limit import Limit, LimitKey
+
 T = TypeVar("T")
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 AnyCoroutineFunction = TypeVar(
@@ -58,6 +61,8 @@ class ActivityOptions(TypedDict, total=False):
     max_concurrency: int | None
     speculative: bool
     transactional: bool
+    limit: Limit | None
+    limit_key: LimitKey | None
 
 
 class OrchestratorOptions(TypedDict, total=False):
@@ -107,7 +112,8 @@ class App(EntityRegistry):
                 `executor` ("async" for `async def`, else "thread", or "process"),
                 `max_concurrency` (per shard), `speculative` (may start before its cause is
                 durable: for pure or idempotent work), `transactional` (what it writes by
-                `ctx.connection` commits together with its outcome, or not at all).
+                `ctx.connection` commits together with its outcome, or not at all), `limit`
+                (in the whole hub) and `limit_key` (from the input to which one of it).
 
         Raises:
             ConfigInvalid: the name is taken, or the function or an option cannot be used.
@@ -184,6 +190,7 @@ class App(EntityRegistry):
                 if mine.get(version, definition).fn is not definition.fn
             ]
         taken += self._taken_entities(other)
+        taken += [text for each in other.activities for text in self._other_limits(each)]
         if taken:
             raise ConfigInvalid(taken)
         self._entities.update(other._entities)
@@ -219,8 +226,22 @@ class App(EntityRegistry):
     def _add_activity(self, definition: ActivityDefinition) -> None:
         if definition.name in self._activities:
             raise ConfigInvalid(f"activity {definition.name!r} is registered twice")
+        if problems := self._other_limits(definition):
+            raise ConfigInvalid(problems)
         self._activities[definition.name] = definition
         self._by_function[definition.fn] = definition
+
+    def _other_limits(self, added: ActivityDefinition) -> list[str]:
+        """Return whose limit has the name of this one's, but is another."""
+        return [
+            f"activity {added.name!r}: its limit {added.limit.name!r} has other numbers than "
+            f"that of activity {known.name!r}"
+            for known in self._activities.values()
+            if added.limit is not None
+            and known.limit is not None
+            and known.limit.name == added.limit.name
+            and known.limit.numbers() != added.limit.numbers()
+        ]
 
     def _add_orchestrator(self, definition: OrchestratorDefinition) -> None:
         if definition.name in BUILT_IN:
@@ -332,6 +353,8 @@ def _activity(  # noqa: PLR0913
     max_concurrency: int | None = None,
     speculative: bool = False,
     transactional: bool = False,
+    limit: Limit | None = None,
+    limit_key: LimitKey | None = None,
 ) -> ActivityDefinition:
     name = _name_of(fn, name, "activity")
     what = f"activity {name!r}"
@@ -348,6 +371,10 @@ def _activity(  # noqa: PLR0913
         problems.append(f"{what}: transactional goes with async def, and not with speculative")
     if max_concurrency is not None and max_concurrency < 1:
         problems.append(f"{what}: max_concurrency must be at least 1, not {max_concurrency}")
+    if limit is not None and speculative:
+        problems.append(f"{what}: speculative does not go with a limit, which it cannot wait for")
+    if limit_key is not None and (limit is None or not callable(limit_key)):
+        problems.append(f"{what}: limit_key is a function, and goes with a limit")
     limits = {
         "timeout": timeout,
         "heartbeat_timeout": heartbeat_timeout,
@@ -366,6 +393,8 @@ def _activity(  # noqa: PLR0913
         max_concurrency=max_concurrency,
         speculative=speculative,
         transactional=transactional,
+        limit=limit,
+        limit_key=limit_key,
     )
 
 

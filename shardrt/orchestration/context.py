@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 from shardrt.core.history import (
     EventSent,
     ExecutionStarted,
+    Quota,
     SubOrchestrationInstanceCreated,
     TaskScheduled,
 )
@@ -26,6 +27,7 @@ from shardrt.errors import (
 from shardrt.orchestration.entity_calls import EntityCalls
 from shardrt.orchestration.facts import EPOCH, MICROSECOND
 from shardrt.orchestration.futures import CallFuture, EventFuture, TimerFuture
+from shardrt.orchestration.limit import quota_of
 from shardrt.orchestration.payload import ANY, codec_for, encode
 from shardrt.orchestration.retry import (
     CallOptions,
@@ -151,11 +153,12 @@ class OrchestrationContext(EntityCalls):
             input: its one input.
             result_type: what to make of the result; else the activity's annotation.
             **options: `retry`, and in seconds or as timedelta `timeout` (for each attempt),
-                `heartbeat_timeout` (longest silence) and `total_timeout` (for all attempts);
+                `heartbeat_timeout` (longest silence) and `total_timeout` (for all attempts),
+                and `limit_key` (which one of its limit this call counts for);
                 else what the activity was registered with.
 
         Raises:
-            InputInvalid: the input has no JSON form.
+            InputInvalid: the input has no JSON form, or the limit key makes no sense.
             ActivityNotRegistered: the function is no activity of this app.
         """
         try:
@@ -169,9 +172,10 @@ class OrchestrationContext(EntityCalls):
         if input is not None and known is not None and not known.binding.takes_input:
             raise InputInvalid(f"activity {name!r} takes no input")
         payload = encode(input, "input of activity", name)
+        quota = _quota(name, known, input, options)
         ledger = self._ledger
         task_id = ledger.new_id()
-        ledger.emit(_task_scheduled(task_id, name, payload, known, options))
+        ledger.emit(_task_scheduled(task_id, name, payload, known, quota, options))
         return self._call(task_id, name, known, result_type, ActivityFailed)
 
     @overload
@@ -388,12 +392,15 @@ def _task_scheduled(
     name: str,
     payload: Raw,
     known: ActivityDefinition | None,
+    quota: Quota | None,
     options: CallOptions,
 ) -> TaskScheduled:
     if not options:
         if known is None:
             return TaskScheduled(task_id, name, payload)
-        return TaskScheduled(task_id, name, payload, known.retry, known.timeout, known.speculative)
+        return TaskScheduled(
+            task_id, name, payload, known.retry, known.timeout, known.speculative, quota
+        )
     timeout = options.get("timeout")
     limit = None if timeout is None else microseconds(timeout)
     retry = attempts_of(
@@ -405,7 +412,18 @@ def _task_scheduled(
     if known is None:
         return TaskScheduled(task_id, name, payload, retry, limit)
     limit = known.timeout if limit is None else limit
-    return TaskScheduled(task_id, name, payload, retry, limit, known.speculative)
+    return TaskScheduled(task_id, name, payload, retry, limit, known.speculative, quota)
+
+
+def _quota(
+    name: str, known: ActivityDefinition | None, call_input: object, options: CallOptions
+) -> Quota | None:
+    key = options.get("limit_key") if options else None
+    if known is not None and known.limit is not None:
+        return quota_of(known, call_input, key)
+    if key is not None:
+        raise InputInvalid(f"activity {name!r} has no limit here that {key!r} could be a key of")
+    return None
 
 
 def _finish(future: asyncio.Future[None]) -> None:

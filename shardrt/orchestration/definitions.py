@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shardrt.core.history import Retry
     from shardrt.orchestration.binding import Binding
     from shardrt.orchestration.entity import EntityDefinition
+    from shardrt.orchestration.limit import Limit, LimitKey
     from shardrt.orchestration.sealing import Sealer
 
 Mode: TypeAlias = Literal["async", "thread", "process"]
@@ -38,6 +39,9 @@ class ActivityDefinition:
     speculative: bool = False
     transactional: bool = False
     """Runs in a transaction of the hub's database, which commits its outcome too."""
+    limit: Limit | None = None
+    """In the whole hub."""
+    limit_key: LimitKey | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

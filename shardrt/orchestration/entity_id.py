@@ -78,12 +78,12 @@ def name_of_entity(entity: Callable[..., Any]) -> str:
 
 
 def check_entity_name(name: str) -> None:
-    """Refuse a name that would make ids ambiguous.
+    """Refuse a name that would make ids ambiguous, or is reserved.
 
     Raises:
-        ConfigInvalid: it is empty, or has an @ in it.
+        ConfigInvalid: it is empty, has an @ in it, or begins with a dollar sign.
     """
-    if not name or "@" in name or not name.isprintable():
+    if not name or "@" in name or name[0] == "$" or not name.isprintable():
         raise ConfigInvalid(f"{name!r} is no name for an entity")
 
 

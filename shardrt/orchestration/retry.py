@@ -107,6 +107,7 @@ class CallOptions(TypedDict, total=False):
     timeout: Duration | None
     heartbeat_timeout: Duration | None
     total_timeout: Duration | None
+    limit_key: str | int | None
 
 
 ONCE = Retry(max_attempts=1, first_interval=0)

@@ -143,6 +143,8 @@ class PartitionHead(msgspec.Struct, frozen=True):
 
 ENTITY = "Entity"
 """In the column of the status: the row is an entity's, not an instance's."""
+LIMIT = "Limit"
+"""Likewise: it is a limiter's, which no list shows."""
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

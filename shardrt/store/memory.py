@@ -17,6 +17,7 @@ from shardrt.errors import ConfigInvalid, EpochFenced, HubMismatch, StoreUnavail
 from shardrt.store.base import (
     ENTITY,
     FORMAT,
+    LIMIT,
     PARTITIONS_DEFAULT,
     Append,
     Checkpoint,
@@ -327,6 +328,7 @@ def matches(where: Filter, row: InstanceRow) -> bool:
     """Tell whether a row fulfils all conditions of a filter."""
     return (
         (row.status == ENTITY) == where.entities
+        and row.status != LIMIT
         and (not where.status or row.status in where.status)
         and (where.name is None or row.name == where.name)
         and (where.id_prefix is None or row.instance_id.startswith(where.id_prefix))

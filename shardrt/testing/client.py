@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 1.0
 """Silence after which a request is made again."""
 AGAIN = frozenset({"PartitionUnavailable", "Overloaded", "StoreUnavailable"})
-_READS = (r.Get, r.GetHistory, r.Export, r.Explain, r.Wait)
+_READS = (r.Get, r.GetHistory, r.Export, r.GetSlot, r.Explain, r.Wait)
 
 
 class Refused(Exception):

@@ -6,16 +6,18 @@ that an outsider knows: which requests were answered, and which events each inst
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from msgspec import Raw
 
 from shardrt.core import history as h, messages as m, requests as r
 from shardrt.core.ids import derived_id
+from shardrt.core.limiter import Numbers, limiter_id
 from shardrt.core.work import Completed, Continued, Failed, Outcome, Parked, Step, WorkItem
 from tests.core import laws
 from tests.core.entity_driver import ENTITY_WEIGHTS, EntityActs
-from tests.core.world import Node, World
+from tests.core.outsider import Asked, Given
+from tests.core.world import Frame, Node, World
 
 if TYPE_CHECKING:
     from random import Random
@@ -27,6 +29,10 @@ SECOND = 1_000_000
 ROUNDS_MAX = 8
 """So often at most may one thing wait for another: a child for its retry, say."""
 RETRY = h.Retry(max_attempts=3, first_interval=SECOND, jitter=0.5)
+QUOTAS = (
+    h.Quota(limiter=limiter_id("one", "a!0"), numbers=Numbers(1)),
+    h.Quota(limiter=limiter_id("some"), numbers=Numbers(2, 3, 2 * SECOND)),
+)
 CLIENTS = ("ann", "bob")
 Result: TypeAlias = h.TaskCompleted | h.SubOrchestrationInstanceCompleted
 WEIGHTS = {
@@ -62,29 +68,10 @@ WEIGHTS = {
 """What may happen, and how often next to the others."""
 
 
-class Asked(NamedTuple):
-    """A request that may be repeated."""
-
-    origin: r.Origin
-    instance_id: str
-    request: r.Request
-    answer: object
-    """What it must be answered again, if it was applied."""
-
-
-class Given(NamedTuple):
-    """An event that was handed to an instance."""
-
-    instance_id: str
-    root: str
-    data: bytes
-    node: int
-    record: int
-    """The record that makes it durable."""
-
-
 class Driver(EntityActs):
     """See the module."""
+
+    weights = WEIGHTS
 
     def __init__(self, random: Random, partitions: int, *, families: bool = False) -> None:
         super().__init__(partitions)
@@ -106,7 +93,7 @@ class Driver(EntityActs):
 
     def act(self) -> None:
         """Do something, and check everything."""
-        (name,) = self.random.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        (name,) = self.random.choices(list(self.weights), list(self.weights.values()))
         self.act_as(name)
 
     def act_as(self, name: str) -> None:
@@ -272,13 +259,18 @@ class Driver(EntityActs):
         status = self.random.choice([None, Raw(b"4")])
         return Step(*ids, actions, outcome, status)
 
-    def _action(self, task_id: int, item: WorkItem, instance: Instance | None) -> h.Action:
-        kind = self.random.choice([2, 2, 2, 0, 1, 3, 5] if self.families else range(9))
+    def _action(  # noqa: PLR0911 - one per kind
+        self, task_id: int, item: WorkItem, instance: Instance | None
+    ) -> h.Action:
+        kind = self.random.choice([2, 2, 2, 0, 1, 3, 5, 9] if self.families else range(10))
         retry = self.random.choice([None, RETRY])
         other = self.random.choice(self.names)
         if kind in {0, 7, 8}:
             speculative = self.random.random() < 0.3
             return h.TaskScheduled(task_id, "act", Raw(b"5"), retry, speculative=speculative)
+        if kind == 9:
+            limit = self.random.choice(QUOTAS)
+            return h.TaskScheduled(task_id, "act", Raw(b"5"), retry, limit=limit)
         if kind == 1:
             return h.TimerCreated(task_id, item.at + self.random.randrange(5) * SECOND)
         if kind == 2:
@@ -321,8 +313,10 @@ class Driver(EntityActs):
         frame = self.random.choice(frames)
         if self.random.random() < 0.7:
             frames.remove(frame)
-        if self.random.random() < 0.1:
-            return
+        if self.random.random() >= 0.1:
+            self._deliver(frame)
+
+    def _deliver(self, frame: Frame) -> None:
         node = self.world.nodes[frame.destination]
         last = node.core.state.received.get(frame.source, 0)
         fresh = frame.messages[last + 1 - frame.first :] if frame.first <= last + 1 else ()

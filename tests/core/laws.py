@@ -8,7 +8,7 @@ from shardrt.core import codec, entries as e, history as h, messages as m
 from shardrt.core.effects import Effect, RunActivity, Send
 from shardrt.core.entity import is_entity_id
 from shardrt.core.timers import WHOLE, Item
-from tests.core import entity_laws
+from tests.core import entity_laws, limit_laws
 from tests.core.twin import assert_instances_equal, without_instances
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def check(world: World) -> None:
             check_lanes(node)
     check_streams(world)
     entity_laws.check(world)
+    limit_laws.check(world)
 
 
 # -- one instance ----------------------------------------------------------------------------
@@ -148,7 +149,8 @@ def check_indexes(node: Node) -> None:
         if is_entity_id(instance_id):
             continue
         absent = codec.decode_instance(row.state)
-        assert all(each.retry_at is not None for each in absent.pending.values())
+        pending = absent.pending.values()
+        assert all(each.retry_at is not None or each.is_asleep for each in pending)
     assert core.ready.keys() <= core.instances.keys()
 
 
@@ -206,6 +208,7 @@ def check_replay(node: Node) -> None:
     assert node.entities() == replayed.state.entities
     assert without_instances(node.core.state) == without_instances(replayed.state)
     entity_laws.check_journal(node)
+    limit_laws.check_journal(node)
 
 
 def bare(instance: Instance) -> Instance:
@@ -229,7 +232,7 @@ def check_taken(node: Node, effects: list[Effect]) -> None:
         )
         for instance in node.instances().values()
         for task_id, pending in instance.pending.items()
-        if pending.retry_at is None
+        if pending.retry_at is None and (pending.limit is None or pending.granted)
     ]
     unacknowledged = [
         Send(destination, lane.last)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from shardrt.core import entity as en, entries as e, history as h, messages as m
+from shardrt.core.limiter import Limiter, Numbers, slot_of
 from shardrt.core.requests import Origin
 from shardrt.core.state import Child, Head, Instance, Lane, Pending, Section, Session
 from shardrt.core.work import Completed, Continued, Failed, Parked
@@ -48,6 +49,8 @@ ENTITY_ACTIONS: tuple[h.Action, ...] = (
     h.EntityLockRequested(8, "a-exec:8", ("@acc@a", "@acc@b")),
     h.EntityUnlockSent(9, "a-exec:8", "@acc@a"),
 )
+QUOTA = h.Quota(limiter="@$limit@api/acme", numbers=Numbers(2, 100, 60_000_000))
+LIMITED = h.TaskScheduled(10, "act", Raw(b"[1]"), limit=QUOTA)
 HISTORY: tuple[h.HistoryEvent, ...] = (
     h.ExecutionStarted(12, "code", Raw(b'{"n":1}'), "2", PARENT, {"k": "v"}),
     h.ExecutionSuspended(22, "lunch"),
@@ -78,6 +81,12 @@ ENTITY_MESSAGES: tuple[m.Message, ...] = (
     m.LockEntity("@acc@b", "p-exec:3", PARENT, ("@acc@a", "@acc@b"), 1),
     m.LockGranted("p", "p-exec", "p-exec:3"),
     m.UnlockEntity("@acc@a", "p-exec:3", chain=True),
+)
+SLOT = slot_of("p", "p-exec", 4, 2)
+SLOT_MESSAGES: tuple[m.Message, ...] = (
+    m.SlotWanted("@$limit@api/acme", SLOT, QUOTA.numbers, 17),
+    m.SlotGranted("p", "p-exec", 4, 2),
+    m.SlotReturned("@$limit@api/acme", SLOT),
 )
 FIRST_MESSAGES = MESSAGES[:4]
 ENTRIES: tuple[e.Entry, ...] = (
@@ -119,6 +128,8 @@ ENTRIES: tuple[e.Entry, ...] = (
     e.EntityStepped(28, "@acc@a", parked="no such code"),
     e.Received(18, 6, 44, MESSAGES[4]),
     e.Rewound(25, "a", "a-next", HISTORY, (EVENT,), ((4, "kid"),), PARENT, 2, "again", ORIGIN),
+    e.Stepped(17, "a", 2, (LIMITED,)),
+    *[e.Received(18, 6, 60 + n, message) for n, message in enumerate(SLOT_MESSAGES)],
 )
 INSTANCE = Instance(
     instance_id="a",
@@ -173,6 +184,21 @@ HOLDER = Instance(
     updated_at=2,
     calls={6: "@acc@a"},
     locks={"a-exec:8": Section(8, ["@acc@b"], granted=True)},
+)
+LIMITED_INSTANCE = Instance(
+    instance_id="a",
+    execution_id="a-exec",
+    name="code",
+    created_at=1,
+    updated_at=2,
+    pending={10: Pending("act", Raw(b"[1]"), 5, limit=QUOTA, granted=True)},
+)
+LIMITER = en.Entity(
+    instance_id="@$limit@api/acme",
+    name="$limit",
+    created_at=1,
+    updated_at=9,
+    limiter=Limiter(QUOTA.numbers, 17, {SLOT: 9}, {slot_of("q", "q-exec", 1, 1): 8}, [9], 70),
 )
 HEAD = Head(
     partition=3,

@@ -32,7 +32,7 @@ def test_there_is_a_sample_of_everything():
     assert kinds == set(get_args(e.Entry))
     actions = [*samples.ACTIONS, *samples.ENTITY_ACTIONS]
     assert {type(action) for action in actions} == set(get_args(h.Action))
-    messages = [*samples.MESSAGES, *samples.ENTITY_MESSAGES]
+    messages = [*samples.MESSAGES, *samples.ENTITY_MESSAGES, *samples.SLOT_MESSAGES]
     assert {type(message) for message in messages} == set(get_args(Message))
     assert {type(outcome) for outcome in samples.OUTCOMES} == set(get_args(Outcome))
 
@@ -54,20 +54,21 @@ def test_the_partition_wide_state_is_written_and_read_as_ever():
 
 
 def test_an_instance_is_written_and_read_as_ever():
-    for golden, instance in zip(GOLDEN[-3:-1], (samples.INSTANCE, samples.HOLDER), strict=True):
+    instances = (samples.INSTANCE, samples.HOLDER, samples.LIMITED_INSTANCE)
+    for golden, instance in zip(GOLDEN[-5:-2], instances, strict=True):
         assert codec.encode_instance(instance) == golden
         assert codec.decode_resident("a", golden) == instance
 
 
 def test_an_entity_is_written_and_read_as_ever():
-    golden = GOLDEN[-1]
-    assert codec.encode_entity(samples.ENTITY) == golden
-    assert codec.decode_resident("@acc@a", golden) == samples.ENTITY
+    for golden, entity in zip(GOLDEN[-2:], (samples.ENTITY, samples.LIMITER), strict=True):
+        assert codec.encode_entity(entity) == golden
+        assert codec.decode_resident(entity.instance_id, golden) == entity
 
 
 def test_every_golden_line_is_looked_at():
     assert len(RECORDS) == len(samples.ENTRIES) + 1
-    assert len(GOLDEN) == len(RECORDS) + 3
+    assert len(GOLDEN) == len(RECORDS) + 5
 
 
 def test_a_record_holds_entries_in_order():
@@ -163,6 +164,9 @@ def test_rows_and_histories_that_cannot_be_understood_are_refused():
 def test_a_later_release_may_append_fields_with_defaults():
     assert codec.decode_record(framed(b'[["Taken",1,2,"later"]]')) == [e.Taken(1, 2)]
     assert codec.decode_record(framed(b'[["Terminated",1,"a"]]')) == [e.Terminated(1, "a")]
+    scheduled = h.TaskScheduled(0, "act", Raw(b"[1]"))
+    for written in (b'"act",[1]', b'"act",[1],null,null,false'):
+        assert codec.decode_history(b'[["TaskScheduled",0,%b]]' % written) == [scheduled]
 
 
 # -- whatever it is, it comes back as it was ---------------------------------------------------

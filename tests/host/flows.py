@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from shardrt import ActivityContext, App, OrchestrationContext, RetryPolicy
+from shardrt import ActivityContext, App, Limit, OrchestrationContext, RetryPolicy
 from shardrt.testing.client import HubClient
 from shardrt.testing.virtual import pass_time
 
@@ -112,6 +112,30 @@ async def endless_family(ctx: OrchestrationContext, generations: int) -> None:
     await ctx.wait_for_event("never")
 
 
+@app.activity(
+    limit=Limit("narrow", concurrency=2, rate=3, per=0.5),
+    limit_key=lambda key: key,
+    retry=RetryPolicy(max_attempts=3, first_interval=0.1),
+)
+async def scarce(ctx: ActivityContext, key: str) -> int:
+    await pass_time(0.01)
+    if ctx.attempt < 2:
+        raise OSError(key)
+    return ctx.attempt
+
+
+@app.orchestrator
+async def limited(ctx: OrchestrationContext, count: int) -> list[int]:
+    return list(await asyncio.gather(*(ctx.call_activity(scarce, "k!2") for _ in range(count))))
+
+
+@app.orchestrator
+async def limited_for_ever(ctx: OrchestrationContext, count: int) -> None:
+    calls = [ctx.call_activity(scarce, "k!2") for _ in range(count)]
+    await ctx.wait_for_event("never")
+    await asyncio.gather(*calls)
+
+
 @app.orchestrator
 async def ping(ctx: OrchestrationContext, partner: str) -> list[int]:
     got = []
@@ -185,6 +209,19 @@ async def drive_ping_pong(client: HubClient) -> None:
     await client.wait(other)
 
 
+async def drive_limited(client: HubClient) -> None:
+    names = [f"limited{n}.{client.name}!{n}" for n in range(2)]
+    for name in names:
+        await client.start("limited", 2, name)
+    cut_short = f"cut.{client.name}!1"
+    await client.start("limited_for_ever", 3, cut_short)
+    await pass_time(0.02)
+    await client.terminate(cut_short, "enough")
+    for name in names:
+        assert await client.result(name) == 2 * [2]
+    await client.wait(cut_short)
+
+
 Drive = Callable[[HubClient], Awaitable[None]]
 
 DRIVES: dict[str, Drive] = {
@@ -196,4 +233,5 @@ DRIVES: dict[str, Drive] = {
     "retries": drive_stubborn,
     "termination": drive_termination,
     "events_between": drive_ping_pong,
+    "limits": drive_limited,
 }

@@ -8,10 +8,15 @@ from msgspec import Raw
 from shardrt.config import Settings
 from shardrt.core.history import (
     Action,
+    EntityLockRequested,
+    EntityOperationCalled,
+    EntityOperationSignaled,
     EventSent,
+    Quota,
     SubOrchestrationInstanceCreated,
     TaskScheduled,
 )
+from shardrt.core.limiter import Numbers, limiter_id
 from shardrt.core.work import Completed, Continued, Failed, Step
 from shardrt.host.bounds import Bounds
 
@@ -82,6 +87,30 @@ def test_a_step_cannot_bring_what_its_record_could_not_be_read_with(action: Acti
     checked = BOUNDS.step(Step("i", "e", 0, (action,)))
     assert isinstance(checked.outcome, Failed)
     assert checked.outcome.failure.type == "InputInvalid"
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        SubOrchestrationInstanceCreated(1, "@$limit@api", "name", SMALL),
+        EventSent(1, "@$limit@api", "name", SMALL),
+        EntityOperationCalled(1, "@$limit@api", "name", SMALL),
+        EntityOperationSignaled(1, "@$limit@api/acme", "name", SMALL),
+        EntityLockRequested(1, "section", ("@a@b", "@$limit@api")),
+    ],
+)
+def test_a_step_cannot_ask_anything_of_a_limiter(action: Action) -> None:
+    checked = BOUNDS.step(Step("i", "e", 0, (action,)))
+    assert isinstance(checked.outcome, Failed)
+    assert "is reserved" in checked.outcome.failure.message
+
+
+@pytest.mark.parametrize("key", ["a\x00b", "\ud800", "x" * 256])
+def test_the_key_of_a_limit_is_part_of_an_id(key: str) -> None:
+    quota = Quota(limiter=limiter_id("api", key), numbers=Numbers(1))
+    checked = BOUNDS.step(Step("i", "e", 0, (TaskScheduled(1, "a", SMALL, limit=quota),)))
+    assert isinstance(checked.outcome, Failed)
+    assert checked.outcome.failure.message.startswith("limit of activity 'a': an instance id")
 
 
 @pytest.mark.parametrize("text", ["order-1", "Bestellung Nr. 7 ü", "日本", "x" * 255])

@@ -19,7 +19,13 @@ from shardrt.testing.network import Weather
 from shardrt.testing.storm import depose
 from shardrt.testing.virtual import pass_time, run_virtual
 from tests.host.flows import DRIVES, app
-from tests.host.witness import Twins, assert_history, assert_recoverable, instances_of
+from tests.host.witness import (
+    Twins,
+    assert_history,
+    assert_no_slots,
+    assert_recoverable,
+    instances_of,
+)
 
 if TYPE_CHECKING:
     from shardrt.core.history import HistoryEvent
@@ -115,6 +121,7 @@ async def verify(hub: Hub, clients: list[HubClient]) -> None:
     )
     for instance_id, count in raised.items():
         assert events_in(histories[instance_id]) <= count
+    await assert_no_slots(hub)
     await assert_recoverable(hub)
 
 

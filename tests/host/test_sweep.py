@@ -11,7 +11,13 @@ from shardrt.testing.faults import FailCall, Fault, NoFaults, Plan
 from shardrt.testing.hub import Hub
 from shardrt.testing.virtual import run_virtual
 from tests.host.flows import DRIVES, Drive, app
-from tests.host.witness import Twins, assert_history, assert_recoverable, instances_of
+from tests.host.witness import (
+    Twins,
+    assert_history,
+    assert_no_slots,
+    assert_recoverable,
+    instances_of,
+)
 
 SETTINGS = Settings(shard=ShardSettings(checkpoint_interval_s=0.05))
 
@@ -25,6 +31,7 @@ async def play(drive: Drive, plan: Plan) -> Hub:
         await hub.quiet()
         for instance_id in instances_of(hub):
             await assert_history(client, instance_id)
+        await assert_no_slots(hub)
         await assert_recoverable(hub)
         assert twins.compared > 0
         assert hub.broken == []

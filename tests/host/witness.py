@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,7 +18,9 @@ from shardrt.core.codec import (
     encode_instance,
     encode_record,
 )
-from shardrt.core.entity import Entity
+from shardrt.core.entity import Entity, is_entity_id
+from shardrt.core.entries import instance_of
+from shardrt.core.limiter import is_limiter_id
 from shardrt.core.partition import Partition
 from shardrt.core.state import PartitionState, Resident
 from shardrt.host.recovery import recover
@@ -25,6 +28,7 @@ from shardrt.host.recovery import recover
 if TYPE_CHECKING:
     from shardrt.core.entries import Entry
     from shardrt.core.history import HistoryEvent
+    from shardrt.core.limiter import Limiter
     from shardrt.host.partition_host import PartitionHost
     from shardrt.testing.client import HubClient
     from shardrt.testing.hub import Hub
@@ -62,7 +66,9 @@ class Twin:
         self.live.evict = self.evict  # type: ignore[method-assign]
 
     def write(self, entry: Entry) -> None:
+        before = limiter_of(self.live, entry)
         self._write(entry)
+        assert_within_limit(before, limiter_of(self.live, entry))
         self.copy.replay(decode_record(encode_record([entry])))
         assert_same(self.live.state, self.copy.state)
         self.compared += 1
@@ -91,6 +97,37 @@ class Twins:
     @property
     def compared(self) -> int:
         return sum(twin.compared for twin in self.all)
+
+
+def limiter_of(core: Partition, entry: Entry) -> Limiter | None:
+    """Return the limiter that an entry concerns, as it is now."""
+    entity = core.entities.get(instance_of(entry) or "")
+    return None if entity is None else deepcopy(entity.limiter)
+
+
+def assert_within_limit(before: Limiter | None, after: Limiter | None) -> None:
+    """Check, if slots were granted, that so many were allowed."""
+    if after is None or (before is not None and not after.holders.keys() - before.holders.keys()):
+        return
+    allowed = after.numbers.concurrency
+    assert allowed is None or len(after.holders) <= allowed
+    rate, latest = after.numbers.rate, max(after.holders.values(), default=0)
+    recent = [at for at in after.holders.values() if at > latest - after.numbers.per]
+    assert rate is None or len(recent) <= rate
+
+
+async def assert_no_slots(hub: Hub) -> None:
+    """Check, in a hub that is quiet and has ended everything, that no slot is held or wanted."""
+    for partition in range(hub.partitions):
+        host = hub.host_of(partition)
+        assert host is not None
+        stored = [
+            decode_entity(row.state)
+            for row in hub.store._hub.partitions[partition].instances.values()
+            if is_limiter_id(row.instance_id) and row.instance_id not in host.core.entities
+        ]
+        for entity in [*host.core.entities.values(), *stored]:
+            assert entity.limiter is None or entity.limiter.is_unused, entity
 
 
 async def assert_recoverable(hub: Hub) -> None:
@@ -158,4 +195,4 @@ def instances_of(hub: Hub) -> list[str]:
     for member in hub.members:
         for host in member.shard.hosts.values():
             found |= host.core.instances.keys()
-    return sorted(found)
+    return sorted(each for each in found if not is_entity_id(each))

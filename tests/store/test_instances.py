@@ -122,6 +122,7 @@ ACCOUNTS = [
     row("@account@a", name="account", status="Entity", execution_id="", created_at=25),
     row("@account@b", name="account", status="Entity", execution_id="", created_at=5),
     row("@counter@a", name="counter", status="Entity", execution_id="", created_at=15),
+    row("@$limit@api", name="$limit", status="Limit", execution_id="", created_at=15),
 ]
 
 
@@ -133,6 +134,9 @@ ACCOUNTS = [
         (Filter(entities=True, id_prefix="@counter@"), ["@counter@a"]),
         (Filter(entities=True, status=("Running",)), []),
         (Filter(status=("Entity",)), []),
+        (Filter(status=("Limit",)), []),
+        (Filter(entities=True, status=("Limit",)), []),
+        (Filter(id_prefix="@$limit@"), []),
         (Filter(name="account"), []),
         (Filter(created_to=30), [MIXED[each].instance_id for each in (0, 1)]),
     ],
