@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from enum import Enum
+from random import Random
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from shardrt.errors import CommitUnknown, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-    from random import Random
 
     from shardrt.store.base import Append, Store
 
@@ -111,11 +111,11 @@ class Calls:
         self.names.append(name)
         return self.plan.fault(len(self.names), name)
 
-    async def wait(self, name: str, held: set[str]) -> None:
+    async def wait(self, name: str, held: set[str], random: Random | None = None) -> None:
         """Take a while, or until the call is not held any more."""
         least, most = self.latency_s
         if most > 0:
-            await asyncio.sleep(self.random.uniform(least, most))
+            await asyncio.sleep((random or self.random).uniform(least, most))
         while name in held:  # noqa: ASYNC110 - in virtual time
             await asyncio.sleep(HELD_S)
 
@@ -169,12 +169,13 @@ class FaultyStore:
     async def _call(self, name: str, effect: Callable[[], Awaitable[T]]) -> T:
         await self._die_if_cut()
         fault = self.calls.next(name)
+        number = len(self.calls.names)
         if fault is Fault.CRASH_BEFORE:
             await self._crash()
         try:
             await self.calls.wait(name, self.calls.held)
         except asyncio.CancelledError:
-            self._leave_ghost(name, effect)
+            self._leave_ghost(number, name, effect)
             raise
         if fault in {Fault.BEFORE, Fault.LOST}:
             raise self._failure(name, fault)
@@ -224,13 +225,15 @@ class FaultyStore:
         if self.is_cut:
             await asyncio.get_running_loop().create_future()
 
-    def _leave_ghost(self, name: str, effect: Callable[[], Awaitable[object]]) -> None:
+    def _leave_ghost(self, number: int, name: str, effect: Callable[[], Awaitable[object]]) -> None:
         """The caller was cut off: the call takes effect later, or never."""
-        if not self.is_cut or self.calls.random.random() < 0.5:
+        # Its own luck: a task group cancels in no particular order, and seeds must repeat.
+        random = Random(number)  # noqa: S311
+        if not self.is_cut or random.random() < 0.5:
             return
 
         async def haunt() -> None:
-            await self.calls.wait(name, self.calls.held)
+            await self.calls.wait(name, self.calls.held, random)
             await effect()
 
         ghost = asyncio.get_running_loop().create_task(haunt())
