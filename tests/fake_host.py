@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from shardrt.client import Client
 from shardrt.client.session import Session
 from shardrt.config import LimitSettings
+from shardrt.host.network import keep_shards_and_peers
 from shardrt.http.app import build_app
 from shardrt.http.gateway import Gateway
+from shardrt.http.link import PeerDoor
 from shardrt.http.process import QuietServer, uvicorn_config
 from shardrt.links.messages import PROTOCOL, Welcome
 from tests.fake_shard import FakeShard
@@ -33,13 +35,20 @@ class FakeHost:
     """Shards, a gateway that routes to them, and its HTTP server."""
 
     def __init__(
-        self, *, shards: int = 1, token: str | None = None, stranded_s_max: float = 20.0
+        self,
+        *,
+        shards: int = 1,
+        token: str | None = None,
+        stranded_s_max: float = 20.0,
+        owner: str = "host/1",
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="shardrt-")
         self.shards = [FakeShard() for _ in range(shards)]
         self.paths = [f"{self._directory.name}/s{index}" for index in range(shards)]
         welcome = Welcome(PROTOCOL, "0", PARTITIONS, "host", LIMITS.payload_bytes_max)
-        self.gateway = Gateway(welcome, stranded_s_max=stranded_s_max)
+        keep = keep_shards_and_peers(token, LIMITS.payload_bytes_max)
+        self.gateway = Gateway(welcome, keep=keep, stranded_s_max=stranded_s_max)
+        self.owner = owner
         self.token = token
         self.port = 0
         self.session = Session(self.gateway.dial(), call_timeout_s=2.0)
@@ -58,6 +67,7 @@ class FakeHost:
         return build_app(
             session,
             accept=self.gateway.accept,
+            peers=PeerDoor(accept=self.gateway.accept_peer, owner=lambda: self.gateway.owner),
             readiness=lambda: (self.gateway.is_ready, {}),
             token=self.token,
             limits=LIMITS,
@@ -66,7 +76,8 @@ class FakeHost:
     def route(self) -> None:
         """Route all partitions to the shards in turn."""
         count = len(self.paths)
-        self.gateway.set_routes([self.paths[each % count] for each in range(PARTITIONS)])
+        routes = [self.paths[each % count] for each in range(PARTITIONS)]
+        self.gateway.set_routes(routes, self.owner)
 
     async def linked(self) -> None:
         """Wait until the gateway has links to all shards."""

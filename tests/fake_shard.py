@@ -88,6 +88,8 @@ class FakeShard:
             link.send(Answer(message.seq, refusal=refusal))
             return
         self.received.append(message)
+        if not isinstance(message, Forward):
+            return  # between partitions
         if self.refuse_next:
             link.send(Answer(message.seq, refusal=self.refuse_next.pop(0)))
         elif self.hold:

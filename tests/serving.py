@@ -57,6 +57,10 @@ class Served:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def exit_code(self) -> int | None:
+        return None if self._process is None else self._process.poll()
+
+    @property
     def stderr(self) -> str:
         return (self._directory / "serve.err").read_text(errors="replace")
 

@@ -77,7 +77,9 @@ def run_bare(dsn: str, batches: list[list[tuple[int, int, int]]]) -> float:
         start_s = time.perf_counter()
         for values in columns:
             connection.execute(INSERT, values, binary=True, prepare=True)
-        return time.perf_counter() - start_s
+        seconds = time.perf_counter() - start_s
+        connection.execute("DROP TABLE bare")
+    return seconds
 
 
 async def main(n: int, concurrency: int) -> None:

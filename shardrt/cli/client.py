@@ -37,7 +37,8 @@ class Connection:
         try:
             return asyncio.run(self._run(work))
         except ConnectionLost as error:
-            where = "there" if self.url in str(error) else f"at {self.url}"
+            named = any(url.strip() in str(error) for url in self.url.split(","))
+            where = "there" if named else f"at {self.url}"
             hint = f"is a host running {where}? Start one with `shardrt serve`, or give --url"
             fail(f"{error}; {hint}")
         except ConfigInvalid as error:
@@ -64,7 +65,13 @@ def client_command(
 ) -> Callable[..., None]:
     """Give a command the options of all client commands, as its argument `connection`."""
 
-    @click.option("--url", envvar="SHARDRT_URL", default=DEFAULT_URL, show_default=True)
+    @click.option(
+        "--url",
+        envvar="SHARDRT_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        help="A host, or several with commas between them, which are tried in turn.",
+    )
     @click.option("--token", envvar="SHARDRT_TOKEN", help="If the host asks for one.")
     @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
     @functools.wraps(function)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 import msgspec
 
-from shardrt.client.dialing import in_process, over_websocket
+from shardrt.client.dialing import in_process, over_websocket, urls_of
 from shardrt.client.entities import EntityClient
 from shardrt.client.explaining import Explanation, explain
 from shardrt.client.filters import SnapshotPages, filter_of
@@ -27,7 +27,7 @@ from shardrt.client.starting import (
 from shardrt.client.views import HistoryEvent, OrchestrationStatus, history_of, status_of
 from shardrt.core import requests
 from shardrt.core.history import FINAL, Status
-from shardrt.errors import ConfigInvalid, InstanceNotFound
+from shardrt.errors import InstanceNotFound
 from shardrt.links.admin import Cluster, CountInstances
 from shardrt.orchestration.sealing import sealer_of
 
@@ -83,8 +83,9 @@ class Client(EntityClient, ScheduleClient):
         """Connect to a host.
 
         Args:
-            url: of a host, or of several hosts of one hub, which are tried in turn:
-                http(s):// or ws(s)://.
+            url: of a host, or of several hosts of one hub, with commas between them or as a
+                list: http(s):// or ws(s)://. One is used at a time; when it fails the client
+                goes on at the next, with what was under way.
             token: if the host asks for one.
             connect_timeout_s: how long to keep trying if there is no host yet.
             call_timeout_s: how long a call may take altogether, reconnecting and retrying
@@ -99,9 +100,7 @@ class Client(EntityClient, ScheduleClient):
             ConnectionLost: the host cannot be reached.
             Unauthorized: the host does not take the token.
         """
-        urls = [url] if isinstance(url, str) else list(url)
-        if not urls:
-            raise ConfigInvalid("give at least one URL")
+        urls = urls_of(url)
         dial = over_websocket(urls, token)
         session = Session(dial, call_timeout_s=call_timeout_s, retry_overloaded=retry_overloaded)
         await session.open(connect_timeout_s)

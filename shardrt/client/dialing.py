@@ -12,7 +12,7 @@ from shardrt import __version__
 from shardrt.client.wire import TypedAsk, TypedCall
 from shardrt.core.ids import partition_of
 from shardrt.core.requests import Origin
-from shardrt.errors import ConnectionLost, ProtocolViolation
+from shardrt.errors import ConfigInvalid, ConnectionLost, ProtocolViolation
 from shardrt.links.frames import client_frame_bytes_max
 from shardrt.links.inprocess import connect_in_process
 from shardrt.links.messages import PROTOCOL, Ask, Forward, Hello, ToClient, Welcome
@@ -63,8 +63,25 @@ async def _greet(link: Link, greeter: _Greeter, session_id: str) -> Welcome:
     return welcome
 
 
+def urls_of(given: str | Sequence[str]) -> list[str]:
+    """Return the URLs in a list, or in a text with commas between them.
+
+    Raises:
+        ConfigInvalid: there is none.
+    """
+    parts = given.split(",") if isinstance(given, str) else given
+    urls = [part.strip() for part in parts if part.strip()]
+    if not urls:
+        raise ConfigInvalid("give at least one URL")
+    return urls
+
+
 def over_websocket(urls: Sequence[str], token: str | None = None) -> Dial:
-    """Return how to reach the first of these hosts that answers, starting with the last used."""
+    """Return how to reach the first of these hosts that answers.
+
+    The first attempt begins with the first of them, any further one with the host after the
+    one whose link has just ended: that one is about to go, or has gone.
+    """
     remaining = list(urls)
 
     async def one(url: str, session_id: str, session: LinkHandler) -> tuple[Link, Welcome]:
@@ -84,12 +101,16 @@ def over_websocket(urls: Sequence[str], token: str | None = None) -> Dial:
         return link, welcome
 
     async def dial(session_id: str, session: LinkHandler) -> tuple[Link, Welcome]:
-        for _ in urls[1:]:
+        for attempt in range(len(urls)):
+            # Whatever comes of it, the next attempt is made elsewhere.
+            url = remaining.pop(0)
+            remaining.append(url)
             try:
-                return await one(remaining[0], session_id, session)
+                return await one(url, session_id, session)
             except ConnectionLost:
-                remaining.append(remaining.pop(0))
-        return await one(remaining[0], session_id, session)
+                if attempt == len(urls) - 1:
+                    raise
+        raise AssertionError("there is at least one URL")
 
     return dial
 

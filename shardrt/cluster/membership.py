@@ -18,10 +18,11 @@ from shardrt.cluster.holdings import HANDOVER_S, Phase, Terms, live_owners
 from shardrt.cluster.identity import owner_name
 from shardrt.cluster.ownership import Ownership, Sink
 from shardrt.cluster.renewal import Identities, LeaseKeeper, Monotonic
+from shardrt.cluster.targets import live_targets
 from shardrt.errors import ShardrtError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from shardrt.cluster.lease import LeaseState
     from shardrt.store.base import Host, Leases, View
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 WITHDRAW_S_MAX = 5.0
 """How long the store may take to note that we are gone."""
+SUCCESSION_S_MAX = 5.0
+"""How long we stay for others to claim what we have released."""
 CONFIRM_S = 3.0
 """How long shards may take to forget what was taken away from them."""
 
@@ -57,8 +60,15 @@ class Membership:
             host, store=store, clock=clock, ttl_s=terms.ttl_s, identities=identities
         )
         self._ownership = Ownership(
-            store=store, sink=sink, clock=clock, terms=terms, holds=lambda: self._lease.holds
+            store=store,
+            sink=sink,
+            clock=clock,
+            terms=terms,
+            holds=lambda: self._lease.holds,
+            gave=self._gave,
         )
+        self.nudge: Callable[[str], None] = lambda _: None
+        """Called with the target of a host that should look at the hub now."""
         self._drained = asyncio.Event()
         self._gone = asyncio.Event()
 
@@ -66,6 +76,11 @@ class Membership:
     def host(self) -> Host:
         """This host's row, as it was last written or will be next."""
         return self._lease.host
+
+    @property
+    def owner(self) -> str:
+        """The owner that this host is."""
+        return self._lease.owner
 
     @property
     def state(self) -> LeaseState:
@@ -129,8 +144,35 @@ class Membership:
             if not await self._is_empty(CONFIRM_S):
                 # A shard may still answer for them: others must wait until its lease is over.
                 logger.warning("host=%s leaves the rest to the end of its lease", self.host.host_id)
+        elif self.has_heirs:
+            await self._succession()
         self._drained.set()
         await self._gone.wait()
+
+    @property
+    def has_heirs(self) -> bool:
+        """Whether there is another host that can be reached and takes over what we leave."""
+        if self.view is None:
+            return False
+        live, targets = live_owners(self.view), live_targets(self.view)
+        return any(not live[owner] for owner in targets if owner != self.owner)
+
+    async def _succession(self) -> None:
+        """Wait until others own what was ours: until then nobody knows where it is."""
+        try:
+            async with asyncio.timeout(SUCCESSION_S_MAX):
+                while self._ownership.is_orphaned:
+                    self._ownership.changed.clear()
+                    await self._ownership.changed.wait()
+        except TimeoutError:
+            logger.warning("host=%s leaves before others have taken over", self.host.host_id)
+
+    def _gave(self, owner: str) -> None:
+        """Have the hub looked at by whom something was released for, and by us for who has it."""
+        target = None if self.view is None else live_targets(self.view).get(owner)
+        if target is not None:
+            self.nudge(target)
+        self._lease.look()
 
     async def _is_empty(self, within_s: float) -> bool:
         try:
@@ -185,11 +227,14 @@ class Membership:
     # ---------------------------------------------------------------------------------------
 
     def serving(self) -> dict[int, int]:
-        """Return partition → epoch of what shards of this host serve now."""
+        """Return partition → epoch of what shards of this host serve now.
+
+        Also what they are to give up: until they do they serve it.
+        """
         return {
             partition: holding.epoch
             for partition, holding in self._ownership.holdings.held.items()
-            if holding.phase is Phase.SERVING
+            if holding.phase in {Phase.SERVING, Phase.MOVING, Phase.REVOKING}
         }
 
     def describe(self) -> dict[str, Any]:

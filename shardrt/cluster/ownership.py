@@ -86,6 +86,7 @@ class Ownership:
         clock: Monotonic,
         terms: Terms,
         holds: Callable[[], bool],
+        gave: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.holdings = Holdings(terms)
         self.view: View | None = None
@@ -100,6 +101,8 @@ class Ownership:
         self._ttl_s = terms.ttl_s
         self._holds = holds
         """Whether the lease holds: nothing is claimed otherwise."""
+        self._gave = gave
+        """Called with the owner for whom something was released just now."""
         self._me = ""
         self._leaving = False
         self._refused: set[int] = set()
@@ -108,7 +111,7 @@ class Ownership:
         self._hosts_since_s = 0.0
         """Since when the live hosts have been these."""
         self._awaited: set[int] = set()
-        """What other hosts are to hand over to us."""
+        """What other hosts are to hand over to us, or to claim."""
         self._awaited_since_s = 0.0
         self._work = asyncio.Event()
 
@@ -134,7 +137,9 @@ class Ownership:
         awaited = {
             row.partition
             for row, wanted in zip(view.partitions, self.desired, strict=True)
-            if wanted == me and row.owner != me and row.owner in hosts
+            if wanted is not None
+            and row.owner != wanted
+            and (wanted == me if row.owner in hosts else wanted != me)
         }
         if awaited != self._awaited:
             self._awaited, self._awaited_since_s = awaited, now_s
@@ -217,6 +222,14 @@ class Ownership:
             self._abandon(partition)
 
     @property
+    def is_orphaned(self) -> bool:
+        """Whether there is something that nobody serves, and somebody who should."""
+        if self.view is None or not any(self.desired):
+            return False
+        live = live_owners(self.view).keys() - {self._me}
+        return any(row.owner not in live for row in self.view.partitions)
+
+    @property
     def settled(self) -> bool:
         """Whether everything that can serve here by the latest view does."""
         if self.view is None or self.holdings.count({Phase.OPENING, Phase.RECLAIMING}):
@@ -290,6 +303,9 @@ class Ownership:
             # The view may still name us as the owner.
             self._refused.add(partition)
         self._note()
+        heir = self.desired[partition]
+        if heir is not None and heir != self._me:
+            self._gave(heir)
 
     def _revoke(self, partition: int) -> None:
         holding = self.holdings.held.get(partition)

@@ -125,6 +125,11 @@ class ShardSettings:
     """Journal bytes of a partition that start a checkpoint before its time: bounds
     recovery time under load."""
 
+    journal_unsaved_bytes_max: Count = 128 * MIB
+    """Journal bytes of a partition without a checkpoint at which it stands still: requests are
+    refused as overloaded until the store takes its checkpoint. More rides out longer trouble;
+    recovery reads as much."""
+
     activity_concurrency_max: Count = 1_000
     """Activities running at a time. The rest wait in line, durably."""
 
@@ -302,3 +307,5 @@ def rule_problems(settings: Settings) -> Iterator[str]:
         )
     if settings.limits.payload_bytes_max > settings.shard.journal_buffer_bytes_max:
         yield "limits.payload_bytes_max: is more than shard.journal_buffer_bytes_max"
+    if settings.shard.checkpoint_bytes_max > settings.shard.journal_unsaved_bytes_max:
+        yield "shard.checkpoint_bytes_max: is more than shard.journal_unsaved_bytes_max"

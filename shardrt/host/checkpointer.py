@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 BACKOFF_S_MIN = 0.1
 BACKOFF_S_MAX = 5.0
+PATIENCE_S = 5.0
+"""So long does one checkpoint hold up those of other partitions."""
 RESIDENT_BYTES = 3_500
 """What an idle instance takes beside its payloads: state, coroutine, event loop (measured)."""
 
@@ -40,6 +42,8 @@ class Captured(NamedTuple):
     """A checkpoint to be written, and how much of each tail it holds."""
 
     checkpoint: Checkpoint
+    journal_bytes: int
+    """Of the journal since the checkpoint before."""
     tails: dict[str, tuple[str, int]]
     """Instance → (execution, events of its tail)."""
     weights: dict[str, int]
@@ -55,7 +59,10 @@ class Idle(NamedTuple):
 
 
 class Checkpointer:
-    """Writes the checkpoints of all partitions of a shard, one at a time."""
+    """Writes the checkpoints of all partitions of a shard, one after the other.
+
+    One that the store refuses, or does not answer, is tried again beside the others.
+    """
 
     def __init__(
         self,
@@ -73,6 +80,10 @@ class Checkpointer:
         self.resident_bytes_max = resident_bytes_max
         """For idle instances; may be changed at any time."""
         self._drop = drop
+        self._under_way: dict[PartitionHost, asyncio.Task[None]] = {}
+        """Those of the rounds so far that have not ended."""
+        self._stumbled = asyncio.Event()
+        """Set when the store has refused a checkpoint."""
         self._idle: OrderedDict[str, Idle] = OrderedDict()
         """Clean instances, the one idle for longest first."""
         self.idle_bytes = 0
@@ -86,16 +97,32 @@ class Checkpointer:
     async def run(self, hosts: Callable[[], list[PartitionHost]]) -> None:
         """Checkpoint whatever is dirty, an interval after the last round began."""
         loop = asyncio.get_running_loop()
-        while True:
-            began = loop.time()
-            for host in hosts():
-                if self.is_due(host):
-                    await self.checkpoint(host)
-            self.lag_s = loop.time() - began
-            rest_s = self._interval_s - self.lag_s
-            while rest_s > 0 and not any(self._is_urgent(host) for host in hosts()):
-                await asyncio.sleep(min(0.1, rest_s))
-                rest_s = began + self._interval_s - loop.time()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                began = loop.time()
+                for host in hosts():
+                    if self.is_due(host) and host not in self._under_way:
+                        await self._begin(host, tasks)
+                self.lag_s = loop.time() - began
+                await self._rest(began, hosts)
+
+    async def _begin(self, host: PartitionHost, tasks: asyncio.TaskGroup) -> None:
+        """Checkpoint a partition; return when that is done, or may take long."""
+        task = self._under_way[host] = tasks.create_task(self.checkpoint(host))
+        task.add_done_callback(lambda _: self._under_way.pop(host))
+        self._stumbled.clear()
+        stumbled = tasks.create_task(self._stumbled.wait())
+        await asyncio.wait(
+            [task, stumbled], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        stumbled.cancel()
+
+    async def _rest(self, began: float, hosts: Callable[[], list[PartitionHost]]) -> None:
+        loop = asyncio.get_running_loop()
+        rest_s = self._interval_s - self.lag_s
+        while rest_s > 0 and not any(self._is_urgent(host) for host in hosts()):
+            await asyncio.sleep(min(0.1, rest_s))
+            rest_s = began + self._interval_s - loop.time()
 
     @staticmethod
     def is_due(host: PartitionHost) -> bool:
@@ -107,7 +134,7 @@ class Checkpointer:
         )
 
     def _is_urgent(self, host: PartitionHost) -> bool:
-        return host.journal_bytes > self._bytes_max
+        return host.journal_bytes > self._bytes_max and host not in self._under_way
 
     async def checkpoint(self, host: PartitionHost) -> None:
         """Bring one partition's rows up to date; return when they are, or it was discarded."""
@@ -118,6 +145,7 @@ class Checkpointer:
             if captured is None or not await self._write(host, captured.checkpoint):
                 return
             previous, host.checkpoint_lsn = host.checkpoint_lsn, captured.checkpoint.lsn
+            host.saved(captured.journal_bytes)
             self._settle(host, captured)
             await self._drop_outcomes(host, captured.settled)
             await self._truncate(host, previous)
@@ -160,6 +188,7 @@ class Checkpointer:
                 logger.warning(
                     "partition=%d checkpoint not written, trying again: %s", host.partition, error
                 )
+                self._stumbled.set()
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
             except Exception as error:
@@ -272,7 +301,7 @@ def capture_partition(host: PartitionHost, lsn: int) -> Captured:
     core = host.core
     dirty, core.dirty = core.dirty, {}
     deleted, core.deleted = core.deleted, {}
-    host.journal_bytes = 0
+    journal_bytes, host.journal_bytes = host.journal_bytes, 0
     upserts: list[InstanceRow] = []
     chunks: list[HistoryChunk] = []
     resets: list[str] = []
@@ -308,7 +337,7 @@ def capture_partition(host: PartitionHost, lsn: int) -> Captured:
         deletes=list(deleted),
     )
     settled, host.settled = host.settled, []
-    return Captured(checkpoint, tails, weights, settled)
+    return Captured(checkpoint, journal_bytes, tails, weights, settled)
 
 
 def weight_of(state_bytes: int) -> int:

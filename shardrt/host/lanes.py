@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 from shardrt.links.messages import Deliver
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shardrt.core.history import Failure
+    from shardrt.core.messages import Message
     from shardrt.core.state import PartitionState
     from shardrt.host.clock import Clock
     from shardrt.host.ports import Network
@@ -19,6 +23,9 @@ RESEND_S = 1.0
 """Silence after which a lane is sent again; doubles with each repetition, up to 30 s."""
 RESEND_S_MAX = 30.0
 BATCH_MESSAGES_MAX = 256
+BATCH_BYTES_MAX = 1024 * 1024
+"""About as much is sent in one batch; a longer message goes alone. What a host takes from
+another in one frame is bounded by the largest payload."""
 
 
 class Lanes:
@@ -57,6 +64,13 @@ class Lanes:
         self._sent[destination] = first - 1
         self._send(destination)
 
+    def hasten(self, destination: int) -> None:
+        """Send again what is not acknowledged: there is a new way to the destination."""
+        if destination in self._due:
+            self._sent[destination] = self._state.lanes[destination].acknowledged
+            self._send(destination)
+            self._arm(destination, RESEND_S)
+
     def tick(self) -> None:
         """Send again what has not been acknowledged in time."""
         if not self._due:
@@ -83,10 +97,35 @@ class Lanes:
         sent = max(self._sent.get(destination, 0), lane.acknowledged)
         last = self.durable[destination]
         while sent < last:
-            upto = min(last, sent + BATCH_MESSAGES_MAX)
             start = sent - lane.acknowledged
-            messages = tuple(lane.messages[start : start + upto - sent])
+            upto = min(last, sent + BATCH_MESSAGES_MAX)
+            messages = _first_of(lane.messages[start : start + upto - sent])
+            upto = sent + len(messages)
             deliver = Deliver(self._state.partition, destination, sent + 1, messages)
             self._network.send(destination, deliver)
             sent = upto
         self._sent[destination] = sent
+
+
+def _first_of(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return at least one message, and as many as make up a batch."""
+    size = 0
+    for count, message in enumerate(messages):
+        size += _size_of(message)
+        if size > BATCH_BYTES_MAX and count:
+            return tuple(messages[:count])
+    return tuple(messages)
+
+
+def _size_of(message: Message) -> int:
+    """Return about how long a message is when it is encoded."""
+    payloads = (getattr(message, name, None) for name in _PAYLOADS)
+    size = sum(len(memoryview(payload)) for payload in payloads if payload is not None)
+    failure: Failure | None = getattr(message, "failure", None)
+    while failure is not None:
+        size += len(failure.message) + len(failure.details)
+        failure = failure.cause
+    return size
+
+
+_PAYLOADS = ("input", "result", "data")

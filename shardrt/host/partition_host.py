@@ -48,6 +48,10 @@ _WAITS = (r.Wait, r.CallEntity)
 """Requests whose answer may take for ever: they do not count as being in flight."""
 
 
+_GROWS = (r.Start, r.Restart, r.Raise, r.SignalEntity, r.CallEntity)
+"""Requests that bring more work; others may help to get rid of some."""
+
+
 class PartitionHost:
     """A partition that this shard owns under one epoch."""
 
@@ -61,6 +65,8 @@ class PartitionHost:
         self.checkpoint_lsn = checkpoint_lsn
         self.journal_bytes = 0
         """Written since the last checkpoint was captured."""
+        self.unsaved_bytes = 0
+        """Written since the state of the last checkpoint that is in the store."""
         self.release = Release(commit_lsn)
         self.loader = Loader(shard.store, partition, admitted=self._admitted, failed=self.discard)
         self.loader.on_loaded = shard.meter.loaded
@@ -120,6 +126,9 @@ class PartitionHost:
             self.shard.bytes_in_flight += to.bytes
         if self.frozen:
             self._refuse_moving(to)
+        elif self.is_full and isinstance(request, _GROWS):
+            message = f"partition {self.partition} waits for its checkpoint to be written"
+            self._refuse(to, r.Refusal("Overloaded", message, 1.0))
         else:
             self.look_again(call, to)
 
@@ -192,7 +201,13 @@ class PartitionHost:
             case Resend(_, destination, first):
                 self.lanes.resend(destination, first, self.release_of_lane(destination))
             case Deliver():
-                self._deliver(message)
+                if not self.is_full:
+                    self._deliver(message)
+
+    def ask_again(self) -> None:
+        """Tell others which of their messages come next: some may have come in vain."""
+        for source, last in self.core.state.received.items():
+            self.shard.network.send(source, Resend(source, self.partition, last + 1))
 
     def release_of_lane(self, destination: int) -> int:
         """Return the last sequence number of a lane that may leave."""
@@ -268,7 +283,20 @@ class PartitionHost:
 
     def run_turns(self, deadline_s: float) -> bool:
         """Run code that has news until then; return whether there is more to do."""
-        return not self.frozen and self.shard.turns.run(self, deadline_s)
+        return not (self.frozen or self.is_full) and self.shard.turns.run(self, deadline_s)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is in no checkpoint that nothing more is taken on until one is."""
+        return self.unsaved_bytes >= self.shard.unsaved_bytes_max
+
+    def saved(self, journal_bytes: int) -> None:
+        """Note that so much of the journal is in a checkpoint now."""
+        was_full = self.is_full
+        self.unsaved_bytes -= journal_bytes
+        if was_full and not self.is_full and not self.closed:
+            logger.warning("partition=%d goes on, its checkpoint is written", self.partition)
+            self.shard.wake(self)
 
     def seal(self) -> Append | None:
         """Return the next record; effects without one go out with what is in flight."""
@@ -281,6 +309,13 @@ class PartitionHost:
             self.shard.meter.count(self.core.tally)
             encoded = encode_record(sealed.entries)
             self.journal_bytes += len(encoded)
+            self.unsaved_bytes += len(encoded)
+            if self.is_full and self.unsaved_bytes - len(encoded) < self.shard.unsaved_bytes_max:
+                logger.error(
+                    "partition=%d stands still: %d bytes of its journal are in no checkpoint",
+                    self.partition,
+                    self.unsaved_bytes,
+                )
             record = Append(self.partition, self.epoch, lsn, encoded)
         if self.on_seal is not None:
             captured, self.on_seal = self.on_seal, None

@@ -22,7 +22,7 @@ from shardrt.host.child import FatalStart, Parent, run_child
 from shardrt.host.clock import HubClock
 from shardrt.host.imports import import_app
 from shardrt.host.memory import settle_memory
-from shardrt.host.network import UnixNetwork
+from shardrt.host.network import Network, keep_shards_and_peers
 from shardrt.host.shard import Shard
 from shardrt.host.visitor import Visitor
 from shardrt.host.worker_pool import AppSource
@@ -50,7 +50,15 @@ class ShardProcess:
         self._parent = parent
         self._socket = configure.socket
         self._clock = HubClock()
-        self._network = UnixNetwork(configure.socket, self._receive)
+        self._version = 0
+        """Of the routes."""
+        self._network = Network(
+            configure.socket,
+            self._receive,
+            keep=keep_shards_and_peers(settings.read_token(), settings.limits.payload_bytes_max),
+            reached=self._reached,
+            look=lambda: parent.send(control.Stale(self._version)),
+        )
         self._shard = Shard(
             settings=settings,
             app=import_app(configure.app),
@@ -118,8 +126,15 @@ class ShardProcess:
                 self._clock.correct(message.clock_offset)
                 self._shard.extend_lease(message.until_s)
             case control.Routes():
+                self._version = message.version
                 self._network.route(message.targets)
-            case control.Configure() | control.Stop() | control.ClusterView():
+            case (
+                control.Configure()
+                | control.Stop()
+                | control.ClusterView()
+                | control.Nudge()
+                | control.Leave()
+            ):
                 logger.error("unexpected order %s", type(message).__name__)
             case _:
                 assert_never(message)
@@ -142,6 +157,9 @@ class ShardProcess:
 
     def _receive(self, message: Deliver | Acknowledge | Resend) -> None:
         self._shard.receive(message)
+
+    def _reached(self, partitions: set[int]) -> None:
+        self._shard.reached(partitions)
 
     def _beat(self) -> control.Beat:
         return control.Beat(

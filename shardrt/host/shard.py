@@ -88,6 +88,7 @@ class Shard:
         self.clock = clock
         self.network = network
         self.draw = draw
+        self.unsaved_bytes_max = settings.shard.journal_unsaved_bytes_max
         self.requests_in_flight = 0
         self.bytes_in_flight = 0
         self.is_crowded = False
@@ -321,6 +322,14 @@ class Shard:
         if host is not None:
             self._guarded(host, lambda: host.receive(message))
 
+    def reached(self, partitions: set[int]) -> None:
+        """Note that there is a new way to these partitions, and to us for those of ours."""
+        for host in [each for each in self.hosts.values() if not each.frozen]:
+            for partition in partitions:
+                host.lanes.hasten(partition)
+            if host.partition in partitions:
+                host.ask_again()
+
     def _guarded(self, host: PartitionHost, act: Callable[[], None]) -> None:
         """Act; a bug stops this partition, and others go on."""
         try:
@@ -438,6 +447,7 @@ class Shard:
             "messages_dropped": sum(host.core.dropped for host in hosts),
             "stale_results": sum(host.core.stale for host in hosts),
             "checkpoint_lag_s": self.checkpointer.lag_s,
+            "journal_unsaved_bytes": sum(host.unsaved_bytes for host in hosts),
             **self.store.stats(),
         }
 

@@ -56,6 +56,8 @@ class Surroundings(Protocol):
     """Activities that commit their outcomes themselves."""
     turns: Turns
     meter: Meter
+    unsaved_bytes_max: int
+    """A partition with so much journal in no checkpoint stands still."""
     requests_in_flight: int
     bytes_in_flight: int
 

@@ -15,11 +15,12 @@ from shardrt.http import health, problems
 from shardrt.http.azure import AzureApi
 from shardrt.http.azure_shapes import ROOT as AZURE_ROOT
 from shardrt.http.entities import EntityApi
-from shardrt.http.link import LinkEndpoint
+from shardrt.http.link import LinkEndpoint, PeerDoor, PeerEndpoint
 from shardrt.http.management import ManagementApi
 from shardrt.http.metrics import MetricsApi
 from shardrt.http.schedules import ScheduleApi
 from shardrt.http.token import has_key, is_allowed
+from shardrt.links.peer import HOST_PATH
 from shardrt.links.websocket import PATH
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
     from shardrt.links.base import Accept
 
 
-def build_app(
+def build_app(  # noqa: PLR0913 - what a host has
     caller: Caller,
     *,
     accept: Accept | None = None,
+    peers: PeerDoor | None = None,
     readiness: Callable[[], tuple[bool, dict[str, Any]]] = lambda: (True, {}),
     token: str | None = None,
     limits: LimitSettings | None = None,
@@ -47,6 +49,7 @@ def build_app(
     Args:
         caller: answers what the API asks.
         accept: who listens to clients' links (`Gateway.accept`); None: there is no ``/link``.
+        peers: where other hosts come in; None: they cannot.
         readiness: whether requests should come here, and facts about it.
         token: what clients must present as bearer token, except for health; None: nothing.
         limits: of what is taken from outside.
@@ -88,6 +91,9 @@ def build_app(
     if accept is not None:
         endpoint = LinkEndpoint(accept, token, limits.payload_bytes_max)
         routes.append(WebSocketRoute(PATH, endpoint))
+    if peers is not None:
+        peer_endpoint = PeerEndpoint(peers, token, limits.payload_bytes_max)
+        routes.append(WebSocketRoute(HOST_PATH, peer_endpoint))
     app = Starlette(
         routes=routes,
         exception_handlers={

@@ -1,4 +1,4 @@
-"""The WebSocket endpoint at which clients' links end.
+"""The WebSocket endpoints at which the links of clients and of other hosts end.
 
 Frames are binary, uncompressed JSON arrays; text frames are taken, too. Answers of one turn
 leave as one frame. A client that does not read is not read from either, and is let go when
@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from shardrt.errors import ProtocolViolation
 from shardrt.http.token import is_allowed
 from shardrt.links.frames import Codec, client_frame_bytes_max
-from shardrt.links.messages import Answer, FromClient
+from shardrt.links.messages import PROTOCOL, Answer, FromClient, ToHost
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import Message, Receive, Scope, Send
 
     from shardrt.links.base import Accept
@@ -33,6 +37,16 @@ _PROTOCOL_ERROR = 1002
 _TOO_SLOW = 1013
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerDoor:
+    """Where other hosts of the hub come in."""
+
+    accept: Accept
+    """Who listens to them."""
+    owner: Callable[[], str]
+    """Returns the owner that this host is now: who expects another is at the wrong address."""
+
+
 class LinkEndpoint:
     """An ASGI application for WebSocket connections.
 
@@ -42,17 +56,26 @@ class LinkEndpoint:
         payload_bytes_max: what was promised in the welcome.
     """
 
-    def __init__(self, accept: Accept, token: str | None, payload_bytes_max: int) -> None:
+    def __init__(
+        self,
+        accept: Accept,
+        token: str | None,
+        payload_bytes_max: int,
+        incoming: Any = FromClient,
+    ) -> None:
         self._accept = accept
         self._token = token
-        self._codec = Codec(FromClient)
+        self._codec = Codec(incoming)
         self._frame_bytes_max = client_frame_bytes_max(payload_bytes_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one client until either side ends the link."""
         await receive()  # websocket.connect
         if not is_allowed(scope, self._token):
-            await _refuse(send)
+            await _refuse(send, 401, "the token is missing or wrong")
+            return
+        if not self._is_expected(scope):
+            await _refuse(send, 421, "this is another host")
             return
         await send({"type": "websocket.accept"})
         link = _AsgiLink(self._codec, send)
@@ -66,6 +89,9 @@ class LinkEndpoint:
         finally:
             handler.on_closed()
 
+    def _is_expected(self, scope: Scope) -> bool:  # noqa: ARG002 - clients take any host
+        return True
+
     async def _read(self, receive: Receive, link: _AsgiLink, take: Any) -> None:
         while True:
             message = await receive()
@@ -75,7 +101,7 @@ class LinkEndpoint:
             try:
                 take(self._decode(message))
             except ProtocolViolation as error:
-                logger.warning("client let go: %s", error)
+                logger.warning("link let go: %s", error)
                 link.close(_PROTOCOL_ERROR)
                 return
             await link.readable()
@@ -94,8 +120,20 @@ class LinkEndpoint:
         return self._codec.decode(body)
 
 
+class PeerEndpoint(LinkEndpoint):
+    """The same for other hosts, each of which says whom it expects here."""
+
+    def __init__(self, door: PeerDoor, token: str | None, payload_bytes_max: int) -> None:
+        super().__init__(door.accept, token, payload_bytes_max, ToHost)
+        self._owner = door.owner
+
+    def _is_expected(self, scope: Scope) -> bool:
+        said = parse_qs(scope["query_string"].decode("latin-1"))
+        return said.get("owner") == [self._owner()] and said.get("protocol") == [str(PROTOCOL)]
+
+
 class _AsgiLink:
-    """The gateway's end of a client's link."""
+    """The gateway's end of a link."""
 
     def __init__(self, codec: Codec, send: Send) -> None:
         self._codec = codec
@@ -172,13 +210,10 @@ class _AsgiLink:
             self.close(_TOO_SLOW)
 
 
-async def _refuse(send: Send) -> None:
-    await send(
-        {
-            "type": "websocket.http.response.start",
-            "status": 401,
-            "headers": [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")],
-        }
-    )
-    body = b'{"message":"the token is missing or wrong"}'
+async def _refuse(send: Send, status: int, message: str) -> None:
+    headers = [(b"content-type", b"application/json")]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    body = b'{"message":"%b"}' % message.encode()
     await send({"type": "websocket.http.response.body", "body": body})

@@ -18,12 +18,15 @@ import uvicorn
 
 from shardrt import __version__
 from shardrt.client.session import Session
+from shardrt.cluster.routing import STRANDED_S
 from shardrt.config import Settings
 from shardrt.errors import ConfigInvalid
 from shardrt.host.child import FatalStart, Parent, run_child
 from shardrt.host.memory import settle_memory
+from shardrt.host.network import keep_shards_and_peers
 from shardrt.http.app import build_app
 from shardrt.http.gateway import Gateway
+from shardrt.http.link import PeerDoor
 from shardrt.links import control
 from shardrt.links.frames import client_frame_bytes_max
 from shardrt.links.messages import PROTOCOL, Welcome
@@ -33,8 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HTTP_CALL_TIMEOUT_S = 10.0
-"""How long an HTTP request is kept while its partition has no owner, before it gets a 503."""
+HTTP_SLACK_S = 2.0
+"""How much longer than the gateway keeps a call an HTTP request is kept, to learn why not."""
 
 BACKLOG = 2048
 END_S = 1.0
@@ -50,6 +53,13 @@ class GatewayProcess:
         self._listen_fd = configure.listen_fd
         self._partitions = configure.partitions
         self._host_id = configure.host_id
+        self._stranded_s_max = self._settings.host.lease_ttl_s + STRANDED_S
+        self._version = 0
+        """Of the routes."""
+        try:
+            self._token = self._settings.read_token()
+        except ConfigInvalid as error:
+            raise FatalStart(str(error)) from None
         self._queries: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._query_seq = 0
         self._gateway = Gateway(
@@ -61,20 +71,20 @@ class GatewayProcess:
                 self._settings.limits.payload_bytes_max,
             ),
             ask_supervisor=self._ask_supervisor,
+            keep=keep_shards_and_peers(self._token, self._settings.limits.payload_bytes_max),
+            look=lambda: parent.send(control.Stale(self._version)),
+            stranded_s_max=self._stranded_s_max,
             instance_id_chars_max=self._settings.limits.instance_id_chars_max,
         )
 
     async def run(self) -> None:
         """Serve until the supervisor says stop, and what is under way is answered."""
-        try:
-            token = self._settings.read_token()
-        except ConfigInvalid as error:
-            raise FatalStart(str(error)) from None
         with self._listening_socket() as listening:
             # The HTTP API is a client of the gateway like any other, but nearer.
-            session = Session(self._gateway.dial(), call_timeout_s=HTTP_CALL_TIMEOUT_S)
+            timeout_s = self._stranded_s_max + HTTP_SLACK_S
+            session = Session(self._gateway.dial(), call_timeout_s=timeout_s)
             await session.open()
-            server = self._server(session, token)
+            server = self._server(session)
             async with asyncio.TaskGroup() as tasks:
                 parts = [
                     tasks.create_task(self._gateway.run()),
@@ -114,7 +124,12 @@ class GatewayProcess:
 
     def _on_order(self, message: control.ToChild) -> None:
         if isinstance(message, control.Routes):
-            self._gateway.set_routes(message.targets)
+            self._version = message.version
+            self._gateway.set_routes(message.targets, message.owner)
+        elif isinstance(message, control.Nudge):
+            self._gateway.router.nudge(message.targets)
+        elif isinstance(message, control.Leave):
+            self._gateway.leaving = True
         elif isinstance(message, control.ClusterView):
             answered = self._queries.pop(message.seq, None)
             if answered is not None:
@@ -147,13 +162,14 @@ class GatewayProcess:
             why = os.strerror(error.errno) if error.errno else str(error)
             raise FatalStart(f"cannot listen on {where}: {why}") from None
 
-    def _server(self, session: Session, token: str | None) -> uvicorn.Server:
+    def _server(self, session: Session) -> uvicorn.Server:
         limits = self._settings.limits
         app = build_app(
             session,
             accept=self._gateway.accept,
+            peers=PeerDoor(accept=self._gateway.accept_peer, owner=lambda: self._gateway.owner),
             readiness=self._readiness,
-            token=token,
+            token=self._token,
             limits=limits,
             host_id=self._host_id,
         )

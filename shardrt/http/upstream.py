@@ -1,28 +1,33 @@
-"""One shard, as the gateway sees it: an address, and a link while there is one."""
+"""How a gateway keeps links to shards: over sockets, or in its own loop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
 
+from shardrt.core.messages import Message
 from shardrt.core.requests import Request
 from shardrt.errors import ProtocolViolation
-from shardrt.links.base import Accept, Link, LinkHandler
 from shardrt.links.inprocess import connect_in_process
-from shardrt.links.messages import Ask, Forget, Forward, ForwardRaw, FromShard
+from shardrt.links.messages import (
+    Deliver,
+    DeliverRaw,
+    ForwardRaw,
+    FromShard,
+)
 from shardrt.links.shard_codec import forward_of
 from shardrt.links.unix import Dialer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
-Keep: TypeAlias = Callable[[str, Accept], Coroutine[Any, Any, None]]
-"""Keeps a link to an address until it is cancelled."""
+    from shardrt.cluster.upstream import Keep
+    from shardrt.links.base import Accept, LinkHandler
 
+_decode_messages = msgspec.json.Decoder(tuple[Message, ...]).decode
 _decode_request: Callable[[Raw], Request] = msgspec.json.Decoder(Request).decode
 
 
@@ -44,32 +49,6 @@ def keep_in_process(shards: Mapping[str, Accept]) -> Keep:
     return keep
 
 
-class Upstream:
-    """Listens on the links to one shard, one after the other."""
-
-    def __init__(
-        self,
-        address: str,
-        on_opened: Callable[[], None],
-        on_messages: Callable[[list[Any]], None],
-        on_lost: Callable[[Upstream], None],
-    ) -> None:
-        self.address = address
-        self.link: Link | None = None
-        self.on_messages = on_messages
-        self._on_opened = on_opened
-        self._on_lost = on_lost
-
-    def accept(self, link: Link) -> LinkHandler:
-        self.link = link
-        self._on_opened()
-        return self
-
-    def on_closed(self) -> None:
-        self.link = None
-        self._on_lost(self)
-
-
 class _Decoding:
     """What comes encoded from clients of a gateway, as a shard in this process expects it."""
 
@@ -82,7 +61,10 @@ class _Decoding:
     def on_closed(self) -> None:
         self._shard.on_closed()
 
-    def _decoded(self, message: ForwardRaw | Ask | Forget) -> Forward | ForwardRaw | Ask | Forget:
+    def _decoded(self, message: Any) -> Any:
+        if isinstance(message, DeliverRaw):
+            messages = _decode_messages(message.messages)
+            return Deliver(message.source, message.destination, message.first, messages)
         return forward_of(message) if isinstance(message, ForwardRaw) else message
 
 

@@ -89,10 +89,27 @@ class Lease(_Control, frozen=True, tag="lease"):
 
 
 class Routes(_Control, frozen=True, tag="routes"):
-    """Who serves what: for each partition a Unix socket path, a host's URL, or None."""
+    """Who serves what: for each partition a Unix socket path, a host's target, or None.
+
+    Targets are those of `links.peer`; `owner` is the one that this host is.
+    """
 
     version: int
     targets: list[str | None]
+    owner: str = ""
+
+
+class Nudge(_Control, frozen=True, tag="nudge"):
+    """Have these hosts look at the hub: there is something for them to take over."""
+
+    targets: list[str]
+
+
+class Leave(_Control, frozen=True, tag="leave"):
+    """This host leaves, and others take over: no more clients should come to this gateway.
+
+    Those that are here are served until `Stop`.
+    """
 
 
 class Stop(_Control, frozen=True, tag="stop"):
@@ -156,6 +173,12 @@ class Fatal(_Control, frozen=True, tag="fatal"):
     message: str
 
 
+class Stale(_Control, frozen=True, tag="stale"):
+    """The routes of this version have led nowhere: look at the hub soon."""
+
+    version: int
+
+
 class Query(_Control, frozen=True, tag="query"):
     """A gateway asks for facts of this host; answered by `ClusterView`."""
 
@@ -170,5 +193,7 @@ class ClusterView(_Control, frozen=True, tag="cluster"):
     view: dict[str, Any]
 
 
-ToChild: TypeAlias = Configure | Assign | Revoke | Discard | Lease | Routes | Stop | ClusterView
-FromChild: TypeAlias = Ready | Beat | Opened | Released | Lost | Fatal | Query
+ToChild: TypeAlias = (
+    Configure | Assign | Revoke | Discard | Lease | Routes | Nudge | Leave | Stop | ClusterView
+)
+FromChild: TypeAlias = Ready | Beat | Opened | Released | Lost | Fatal | Stale | Query

@@ -1,10 +1,12 @@
 """What travels on links. Every frame is a JSON array of these messages.
 
-Three conversations:
+Four conversations:
 
 - *client ⇄ gateway* (WebSocket): `Hello` → `Welcome`, then `Call` → `Answer`, pipelined.
-- *gateway ⇄ shard, shard ⇄ shard* (Unix socket; later WebSocket between hosts): `Forward` →
-  `Answer`, and `Deliver` / `Acknowledge` / `Resend` between partitions, which have no answer.
+- *gateway ⇄ shard, shard ⇄ shard* (Unix socket): `Forward` → `Answer`, and `Deliver` /
+  `Acknowledge` / `Resend` between partitions, which have no answer.
+- *gateway or shard → gateway of another host* (WebSocket): the same, for partitions that the
+  other host serves itself; `NotOwner` if it does not.
 - *supervisor ⇄ child*: see `links.control`.
 
 Payloads stay encoded all the way: who forwards a message splices the sender's bytes.
@@ -109,6 +111,15 @@ class Deliver(_Link, frozen=True, tag="deliver"):
     messages: tuple[Message, ...]
 
 
+class DeliverRaw(_Link, frozen=True, tag="deliver"):
+    """`Deliver` as who passes it on sees it."""
+
+    source: int
+    destination: int
+    first: int
+    messages: Raw
+
+
 class Acknowledge(_Link, frozen=True, tag="ack"):
     """The destination has committed everything of this stream up to `last`."""
 
@@ -125,8 +136,22 @@ class Resend(_Link, frozen=True, tag="resend"):
     first: int
 
 
+class NotOwner(_Link, frozen=True, tag="not-owner"):
+    """This host does not serve the partition of that call: look again, and try elsewhere."""
+
+    seq: int
+    owner: str | None = None
+    """Where it is served as far as this host knows: a target as in `control.Routes`."""
+
+
+class Look(_Link, frozen=True, tag="look"):
+    """A peer has given partitions away: look at the hub now rather than later."""
+
+
 PartitionTraffic: TypeAlias = Deliver | Acknowledge | Resend
 FromClient: TypeAlias = Hello | Call | Ask
 ToClient: TypeAlias = Welcome | Answer
 ToShard: TypeAlias = Forward | Ask | Forget | Deliver | Acknowledge | Resend
 FromShard: TypeAlias = Answer
+ToHost: TypeAlias = ForwardRaw | Ask | Forget | DeliverRaw | Acknowledge | Resend | Look
+FromHost: TypeAlias = Answer | NotOwner

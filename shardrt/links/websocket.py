@@ -85,6 +85,8 @@ class WebSocketLink(StreamLink):
             status = cause.response.status_code
             if status == 401:
                 return Unauthorized("the token is missing or wrong")
+            if status == 421:
+                return ConnectionLost("another host, or another hub, answers there")
             return ConnectionLost(f"the server answers {status}: is it a shardrt host?")
         if isinstance(cause, OSError):
             return ConnectionLost(
@@ -135,6 +137,15 @@ def link_url(url: str) -> str:
     Raises:
         ConfigInvalid: it is not such a URL.
     """
+    return base_url(url) + PATH
+
+
+def base_url(url: str) -> str:
+    """Return the URL of a host, below which its links are, as ws(s)://.
+
+    Raises:
+        ConfigInvalid: it is not the URL of a host.
+    """
     parts = urlsplit(url)
     try:
         scheme, host, port = _SCHEMES.get(parts.scheme), parts.hostname, parts.port
@@ -144,20 +155,20 @@ def link_url(url: str) -> str:
         raise ConfigInvalid(f"not the URL of a host: {url!r}; write it as http://127.0.0.1:8520")
     where = f"[{host}]" if ":" in host else host
     path = parts.path.rstrip("/")
-    return f"{scheme}://{where}{f':{port}' if port else ''}{path.removesuffix(PATH)}{PATH}"
+    return f"{scheme}://{where}{f':{port}' if port else ''}{path.removesuffix(PATH)}"
 
 
 async def dial_websocket(
-    url: str, token: str | None, incoming: Any, accept: Accept
+    url: str, token: str | None, incoming: Any, accept: Accept, *, target: str | None = None
 ) -> WebSocketLink:
-    """Open a link to a host.
+    """Open a link to a host: a client's, or the one that `target` is the WebSocket URL of.
 
     Raises:
         ConfigInvalid: `url` is none.
         Unauthorized: the host does not take the token.
         ConnectionLost: there is no host, or it does not answer as one.
     """
-    target = link_url(url)
+    target = link_url(url) if target is None else target
     uri = parse_uri(target)
     loop = asyncio.get_running_loop()
     codec = Codec(incoming)

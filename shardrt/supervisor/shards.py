@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from shardrt.cluster.identity import owner_name
+from shardrt.cluster.targets import routes_to_hosts
 from shardrt.links import control
 from shardrt.supervisor.policy import choose_shard, surplus
 
@@ -46,6 +46,8 @@ class Shards:
         self.view: View | None = None
         self.owner: Released
         """Set before the first call."""
+        self.on_look: Callable[[], None] = lambda: None
+        """Called when there is a new view."""
         self._hosted: dict[int, tuple[int, int]] = {}
         """Partition → (shard index, epoch), as the shard was told."""
         self._parked: dict[int, int] = {}
@@ -76,11 +78,13 @@ class Shards:
 
     def lease(self, until_s: float, clock_offset: int) -> None:
         self._lease = control.Lease(until_s, clock_offset)
-        for slot in self._ready():
-            slot.send(self._lease)
+        for slot in self.slots:
+            if slot.listens:  # also while it drains
+                slot.send(self._lease)
 
     def looked(self, view: View) -> None:
         self.view = view
+        self.on_look()
 
     def drain(self, grace_s: float) -> None:
         self._draining = True
@@ -138,25 +142,21 @@ class Shards:
             self._home.pop(partition, None)
         return partitions
 
-    def targets(self, serving: Mapping[int, int]) -> list[str | None]:
-        """Return the route to each partition: a shard's socket, or another host's URL."""
+    def targets(self, serving: Mapping[int, int], me: str) -> list[str | None]:
+        """Return the route to each partition: a shard's socket, another host, or None.
+
+        Args:
+            serving: epochs of the partitions that shards of this host serve.
+            me: the owner that this host is.
+        """
         if self.view is None:
             return []
-        addresses = {
-            owner_name(host.host_id, host.incarnation): host.address or None
-            for host in self.view.hosts
-            if host.expires_at > self.view.now
-        }
-        targets = [addresses.get(row.owner or "") for row in self.view.partitions]
-        for row in self.view.partitions:
-            hosted = self._hosted.get(row.partition)
-            if hosted is not None and serving.get(row.partition) == hosted[1]:
-                targets[row.partition] = self.slots[hosted[0]].socket
-            elif targets[row.partition] == self.own_address:
-                targets[row.partition] = None  # ours, but not served just now
+        targets = routes_to_hosts(self.view, me)
+        for partition in range(len(targets)):
+            hosted = self._hosted.get(partition)
+            if hosted is not None and serving.get(partition) == hosted[1]:
+                targets[partition] = self.slots[hosted[0]].socket
         return targets
-
-    own_address: str = ""
 
     def hosted_by(self, slot: Slot) -> list[int]:
         return sorted(p for p, (index, _) in self._hosted.items() if index == slot.index)

@@ -60,6 +60,11 @@ class Slot:
         return child is not None and child.ready and not child.stopping and not child.condemned_s
 
     @property
+    def listens(self) -> bool:
+        """Whether its child is up, be it about to go."""
+        return self.child is not None and self.child.ready
+
+    @property
     def uptime_s(self) -> float:
         return 0.0 if self.child is None else self._clock.monotonic_s() - self.child.started_s
 

@@ -4,8 +4,9 @@ Each turn handles signals, reaps the dead, checks heartbeats, starts what is mis
 tells everybody the routes. Signal handlers only append to a list and wake the loop. It never
 imports user code and never touches a payload, so that nothing can delay its lease.
 
-Shutdown, in this order: gateways stop taking requests (readiness goes red) → shards drain →
-partitions are released in the store → the host's row goes → children end → sockets go.
+Shutdown, in this order: readiness goes red → shards drain → partitions are released in the
+store → the host's row goes → children end → sockets go. Gateways end last if other hosts take
+over, as they lead to these meanwhile; else they stop taking requests first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 from typing import TYPE_CHECKING, Any, assert_never
 
 from shardrt.cluster.holdings import Terms
+from shardrt.cluster.looks import LOOK_S_MIN
 from shardrt.cluster.membership import Membership
 from shardrt.errors import ConfigInvalid, ShardrtError
 from shardrt.host.clock import HubClock
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from shardrt.cluster.renewal import Identities
     from shardrt.config import Settings
     from shardrt.store.base import Host, Hub, Store
     from shardrt.supervisor.process import ChildProcess
@@ -41,6 +44,8 @@ TURN_S = 0.25
 """Longest time between two turns."""
 FROZEN_S = 2.0
 """A turn this late means that this process was stopped: silence of children proves nothing."""
+ANSWER_S_MAX = 5.0
+"""How long gateways may take to answer what is under way, once other hosts have taken over."""
 END_S_MAX = 3.0
 """How long children may take to end once everything is drained."""
 
@@ -94,6 +99,8 @@ class Supervisor:
         self._ended = False
         self._problem: ShardrtError | None = None
         self._turned_s = self._clock.monotonic_s()
+        self._looked_s = 0.0
+        """When children had us look at the hub last."""
 
     async def run(self) -> bool:
         """Serve until told to stop; return whether everything was drained.
@@ -140,7 +147,6 @@ class Supervisor:
             [slot for slot in self._slots if slot.role == "shard"],
             lambda partition: self._blames.of(partition, self._clock.monotonic_s()),
         )
-        self._shards.own_address = self._host.address
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -229,15 +235,21 @@ class Supervisor:
                 self._membership.move(self._shards.uneven())
 
     def _join(self, tasks: asyncio.TaskGroup) -> None:
-        self._membership = Membership(
+        self._membership = self._make_membership()
+        self._membership.nudge = self._nudge
+        self._shards.owner = self._membership
+        self._shards.on_look = self._wake.set
+        tasks.create_task(self._membership.run())
+
+    def _make_membership(self, identities: Identities | None = None) -> Membership:
+        return Membership(
             self._host,
             store=self._store,
             sink=self._shards,
             clock=self._clock,
             terms=Terms.of(self._settings.host),
+            identities=identities,
         )
-        self._shards.owner = self._membership
-        tasks.create_task(self._membership.run())
 
     def _announcement(self) -> str:
         return (
@@ -248,11 +260,12 @@ class Supervisor:
     def _tell_routes(self) -> None:
         if self._membership is None:
             return
-        targets = self._shards.targets(self._membership.serving())
-        if targets != self._routes.targets:
-            self._routes = control.Routes(self._routes.version + 1, targets)
+        me = self._membership.owner
+        targets = self._shards.targets(self._membership.serving(), me)
+        if (targets, me) != (self._routes.targets, self._routes.owner):
+            self._routes = control.Routes(self._routes.version + 1, targets, me)
             for slot in self._slots:
-                if slot.serves:
+                if slot.listens:
                     slot.send(self._routes)
 
     # -- children ---------------------------------------------------------------------------
@@ -289,6 +302,8 @@ class Supervisor:
                 self._on_partition(slot, message)
             case control.Fatal():
                 self._problem = ConfigInvalid(message.message)
+            case control.Stale():
+                self._on_stale(message.version)
             case control.Query():
                 slot.send(control.ClusterView(message.seq, self._facts(message.what)))
             case _:
@@ -299,6 +314,14 @@ class Supervisor:
         if what == "metrics":
             return samples_of(self._membership, self._slots)
         return cluster_view(self._membership, self._shards, self._slots)
+
+    def _on_stale(self, version: int) -> None:
+        """Look at the hub, if that was not done since: children complain all at once."""
+        now_s = self._clock.monotonic_s()
+        news = version < self._routes.version or now_s - self._looked_s < LOOK_S_MIN
+        if self._membership is not None and not news:
+            self._looked_s = now_s
+            self._membership.look()
 
     def _on_ready(self, slot: Slot, child: ChildProcess) -> None:
         child.ready = True
@@ -336,21 +359,38 @@ class Supervisor:
 
     async def _shut_down(self, grace_s: float) -> None:
         """Drain in order, while turns go on."""
-        for slot in self._slots:
-            if slot.role == "gateway" and slot.child is not None:
-                slot.child.stop(grace_s)
+        has_heirs = self._membership is not None and self._membership.has_heirs
+        answer_s = min(grace_s, ANSWER_S_MAX) if has_heirs else 0.0
+        if has_heirs:
+            self._tell_gateways(control.Leave())
+        else:
+            self._stop_gateways(grace_s)
         if self._membership is not None:
             await self._membership.leave(grace_s)
         else:
             self._shards.drain(0.0)
+        self._stop_gateways(answer_s)
         try:
-            async with asyncio.timeout(END_S_MAX):
+            async with asyncio.timeout(END_S_MAX + answer_s):
                 await self._childless.wait()
         except TimeoutError:
             names = [slot.name for slot in self._slots if slot.child is not None]
             logger.warning("killed, as they did not end: %s", ", ".join(names))
         self._ended = True
         self._wake.set()
+
+    def _stop_gateways(self, grace_s: float) -> None:
+        for slot in self._slots:
+            if slot.role == "gateway" and slot.child is not None:
+                slot.child.stop(grace_s)
+
+    def _tell_gateways(self, message: control.ToChild) -> None:
+        for slot in self._slots:
+            if slot.role == "gateway" and slot.listens:
+                slot.send(message)
+
+    def _nudge(self, target: str) -> None:
+        self._tell_gateways(control.Nudge([target]))
 
     def _kill_all(self) -> None:
         for slot in self._slots:

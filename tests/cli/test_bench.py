@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -102,3 +104,12 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
     for arguments in (["compare", str(file), str(file)], ["report", str(file), "--out", "x"]):
         done = run(*arguments)
         assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['hdrh'] = None; from shardrt.cli import main; main(['bench'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "pip install 'shardrt[bench]'" in done.stderr

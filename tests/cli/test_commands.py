@@ -158,6 +158,7 @@ def test_purging(host: HostThread) -> None:
         (("start",), 2, "NAME"),
         (("list", "--status", "asleep"), 2, "give one of"),
         (("list", "--url", "nonsense"), 2, "not the URL of a host"),
+        (("list", "--url", "http://127.0.0.1:9,nonsense"), 2, "not the URL of a host"),
         (("list", "--url", "http://127.0.0.1:9"), 1, "shardrt serve"),
         (("frobnicate",), 2, "No such command"),
     ],
@@ -205,3 +206,10 @@ def test_starting_up_imports_little() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_hosts_are_tried_in_turn(host: HostThread) -> None:
+    urls = f"http://127.0.0.1:9,{host.url}"
+    for options, env in ((("--url", urls), {}), ((), {"SHARDRT_URL": urls})):
+        done = CliRunner().invoke(main, ["list", "--json", *options], env=env)
+        assert (done.exit_code, done.stdout) == (0, "[]\n")

@@ -265,6 +265,24 @@ async def test_several_hosts_are_tried_in_turn() -> None:
             await Client.connect(urls[:1])
     with pytest.raises(ConfigInvalid):
         await Client.connect([])
+    with pytest.raises(ConfigInvalid):
+        await Client.connect(" , ")
+
+
+@in_loop
+async def test_a_client_goes_on_elsewhere_when_its_host_lets_it_go() -> None:
+    async with FakeHost.running() as one, FakeHost.running() as other:
+        async with await Client.connect(f"{one.url}, {other.url}") as client:
+            one.shard.hold = True
+            starting = asyncio.ensure_future(client.start("hello", instance_id="x"))
+            await one.shard.until(lambda: bool(one.shard.held))
+            await one.gateway.drain(0.0)
+            assert (await starting).instance_id == "x"
+            # The same request of the same session, so that an owner could tell.
+            assert other.shard.received[0].origin == one.shard.received[0].origin
+            # Although the first still listens.
+            await client.start("hello", instance_id="y")
+            assert set(other.shard.instances) == {"x", "y"}
 
 
 @in_loop

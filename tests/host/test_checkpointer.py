@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 from shardrt import App, OrchestrationContext
+from shardrt.config import Settings
+from shardrt.config.settings import ShardSettings
+from shardrt.core import requests as r
+from shardrt.errors import StoreUnavailable
 from shardrt.testing.client import HubClient
 from shardrt.testing.hub import Hub
 from shardrt.testing.virtual import pass_time, run_virtual
+from tests.host.test_ownership import ask, code_of
 
 if TYPE_CHECKING:
     from shardrt.store.base import Checkpoint
@@ -18,6 +27,12 @@ app = App()
 @app.orchestrator
 async def listener(ctx: OrchestrationContext) -> str:
     return await ctx.wait_for_event("go", str)
+
+
+@app.orchestrator
+async def restless(ctx: OrchestrationContext, count: int) -> None:
+    await ctx.create_timer(timedelta(milliseconds=10))
+    ctx.continue_as_new(count + 1)
 
 
 def test_what_no_store_can_write_stops_its_own_partition_only():
@@ -40,5 +55,102 @@ def test_what_no_store_can_write_stops_its_own_partition_only():
             assert hub.crashes == 0
             await client.raise_event("good!1", "go", "on")
             assert await client.result("good!1") == "on"
+
+    run_virtual(main())
+
+
+def small(unsaved_bytes_max: int = 128 << 20) -> Settings:
+    shard = ShardSettings(
+        checkpoint_interval_s=0.2,
+        checkpoint_bytes_max=1_000,
+        journal_unsaved_bytes_max=unsaved_bytes_max,
+    )
+    return Settings(shard=shard)
+
+
+class Picky:
+    """Refuses checkpoints of partition 0, or does not answer them, for as long as it says so."""
+
+    def __init__(self, hub: Hub, *, answers: bool = True) -> None:
+        self.refuses = True
+        self.tries = 0
+        self._answers = answers
+        self._store = hub.members[0].store._store
+        self._write = self._store.checkpoint
+        self._store.checkpoint = self.checkpoint  # type: ignore[method-assign]
+
+    async def checkpoint(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.partition == 0 and self.refuses:
+            self.tries += 1
+            if not self._answers:
+                await asyncio.Event().wait()
+            raise StoreUnavailable("disk full")
+        await self._write(checkpoint)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_checkpoint_that_fails_for_good_holds_up_no_other(answers: bool):
+    async def main() -> None:
+        async with Hub(app, partitions=3, shards=1, settings=small()) as hub:
+            client = HubClient(hub)
+            await hub.quiet()
+            Picky(hub, answers=answers)
+            for number in range(3):
+                await client.start("listener", None, f"one!{number}")
+            hosts = hub.members[0].shard.hosts
+            within_s = 2.0 if answers else 20.0
+            for _ in range(3):
+                for number in (1, 2):
+                    await client.raise_event(f"one!{number}", "other")
+                await hub.until(lambda: not (hosts[1].core.dirty or hosts[2].core.dirty), within_s)
+                await hub.until(
+                    lambda: all(
+                        h.checkpoint_lsn >= h.release.sealed - 1 for h in (hosts[1], hosts[2])
+                    )
+                )
+            assert not hub.broken
+
+    run_virtual(main())
+
+
+def test_it_is_tried_with_growing_pauses():
+    async def main() -> None:
+        async with Hub(app, partitions=1, shards=1, settings=small()) as hub:
+            store = Picky(hub)
+            await HubClient(hub).start("listener", None, "one!0")
+            await pass_time(60.0)
+            assert 10 < store.tries < 25
+
+    run_virtual(main())
+
+
+def test_a_partition_without_checkpoints_stands_still_at_its_bound():
+    async def main() -> None:
+        async with Hub(app, partitions=2, shards=1, settings=small(20_000)) as hub:
+            client = HubClient(hub)
+            await client.start("listener", None, "one!0")
+            await client.start("restless", 0, "busy!0")
+            host = hub.members[0].shard.hosts[0]
+            await hub.until(lambda: host.checkpoint_lsn > 3)
+            store = Picky(hub)
+            await hub.until(lambda: host.is_full)
+            turns = hub.members[0].shard.turns
+            await pass_time(5.0)
+            standing = host.core.instances["busy!0"].execution_id
+            written = host.unsaved_bytes
+            await pass_time(5.0)
+            assert host.core.instances["busy!0"].execution_id == standing
+            assert 20_000 <= host.unsaved_bytes == written < 60_000
+            assert turns.running == ""
+            refused = ask(hub, 0, "one!0", r.Raise("other"))
+            assert code_of(refused) == "Overloaded"
+            assert (await client.get("one!0")) is not None
+            await client.terminate("one!0")  # what lessens the work is taken
+            await client.start("listener", None, "one!1")
+            store.refuses = False
+            await hub.until(lambda: not host.is_full)
+            await hub.until(lambda: host.core.instances["busy!0"].execution_id != standing)
+            await client.start("listener", None, "two!0")
+            assert not hub.broken
 
     run_virtual(main())

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from msgspec import Raw
 
-from shardrt.core.messages import DeliverEvent
+from shardrt.core.history import Failure, Status
+from shardrt.core.messages import ChildEnded, DeliverEvent
 from shardrt.core.state import Lane, PartitionState
-from shardrt.host.lanes import BATCH_MESSAGES_MAX, RESEND_S, Lanes
+from shardrt.host.lanes import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, RESEND_S, Lanes
 from shardrt.links.messages import Deliver, PartitionTraffic
 
 
@@ -111,3 +112,33 @@ def test_a_gap_that_is_told_with_every_batch_behind_it_is_filled_once():
     world.now_s += RESEND_S
     lanes.resend(1, 2, 4)
     assert world.take() == [(2, 4)]
+
+
+def test_a_new_way_is_tried_at_once_with_what_is_not_acknowledged() -> None:
+    lanes, world, lane = lanes_with(3)
+    lanes.hasten(1)
+    assert world.take() == []
+    lanes.transmit(1, 3)
+    acknowledge(lane, 1)
+    world.take()
+    for _ in range(5):
+        world.now_s += 30
+        lanes.tick()
+    world.take()
+    lanes.hasten(1)
+    assert world.take() == [(2, 3)]
+    # As if it had been sent for the first time.
+    world.now_s += RESEND_S
+    lanes.tick()
+    assert world.take() == [(2, 3)]
+
+
+def test_a_batch_is_bounded_by_its_bytes() -> None:
+    lanes, world, lane = lanes_with(5)
+    failure = Failure(type="E", details="x" * BATCH_BYTES_MAX)
+    lane.messages[1] = DeliverEvent("i", "name", Raw(b"1" * (2 * BATCH_BYTES_MAX)))
+    lane.messages[3] = ChildEnded(
+        "i", "e", 1, 1, Status.FAILED, failure=Failure(type="E", cause=failure)
+    )
+    lanes.transmit(1, 5)
+    assert world.take() == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]

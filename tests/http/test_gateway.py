@@ -7,12 +7,13 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from shardrt.cluster import routing
+from shardrt.cluster.calls import WAIT, compact, not_fresh
 from shardrt.core import requests as r
 from shardrt.core.ids import partition_of
 from shardrt.core.requests import Origin
 from shardrt.errors import ProtocolViolation
 from shardrt.http import gateway as gateway_module
-from shardrt.http.calls import WAIT, compact, not_fresh
 from shardrt.http.gateway import Gateway
 from shardrt.http.upstream import keep_in_process
 from shardrt.links.inprocess import connect_in_process
@@ -21,6 +22,7 @@ from tests.fake_host import FakeHost
 from tests.fake_shard import FakeShard
 from tests.links.ends import End
 from tests.loops import in_loop
+from tests.waiting import eventually
 
 PARTITIONS = 4
 WELCOME = Welcome(1, "0", PARTITIONS, "host", 1000)
@@ -92,19 +94,18 @@ async def test_calls_go_to_the_owner_and_answers_come_back() -> None:
 
 
 @in_loop
-async def test_a_partition_without_owner_is_refused_at_once() -> None:
+async def test_a_call_for_a_partition_without_owner_waits_for_one() -> None:
     async with Rig() as rig:
         routes: list[str | None] = ["one"] * PARTITIONS
         routes[partition_of("a", PARTITIONS)] = None
         rig.gateway.set_routes(routes)
         rig.call(1)
-        refusal = await rig.refusal()
-        assert refusal.code == "PartitionUnavailable"
-        assert refusal.retry_after_s == gateway_module.RETRY_AFTER_S
-        routes[partition_of("a", PARTITIONS)] = "https://other-host:8520"
+        rig.call(2, START, "b")
+        assert [answer.seq for answer in await rig.answers(1)] == [2]
+        routes[partition_of("a", PARTITIONS)] = "two"
         rig.gateway.set_routes(routes)
-        rig.call(2)
-        assert (await rig.refusal(2)).code == "PartitionUnavailable"
+        assert [answer.seq for answer in await rig.answers(2)] == [2, 1]
+        assert rig.two.received[0].origin == Origin("c" * 32, 1, 1)
 
 
 @in_loop
@@ -158,14 +159,17 @@ async def test_calls_without_an_owner_for_too_long_are_refused() -> None:
         rig.one.hold = True
         rig.call(1)
         await rig.one.until(lambda: bool(rig.one.held))
-        rig.gateway.expire()
+        rig.gateway.router.expire()
         assert rig.client.messages == []
         rig.task.cancel()
         await rig.one.until(lambda: not rig.one.links)
         await asyncio.sleep(0)
-        rig.gateway.expire()
+        rig.gateway.router.expire()
         refusal = await rig.refusal()
-        assert refusal.code == "PartitionUnavailable"
+        assert (refusal.code, refusal.retry_after_s) == (
+            "PartitionUnavailable",
+            routing.RETRY_AFTER_S,
+        )
         assert rig.gateway.calls_under_way == 0
 
 
@@ -238,7 +242,7 @@ async def test_ids_that_no_instance_can_have_are_refused(instance_id: str) -> No
 
 @in_loop
 async def test_questions_go_to_a_shard_or_the_supervisor() -> None:
-    async with Rig(ask_supervisor=lambda _, told: told({"hosts": []})) as rig:
+    async with Rig(ask_supervisor=lambda _, told: told({"hosts": []}), stranded_s_max=0.0) as rig:
         rig.client.link.send(Ask(1, Raw(b'["cluster"]')))
         rig.client.link.send(Ask(2, Raw(b'["count",{}]')))
         rig.client.link.send(Ask(3, Raw(b'["what?"]')))
@@ -250,6 +254,8 @@ async def test_questions_go_to_a_shard_or_the_supervisor() -> None:
         rig.task.cancel()
         await rig.one.until(lambda: not rig.one.links)
         rig.client.link.send(Ask(4, Raw(b'["count",{}]')))
+        await eventually(lambda: rig.gateway.calls_under_way == 1)
+        rig.gateway.router.expire()
         assert (await rig.refusal(4)).code == "PartitionUnavailable"
 
 
@@ -327,7 +333,7 @@ async def test_it_is_ready_once_all_partitions_were_served() -> None:
 async def test_links_that_nothing_needs_any_more_are_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gateway_module, "SWEEP_S", 0.001)
+    monkeypatch.setattr(routing, "SWEEP_S", 0.001)
     async with Rig() as rig:
         rig.one.hold = True
         rig.gateway.set_routes(["two"] * PARTITIONS)

@@ -241,7 +241,7 @@ async def test_a_body_is_refused_while_it_is_still_arriving() -> None:
 )
 @in_loop
 async def test_refusals_of_the_owner(code: str, status: int, retry_after: str | None) -> None:
-    async with api() as (host, http):
+    async with api(stranded_s_max=0.0) as (host, http):
         host.shard.refuse_next = [r.Refusal(code, "because", 2.5)] * 100
         answer = await http.get(f"{ROOT}/x")
         assert answer.status_code == status

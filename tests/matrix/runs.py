@@ -48,11 +48,12 @@ class Group:
     app: App
     reference: str
     settings: Mapping[str, object]
+    shards: int = 2
 
 
 GROUPS = {
     "main": Group(main.app, "tests.matrix.app:app", {"host.lease_ttl_s": 3.0}),
-    sealed.GROUP: Group(sealed.app, "tests.matrix.sealed:app", sealed.SETTINGS),
+    sealed.GROUP: Group(sealed.app, "tests.matrix.sealed:app", sealed.SETTINGS, shards=1),
 }
 ON_POSTGRES = replace(
     GROUPS["main"], app=main.on_postgres, reference="tests.matrix.app:on_postgres"
@@ -193,7 +194,7 @@ async def served(
     """A real host; all of its processes are killed, or its shards one after the other."""
     directory = directory / group.reference
     directory.mkdir()
-    options = ("--shards", "2", "--partitions", str(PARTITIONS))
+    options = ("--shards", str(group.shards), "--partitions", str(PARTITIONS))
     variables = {"SHARDRT_STORE_UNSAFE": "true", **variables_of(group.settings)}
     host = Served(url, directory, *options, app=group.reference, variables=variables)
     try:

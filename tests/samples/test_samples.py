@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from shardrt import Runtime
 from shardrt.errors import EntityFailed
-from shardrt.samples import app, bank, wordcount
-from shardrt.samples.__main__ import main as run_sample
+from shardrt.samples import __main__ as samples_main, app, bank, wordcount
+from shardrt.samples.__main__ import TOUR, main as run_sample
 from shardrt.samples.monitor import Watch
 from shardrt.samples.orders import Line, Order
 from shardrt.samples.orders.__main__ import main as process_orders
@@ -52,6 +52,24 @@ def command_output(command: Any, *arguments: str) -> str:
 
 def test_hello_greets_five_cities() -> None:
     assert json.loads(command_output(run_sample, "hello"))[0] == "Hello Tokyo!"
+
+
+def test_all_samples_can_be_run_by_one_command() -> None:
+    lines = command_output(run_sample, "all").splitlines()
+    assert lines[-1] == f"{len(TOUR)}/{len(TOUR)} ok"
+    assert lines[0].startswith('ok hello: ["Hello Tokyo!"')
+
+
+def test_a_sample_that_fails_is_named_and_the_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples_main, "TOUR", {"fanout": -1, "no such": None, "hello": None})
+    done = CliRunner().invoke(run_sample, ["all"])
+    assert done.exit_code == 1
+    assert re.findall(r"^\S+ [a-z ]+:", done.output, re.MULTILINE) == [
+        "FAILED fanout:",
+        "FAILED no such:",
+        "ok hello:",
+    ]
+    assert done.output.splitlines()[-1] == "1/3 ok"
 
 
 def test_the_bank_moves_what_is_there_and_nothing_else() -> None:

@@ -62,7 +62,7 @@ class Cluster:
 
     def place_of(self, target: str) -> str:
         """Return the machine of a route: a path of a socket, or a URL."""
-        return target.removeprefix("http://").strip("/").partition("/")[0]
+        return target.partition("#")[0].removeprefix("http://").strip("/").partition("/")[0]
 
     def machine(self, name: str) -> Machine | None:
         return next((each for each in self.machines if each.name == name), None)

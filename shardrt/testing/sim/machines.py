@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shardrt import __version__
-from shardrt.cluster.holdings import Terms
-from shardrt.cluster.membership import Membership
 from shardrt.cluster.renewal import Identities
 from shardrt.errors import StoreError
 from shardrt.store.base import Host
@@ -24,6 +22,7 @@ from shardrt.testing.sim.database import Connection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shardrt.cluster.membership import Membership
     from shardrt.config import Settings
     from shardrt.testing.sim.cluster import Cluster
     from shardrt.testing.sim.processes import Process
@@ -110,19 +109,9 @@ class SimSupervisor(Supervisor):
             slots.append(slot)
         self._slots = slots
         self._shards = Shards([slot for slot in slots if slot.role == "shard"])
-        self._shards.own_address = self._host.address
 
-    def _join(self, tasks: asyncio.TaskGroup) -> None:
-        self._membership = Membership(
-            self._host,
-            store=self._store,
-            sink=self._shards,
-            clock=self._clock,
-            terms=Terms(ttl_s=self._settings.host.lease_ttl_s),
-            identities=self._machine.identities,
-        )
-        self._shards.owner = self._membership
-        tasks.create_task(self._membership.run())
+    def _make_membership(self, identities: Identities | None = None) -> Membership:
+        return super()._make_membership(identities or self._machine.identities)
 
     def stop(self) -> None:
         """Drain, as after SIGTERM."""

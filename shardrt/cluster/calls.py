@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -11,8 +11,8 @@ from shardrt.core.requests import Request, Start
 from shardrt.links.messages import Ask, ForwardRaw
 
 if TYPE_CHECKING:
-    from shardrt.http.upstream import Upstream
-    from shardrt.http.visitor import Visitor
+    from shardrt.cluster.upstream import Upstream
+    from shardrt.links.base import Link
 
 _WAIT = b'["wait"]'
 WAIT = Raw(_WAIT)
@@ -21,22 +21,61 @@ START_PREFIX = b'["start"'
 _decode_request = msgspec.json.Decoder(Request).decode
 
 
+class Caller(Protocol):
+    """Who has made calls and wants their answers."""
+
+    link: Link
+    """Where `Answer`s go, under the caller's numbers; to a peer, `NotOwner`s too."""
+    open: set[int]
+    """The router's numbers of its calls under way. The router keeps it."""
+
+
 class PendingCall:
     """A call without an answer so far, and all it takes to send it again."""
 
-    __slots__ = ("client_seq", "is_wait", "message", "stranded_at", "upstream", "visitor")
+    __slots__ = (
+        "caller",
+        "caller_seq",
+        "is_once",
+        "is_wait",
+        "message",
+        "sent_at",
+        "stranded_at",
+        "upstream",
+        "why",
+    )
 
     def __init__(
-        self, visitor: Visitor, client_seq: int, message: ForwardRaw | Ask, *, is_wait: bool
+        self,
+        caller: Caller,
+        caller_seq: int,
+        message: ForwardRaw | Ask,
+        *,
+        is_wait: bool,
+        is_once: bool = False,
     ) -> None:
-        self.visitor = visitor
-        self.client_seq = client_seq
+        self.caller = caller
+        self.caller_seq = caller_seq
         self.message = message
         self.is_wait = is_wait
         """Waits may take for ever; nothing waits for them."""
+        self.is_once = is_once
+        """It came from a peer, which tries again by itself."""
         self.upstream: Upstream | None = None
         """Where it was sent; None while it is stranded: there is nowhere to send it."""
-        self.stranded_at = 0.0
+        self.sent_at = 0.0
+        """When it was sent again; 0 at first."""
+        self.stranded_at: float | None = None
+        """Since when there has been no owner that takes it; None: there always was."""
+
+        self.why = ""
+        """What was said when it was refused last."""
+
+    @property
+    def partition(self) -> int | None:
+        """Which it is for; None: any will do."""
+        message = self.message
+        return message.partition if isinstance(message, ForwardRaw) else None
 
     def renumbered(self, seq: int) -> ForwardRaw | Ask:
         """Return the message for another try, which must not claim to be the first."""
@@ -54,8 +93,11 @@ class PendingCall:
 
 def compact(request: Raw) -> Raw:
     """Return the request so that a long wait does not keep alive the frame that it came in."""
-    is_wait = memoryview(request).nbytes == len(_WAIT) and bytes(request) == _WAIT
-    return WAIT if is_wait else request
+    return WAIT if is_wait(request) else request
+
+
+def is_wait(request: Raw) -> bool:
+    return memoryview(request).nbytes == len(_WAIT) and bytes(request) == _WAIT
 
 
 def not_fresh(request: Raw) -> Raw:
