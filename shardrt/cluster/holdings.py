@@ -140,6 +140,7 @@ class Trouble:
     """What went wrong with a partition of late; outlives the holding."""
 
     count: int = 0
+    since_s: float = 0.0
     retry_at_s: float = 0.0
     reason: str = ""
 
@@ -215,7 +216,7 @@ class Holdings:
 
     def trouble(self, partition: int, reason: str, now_s: float) -> float:
         """Note that hosting it failed; return how long to leave it alone."""
-        trouble = self.troubles.setdefault(partition, Trouble())
+        trouble = self.troubles.setdefault(partition, Trouble(since_s=now_s))
         pause_s = min(self.terms.retry_s_max, self.terms.retry_s_min * 2.0**trouble.count)
         trouble.count = min(trouble.count + 1, 30)
         trouble.retry_at_s, trouble.reason = now_s + pause_s, reason

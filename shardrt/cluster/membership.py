@@ -250,6 +250,7 @@ class Membership:
 
     def _describe_partitions(self, view: View) -> list[dict[str, Any]]:
         held, troubles = self._ownership.holdings.held, self._ownership.holdings.troubles
+        now_s = self._clock.monotonic_s()
         rows = []
         for row in view.partitions:
             holding = held.get(row.partition)
@@ -263,6 +264,8 @@ class Membership:
                     "commit_lsn": row.commit_lsn,
                     "checkpoint_lsn": row.checkpoint_lsn,
                     "trouble": trouble.reason if trouble else None,
+                    "trouble_s": round(now_s - trouble.since_s, 1) if trouble else None,
+                    "unserved_s": self._ownership.alarms.unserved_s(row.partition, now_s),
                 }
             )
         return rows

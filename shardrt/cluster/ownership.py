@@ -11,6 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol, assert_never
 
+from shardrt.cluster.alarms import Alarms
 from shardrt.cluster.holdings import (
     Abandon,
     Action,
@@ -89,6 +90,7 @@ class Ownership:
         gave: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.holdings = Holdings(terms)
+        self.alarms = Alarms(terms.ttl_s)
         self.view: View | None = None
         self.desired: list[str | None] = []
         self.empty = asyncio.Event()
@@ -143,6 +145,7 @@ class Ownership:
         }
         if awaited != self._awaited:
             self._awaited, self._awaited_since_s = awaited, now_s
+        self.alarms.look(view, me, self.holdings, now_s)
         self._sink.looked(view)
         self._note()
 

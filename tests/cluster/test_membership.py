@@ -295,6 +295,8 @@ async def test_a_broken_partition_is_tried_again_ever_less_often(hub: FakeHub) -
     assert 10 <= tries <= 20
     row = a.member.describe()["partitions"][4]
     assert (row["phase"], row["trouble"]) == ("broken", "record 7 fails its checksum")
+    assert row["trouble_s"] > 0
+    assert row["unserved_s"] > 0
     assert set(a.member.serving()) == ALL - {4}
     a.shards.opens = True
     await hub.until(lambda: 4 in a.member.serving(), within_s=100)
