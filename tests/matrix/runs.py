@@ -16,6 +16,7 @@ from shardrt.testing import Environment, run_virtual
 from tests.matrix import app as main, sealed
 from tests.matrix.stage import Stage
 from tests.serving import Served
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -48,12 +49,16 @@ class Group:
     app: App
     reference: str
     settings: Mapping[str, object]
+    patient: str
+    """An orchestrator that takes a text and then waits."""
     shards: int = 2
 
 
 GROUPS = {
-    "main": Group(main.app, "tests.matrix.app:app", {"host.lease_ttl_s": 3.0}),
-    sealed.GROUP: Group(sealed.app, "tests.matrix.sealed:app", sealed.SETTINGS, shards=1),
+    "main": Group(main.app, "tests.matrix.app:app", {"host.lease_ttl_s": 3.0}, "greet"),
+    sealed.GROUP: Group(
+        sealed.app, "tests.matrix.sealed:app", sealed.SETTINGS, "keeps_secret", shards=1
+    ),
 }
 ON_POSTGRES = replace(
     GROUPS["main"], app=main.on_postgres, reference="tests.matrix.app:on_postgres"
@@ -191,7 +196,10 @@ async def environment(group: Group) -> AsyncIterator[tuple[Client, Strike]]:
 async def served(
     group: Group, url: str, directory: Path, *, shards_only: bool
 ) -> AsyncIterator[tuple[Client, Strike]]:
-    """A real host; all of its processes are killed, or its shards one after the other."""
+    """A real host; all of its processes are killed, or its shards one after the other.
+
+    Shards die at once, so that what began is in journals only; the host after a checkpoint.
+    """
     directory = directory / group.reference
     directory.mkdir()
     options = ("--shards", str(group.shards), "--partitions", str(PARTITIONS))
@@ -205,6 +213,7 @@ async def served(
             if shards_only:
                 await kill_each_shard(host, clients[0])
                 return clients[0]
+            await everything_is_in_rows(clients[0], group)
             await asyncio.to_thread(host.kill_all)
             await asyncio.to_thread(host.start)
             clients.append(await connect(host, group))
@@ -221,6 +230,17 @@ async def served(
 
 async def connect(host: Served, group: Group) -> Client:
     return await Client.connect(host.url, payload_codec=group.app.payload_codec)
+
+
+async def everything_is_in_rows(client: Client, group: Group) -> None:
+    """Wait for a checkpoint of each partition: it holds all that happened there before."""
+    for number in range(PARTITIONS):
+        await client.start(group.patient, "x", instance_id=f"last!{number}")
+
+    async def are_listed() -> bool:
+        return len([each async for each in client.list(id_prefix="last!")]) == PARTITIONS
+
+    await eventually(are_listed, within_s=BEGIN_S)
 
 
 async def kill_each_shard(host: Served, client: Client) -> None:

@@ -63,7 +63,7 @@ async def delayed_signals_are_kept(stage: Stage) -> None:
     await stage.client.call_entity(ledger(stage), Ledger.add, "now")
     marker = await stage.client.start(now, instance_id=stage.id("now"))
     asked = time_of(await marker.result())
-    await stage.client.signal_entity(ledger(stage), "add_time", at=timedelta(seconds=2))
+    await stage.client.signal_entity(ledger(stage), "add_time", at=timedelta(seconds=3))
     assert await lines(stage) == ["now"]
     await stage.middle()
 
@@ -71,7 +71,7 @@ async def delayed_signals_are_kept(stage: Stage) -> None:
         return len(await lines(stage)) == 2
 
     await stage.until(has_come)
-    assert time_of((await lines(stage))[1]) - asked > timedelta(seconds=1.5)
+    assert time_of((await lines(stage))[1]) - asked > timedelta(seconds=2.5)
 
 
 @app.orchestrator

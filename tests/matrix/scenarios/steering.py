@@ -132,12 +132,12 @@ async def when(ctx: OrchestrationContext) -> str:
 
 @scenario()
 async def start_at_is_kept(stage: Stage) -> None:
-    await stage.client.start(when, instance_id=stage.id(), start_at=timedelta(seconds=2))
+    await stage.client.start(when, instance_id=stage.id(), start_at=timedelta(seconds=3))
     status = await stage.status()
     assert status.status == "Pending"
     await stage.middle()
     began = time_of(await stage.result())
-    assert began - status.created_at > timedelta(seconds=1.5)
+    assert began - status.created_at > timedelta(seconds=2.5)
 
 
 @scenario()
