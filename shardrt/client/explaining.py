@@ -59,8 +59,8 @@ class Awaited:
     kind: str
     """``repair`` (what is stored of it cannot be read), ``resume`` (it is suspended), ``code``
     (it is parked), ``turn``, ``start``, ``activity``, ``slot`` (of the limit of an activity),
-    ``timer``, ``child``, ``entity``, ``lock``, ``event``, ``events`` (which ones is not known
-    while it is not in memory), or ``owner`` (of its partition)."""
+    ``timer``, ``child``, ``entity``, ``lock``, ``event``, ``events`` (which ones is not known,
+    since its code cannot be rebuilt), or ``owner`` (of its partition)."""
     text: str
     """The whole of it, for people."""
     name: str = ""
@@ -218,6 +218,6 @@ _TEXTS = {
     "entity": "the answer of entity {each.instance_id!r}",
     "lock": "the lock of entity {each.instance_id!r}",
     "event": "event {each.name!r}",
-    "events": "events, perhaps (not resident)",
+    "events": "events, perhaps (not known)",
     "timer": "timer due at {due}",
 }

@@ -20,6 +20,7 @@ from shardrt.core.exported import exported_of
 from shardrt.errors import InstanceQuarantined, RecordCorrupt, ShardrtError
 
 if TYPE_CHECKING:
+    from shardrt.core.state import Instance
     from shardrt.host.partition_host import PartitionHost
     from shardrt.host.surroundings import To
     from shardrt.links.messages import Forward
@@ -47,8 +48,31 @@ class Reading:
         return True
 
     def _explain(self, instance_id: str, to: To) -> None:
-        events = self._host.shard.turns.executor.events_awaited(instance_id)
-        self._reply(to, explain(self._host.core, instance_id, events))
+        host = self._host
+        executor = host.shard.turns.executor
+        events = executor.events_awaited(instance_id)
+        instance = host.core.instances.get(instance_id)
+        explanation = explain(host.core, instance_id, events)
+        if instance is None or events is not None or not _is_rebuildable(instance):
+            self._reply(to, explanation)
+            return
+        # Only its code knows which events it awaits, and that was evicted.
+        of = (instance.execution_id, instance.turn)
+        host.queued[to] = None
+
+        def read(history: list[h.HistoryEvent] | ShardrtError | None) -> None:
+            if to not in host.queued:
+                return  # it was refused when the partition went
+            del host.queued[to]
+            if host.core.instances.get(instance_id) is not instance:
+                self._reply(to, explanation)  # of when it was asked for
+                return
+            is_there = of == (instance.execution_id, instance.turn) and _is_rebuildable(instance)
+            if isinstance(history, list) and is_there and instance_id not in host.core.out:
+                host.shard.turns.revive(instance, history)
+            self._reply(to, explain(host.core, instance_id, executor.events_awaited(instance_id)))
+
+        host.history.whole(instance_id, read)
 
     def _history(self, call: Forward, to: To) -> None:
         host = self._host
@@ -114,3 +138,9 @@ class Reading:
 def _damaged(instance_id: str, error: RecordCorrupt) -> r.Refusal:
     message = f"instance {instance_id!r} is quarantined: its stored history {error}"
     return r.Refusal(InstanceQuarantined.code, message)
+
+
+def _is_rebuildable(instance: Instance) -> bool:
+    # Not while it is suspended: that is also what stops code which kills its shard.
+    stopped = instance.is_final or instance.suspended or bool(instance.parked)
+    return instance.turn > 0 and not stopped

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from shardrt.core.entity import EntityStep
+from shardrt.core.ground import started_of
 from shardrt.core.history import EventRaised
 from shardrt.core.messages import RewindChild, StartChild, StartInstance
 from shardrt.core.work import Parked, Step, WorkItem
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from shardrt.core.entity import EntityWork
     from shardrt.core.history import HistoryEvent
     from shardrt.core.messages import Message
+    from shardrt.core.state import Instance
     from shardrt.host.black_box import BlackBox
     from shardrt.host.bounds import Bounds
     from shardrt.host.partition_host import PartitionHost
@@ -121,6 +123,28 @@ class Turns:
     def drop(self, instance_id: str) -> None:
         """Forget the resident code of an instance."""
         self.executor.drop(instance_id)
+
+    def revive(self, instance: Instance, history: Sequence[HistoryEvent]) -> None:
+        """Make the code of an instance resident, if it can be run."""
+        item = WorkItem(
+            instance.instance_id,
+            instance.execution_id,
+            instance.turn,
+            instance.updated_at,
+            started_of(instance),
+            (),
+            instance.seed,
+        )
+        self.running = f"{instance.name} {instance.instance_id}"
+        self._box.enter(instance.instance_id.encode())
+        self.replays += 1
+        try:
+            self.executor.revive(item, history)
+        except Exception:
+            logger.exception("instance=%s cannot be rebuilt", instance.instance_id)
+        finally:
+            self._box.leave()
+            self.running = ""
 
     def _run(self, item: WorkItem, history: list[HistoryEvent] | None) -> Step:
         self.running = f"{item.started.name} {item.instance_id}"

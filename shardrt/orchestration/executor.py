@@ -108,6 +108,26 @@ class Executor:
         execution.advance(item.at, item.arrivals)
         return self._step(item, execution)
 
+    def revive(self, item: WorkItem, history: Sequence[HistoryEvent]) -> bool:
+        """Make an execution resident as it stands before this turn; return whether that works.
+
+        Args:
+            item: the next turn, which is not run.
+            history: as for `run`.
+        """
+        if self._sealer is not None:
+            try:
+                item = self._sealer.open_item(item)
+                history = self._sealer.open_history(history)
+            except InputInvalid:
+                return False
+        self.drop(item.instance_id)
+        rebuilt = self._rebuild(item, history)
+        if isinstance(rebuilt, Parked):
+            return False
+        self._keep(item.instance_id, rebuilt)
+        return True
+
     def retrace(self, item: WorkItem, history: Sequence[HistoryEvent]) -> None:
         """Run the code again that a history is of, to its end; nothing of it stays.
 
@@ -181,12 +201,15 @@ class Executor:
         if execution.ledger.mismatch is not None:
             return _parked(item, execution.ledger.mismatch)
         if outcome is None:
-            execution.size = size = execution.bytes_held()
-            self._resident_bytes += size
-            self._residents[item.instance_id] = execution
+            self._keep(item.instance_id, execution)
         actions, status = execution.ledger.take()
         step = Step(item.instance_id, item.execution_id, item.turn, actions, outcome, status)
         return step if self._sealer is None else self._sealer.seal_step(step)
+
+    def _keep(self, instance_id: str, execution: Execution) -> None:
+        execution.size = size = execution.bytes_held()
+        self._resident_bytes += size
+        self._residents[instance_id] = execution
 
     def _rebuild(self, item: WorkItem, history: Sequence[HistoryEvent]) -> Execution | Parked:
         """Return the execution as it stands before the turn of `item`."""

@@ -14,13 +14,19 @@ from click.testing import CliRunner
 from shardrt import App, OrchestrationContext, RetryPolicy, Runtime
 from shardrt.cli import main
 from shardrt.client.explaining import explain
+from shardrt.config import Settings
+from shardrt.config.settings import ShardSettings
 from shardrt.core.history import Status
-from shardrt.errors import InstanceNotFound, PartitionUnavailable
+from shardrt.errors import InstanceNotFound, OrchestratorNotRegistered, PartitionUnavailable
+from shardrt.testing import Environment, run_virtual
+from shardrt.testing.faults import Fault
 from tests.fake_host import HostThread
 from tests.loops import in_loop
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from shardrt.client import Client
 
 app = App()
@@ -100,16 +106,114 @@ async def test_everything_is_named() -> None:
         assert (await client.explain("kid")).summary == "kid is Terminated"
 
 
-@in_loop
-async def test_one_that_is_not_in_memory_says_so() -> None:
-    settings = {"shard.checkpoint_interval_s": 0.02, "shard.resident_bytes_max": 1}
-    async with Runtime(app, partitions=1, settings=settings) as runtime:
-        await runtime.client.start(child, instance_id="a")
+def evicted(test: Callable[[Environment], Awaitable[None]], served: App = app) -> None:
+    """Run a test on an instance "a" whose code is not in memory."""
+    shard = ShardSettings(checkpoint_interval_s=0.01)
 
-        async def is_evicted() -> bool:
-            return await kinds(runtime.client, "a") == ["events"]
+    async def main() -> None:
+        async with Environment(served, settings=Settings(shard=shard)) as env:
+            await env.client.start("waits", ["First", "Second"], instance_id="a")
+            await env.settle()
+            (member,) = env.hub.members
+            member.shard.checkpointer.resident_bytes_max = 0
+            await env.hub.until(lambda: member.shard.checkpointer.evictions)
+            assert not len(member.shard.turns.executor)
+            await test(env)
 
-        await eventually(is_evicted)
+    run_virtual(main())
+
+
+@app.orchestrator
+async def waits(ctx: OrchestrationContext, names: list[str]) -> str:
+    return " ".join([await ctx.wait_for_event(name, str) for name in names])
+
+
+class Reverse:
+    def encode(self, data: bytes, /) -> bytes:
+        return data[::-1]
+
+    def decode(self, data: bytes, /) -> bytes:
+        return data[::-1]
+
+
+sealed = App(payload_codec=Reverse())
+sealed.include(app)
+
+
+@pytest.mark.parametrize("served", [app, sealed])
+def test_code_that_was_evicted_is_rebuilt_to_name_its_events(served: App) -> None:
+    async def test(env: Environment) -> None:
+        client = env.client
+        assert (await client.explain("a")).summary == "a is Running: event 'First'"
+        await client.raise_event("a", "First", "1")
+        await env.settle()
+        assert (await client.explain("a")).summary == "a is Running: event 'Second'"
+        await client.raise_event("a", "Second", "2")
+        assert await client.handle("a").result() == "1 2"
+        assert (await client.explain("a")).awaited == []
+
+    evicted(test, served)
+
+
+def test_code_that_does_not_fit_any_more_cannot_name_its_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise OrchestratorNotRegistered("gone")
+
+    async def test(env: Environment) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(type(env.hub.app), "orchestrator_of", broken)
+            assert await kinds(env.client, "a") == ["events"]
+        assert await kinds(env.client, "a") == ["event"]
+
+    evicted(test)
+
+
+def test_code_that_is_suspended_is_not_run_to_name_its_events() -> None:
+    async def test(env: Environment) -> None:
+        (member,) = env.hub.members
+        await env.client.suspend("a")
+        assert await kinds(env.client, "a") == ["events", "resume"]
+        assert not len(member.shard.turns.executor)
+        await env.client.resume("a")
+        member.shard.checkpointer.resident_bytes_max = 1 << 30
+        env.hub.calls.held.add("history")
+        asked = asyncio.create_task(kinds(env.client, "a"))
+        await env.hub.until(lambda: "history" in env.hub.calls.names)
+        await env.client.suspend("a")
+        env.hub.calls.held.clear()
+        await asked
+        assert not len(member.shard.turns.executor)
+
+    evicted(test)
+
+
+def test_a_history_that_cannot_be_read_names_no_events() -> None:
+    class NoHistory:
+        def fault(self, number: int, name: str) -> Fault | None:
+            return Fault.BEFORE if name == "history" else None
+
+    async def test(env: Environment) -> None:
+        env.hub.calls.plan = NoHistory()
+        assert await kinds(env.client, "a") == ["events"]
+
+    evicted(test)
+
+
+def test_one_that_is_evicted_once_more_while_it_is_read_is_still_explained() -> None:
+    async def test(env: Environment) -> None:
+        env.hub.calls.held.add("history")
+        (member,) = env.hub.members
+        asked = asyncio.create_task(kinds(env.client, "a"))
+        before = member.shard.checkpointer.evictions
+        await env.hub.until(lambda: "history" in env.hub.calls.names)
+        member.shard.checkpointer.evict()
+        assert member.shard.checkpointer.evictions > before
+        env.hub.calls.held.clear()
+        assert await asked == ["events"]
+
+    evicted(test)
 
 
 @in_loop

@@ -59,6 +59,28 @@ def test_a_replay_goes_on_where_the_code_was():
     assert (result_of(step), step.turn) == ("shipped", 2)
 
 
+def test_an_execution_is_revived_without_a_turn():
+    instance = started(charge_and_ship)
+    instance.complete(1)
+    executor = instance.executor
+    held = executor.resident_bytes
+    for _ in range(2):  # a resident gives way
+        assert executor.revive(instance.item(), instance.history)
+        assert (len(executor), executor.resident_bytes) == (1, held)
+    assert executor.holds("i-1", instance.execution_id, 2)
+    assert result_of(instance.run(instance.completed(2, "shipped"))) == "shipped"
+
+
+def test_code_that_does_not_fit_is_not_revived():
+    async def ship(ctx: OrchestrationContext) -> None:
+        await ctx.call_activity("ship")
+
+    instance = started(charge_and_ship)
+    deploy(instance, ship)
+    assert not instance.executor.revive(instance.item(), instance.history)
+    assert len(instance.executor) == 0
+
+
 def test_the_history_is_needed_if_the_execution_is_not_resident():
     instance = started(charge_and_ship)
     instance.executor.drop("i-1")
