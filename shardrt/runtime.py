@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
+    from shardrt.http.listening import Listener
     from shardrt.orchestration.app import App
     from shardrt.store.base import Store
 
@@ -49,6 +50,10 @@ class Runtime:
         store: URL of the hub, or an unopened store.
         host_id: name of this host in the hub; default: made up.
         partitions: of a new hub; fixed from then on.
+        listen: address and port, such as ``"127.0.0.1:0"``, at which other hosts of the hub,
+            clients and HTTP requests are served; default: nowhere. Programs that share a store
+            need it, or `host.advertise` as the URL at which `asgi` is served, to share the
+            work: a host that others cannot reach owns nothing while there are others.
         settings: more settings by ``section.key``, as in a configuration file.
         tune_gc: let the garbage collector of this process run less often and pass over what
             is loaded by now. Worth a fifth of the throughput; off by default, since the
@@ -58,24 +63,29 @@ class Runtime:
         ConfigInvalid: settings make no sense; lists every problem.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that one wants to say here
         self,
         app: App,
         *,
         store: str | Store = "memory://",
         host_id: str | None = None,
         partitions: int = 32,
+        listen: str | None = None,
         settings: Mapping[str, object] | None = None,
         tune_gc: bool = False,
     ) -> None:
         given: dict[str, object] = {"hub.partitions": partitions, "host.host_id": host_id}
         if isinstance(store, str):
             given["store.url"] = store
+        if listen is not None:
+            given["host.bind"], given["host.port"] = _parsed(listen)
         self.settings = load(overrides=given | dict(settings or {}))
         self.host_id = self.settings.host.host_id or passing_host_id()
         self._app = app
         self._store = store
         self._tune_gc = tune_gc
+        self._listens = listen is not None
+        self._listener: Listener | None = None
         self._host: EmbeddedHost | None = None
         self._client: Client | None = None
 
@@ -88,17 +98,28 @@ class Runtime:
         """
         if self._host is not None:
             raise ConfigInvalid("this runtime is running already")
+        if self._listens:
+            # By name: the HTTP layer is above this one, and few need it.
+            self._listener = import_module("shardrt.http").listen(self)
         self._host = EmbeddedHost(
-            self.settings, self._app, self._make_store(), host_id=self.host_id, version=__version__
+            self.settings,
+            self._app,
+            self._make_store(),
+            host_id=self.host_id,
+            version=__version__,
+            address=self.address,
         )
         try:
             await self._host.start()
         except BaseException:
             self._host = None
+            await self._close_listener()
             raise
         self._client = await Client.connect_in_process(
             self._host.accept, self._welcome(), payload_codec=self._app.payload_codec
         )
+        if self._listener is not None:
+            self._listener.start()
         if self._tune_gc:
             settle_memory()
         return self
@@ -122,6 +143,17 @@ class Runtime:
             self._host = None
             if client is not None:
                 await client.close()
+            await self._close_listener()
+
+    async def _close_listener(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.close()
+
+    @property
+    def address(self) -> str:
+        """The URL at which others reach this runtime; empty if they do not."""
+        return self.settings.host.advertise if self._listener is None else self._listener.address
 
     @property
     def client(self) -> Client:
@@ -186,6 +218,13 @@ class Runtime:
             host_id=self.host_id,
             payload_bytes_max=self.settings.limits.payload_bytes_max,
         )
+
+
+def _parsed(listen: str) -> tuple[str, int]:
+    address, _, port = listen.rpartition(":")
+    if not address or not port.isdecimal():
+        raise ConfigInvalid(f"listen: write it as 127.0.0.1:8520, not {listen!r}")
+    return address.strip("[]"), int(port)
 
 
 async def _either(*awaitables: Any) -> None:

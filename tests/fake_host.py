@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from shardrt.client import Client
 from shardrt.client.session import Session
 from shardrt.config import LimitSettings
-from shardrt.host.network import keep_shards_and_peers
+from shardrt.host.keeping import keep_also_peers, keep_unix
 from shardrt.http.app import build_app
 from shardrt.http.gateway import Gateway
 from shardrt.http.link import PeerDoor
@@ -46,7 +46,7 @@ class FakeHost:
         self.shards = [FakeShard() for _ in range(shards)]
         self.paths = [f"{self._directory.name}/s{index}" for index in range(shards)]
         welcome = Welcome(PROTOCOL, "0", PARTITIONS, "host", LIMITS.payload_bytes_max)
-        keep = keep_shards_and_peers(token, LIMITS.payload_bytes_max)
+        keep = keep_also_peers(keep_unix, token, LIMITS.payload_bytes_max)
         self.gateway = Gateway(welcome, keep=keep, stranded_s_max=stranded_s_max)
         self.owner = owner
         self.token = token

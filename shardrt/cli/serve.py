@@ -30,6 +30,7 @@ EXIT_USAGE = 2
 @click.option("--store", metavar="URL", help="sqlite:///file or postgresql://… .")
 @click.option("--host", "bind", metavar="ADDRESS", help="Address to listen on.")
 @click.option("--port", type=int, help="Port for everything; 0 takes a free one.")
+@click.option("--advertise", metavar="URL", help="Where other hosts and clients reach this one.")
 @click.option("--host-id", metavar="ID", help="Name of this host, unique in its hub.")
 @click.option("--partitions", type=int, help="Partitions of a new hub; fixed from then on.")
 @click.option("--gateways", type=int, help="Processes that speak to clients.")

@@ -259,14 +259,23 @@ def live_owners(view: View) -> dict[str, bool]:
 
 
 def desired_owners(view: View) -> list[str | None]:
-    """Return who should own each partition, judging by the view alone."""
+    """Return who should own each partition, judging by the view alone.
+
+    A host without an address cannot be reached by others, so it owns nothing while there are
+    hosts that can. If there are none, one host owns everything, the one that owns most already:
+    what is spread over hosts that do not reach each other would stand still.
+    """
     live = live_owners(view)
-    shares = {
-        name: max(1, host.shards)
+    owners = [row.owner for row in view.partitions]
+    hosts = {
+        name: host
         for host in view.hosts
         if live.get(name := owner_name(host.host_id, host.incarnation)) is False
     }
-    return place(shares, [row.owner for row in view.partitions])
+    shares = {name: max(1, host.shards) for name, host in hosts.items() if host.address}
+    if not shares and hosts:
+        shares = {max(sorted(hosts), key=owners.count): 1}
+    return place(shares, owners)
 
 
 def plan(outlook: Outlook, holdings: Holdings) -> list[Action]:

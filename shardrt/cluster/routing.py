@@ -41,6 +41,10 @@ ACCEPTED_S = 1.0
 NUDGED_S = 5.0
 """How long a link to a peer is kept that was only made to nudge it."""
 SWEEP_S = 0.5
+CALLS_MAX = 400_000
+"""Calls under way through one router, waits included; about 1 kB each."""
+CALLS_PER_CALLER_MAX = 200_000
+OVERLOADED_RETRY_AFTER_S = 0.5
 RETRY_AFTER_S = 0.1
 """What clients are told to wait when nothing else helps."""
 
@@ -96,6 +100,10 @@ class Router:
         self._seq = 0
 
     # -- calls ----------------------------------------------------------------------------------
+
+    def has_room(self, calls: set[int]) -> bool:
+        """Whether another call of who has these under way can be taken."""
+        return len(calls) < CALLS_PER_CALLER_MAX and len(self.pending) < CALLS_MAX
 
     def number(self) -> int:
         """Return the number under which the next call is to be sent."""

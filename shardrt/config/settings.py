@@ -76,6 +76,10 @@ class HostSettings:
     port: Annotated[int, Meta(ge=0, le=65535)] = 8520
     """Port for clients, HTTP and other hosts; 0: any free one."""
 
+    advertise: Annotated[str, Meta(max_length=1024)] = ""
+    """URL at which clients and other hosts reach this one, if it is another than `bind` and
+    `port` make: behind a proxy, in a container, or with TLS."""
+
     gateways: Annotated[int, Meta(ge=1, le=64)] = 1
     """Processes that speak to the outside. More carry more requests, and take the cores
     of shards."""
@@ -298,6 +302,8 @@ def rule_problems(settings: Settings) -> Iterator[str]:
         yield f"store.url: {store_problem}"
     if ":" not in host.app:
         yield "host.app: write it as module:attribute"
+    if host.advertise and not host.advertise.startswith(("http://", "https://")):
+        yield "host.advertise: write it as http://name:8520"
     if host.token and host.token_file:
         yield "host.token: give either token or token_file"
     if host.bind not in LOOPBACK and not (host.token or host.token_file or host.open_access):

@@ -3,6 +3,9 @@
 The embedded counterpart of the supervisor. One loop does everything, so a long computation in
 it delays the renewal of the lease too; should the lease run out meanwhile, nothing is
 committed or answered until it is renewed.
+
+Partitions of other hosts are reached by their addresses. A host without an address cannot be
+reached by the others; see `cluster.holdings.desired_owners` for what it owns.
 """
 
 from __future__ import annotations
@@ -13,42 +16,51 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-from msgspec import Raw
-
-from shardrt.cluster.holdings import Terms
+from shardrt.cluster.holdings import Terms, live_owners
 from shardrt.cluster.membership import Membership
+from shardrt.cluster.peers import PeerVisitor
+from shardrt.cluster.routing import STRANDED_S, Router
+from shardrt.cluster.targets import live_targets, routes_to_hosts
 from shardrt.errors import ConfigInvalid, ShardrtError
 from shardrt.host.clock import HubClock
 from shardrt.host.imports import reference_to
-from shardrt.host.network import Loopback
+from shardrt.host.keeping import keep_also_peers, keep_in_process
+from shardrt.host.local import LocalVisitor
+from shardrt.host.network import Network
 from shardrt.host.shard import Shard
 from shardrt.host.visitor import Visitor
 from shardrt.host.worker_pool import AppSource
-from shardrt.links.admin import Cluster, Metrics, Question
-from shardrt.links.messages import Answer, Ask
 from shardrt.links.metrics import Sample, Samples
 from shardrt.store.base import Host
 
 if TYPE_CHECKING:
     from shardrt.config import Settings
-    from shardrt.links.base import Link
+    from shardrt.links.base import Link, LinkHandler
     from shardrt.orchestration.app import App
     from shardrt.store.base import Store, View
 
 logger = logging.getLogger(__name__)
 
-_decode_question = msgspec.json.Decoder(Question).decode
+HERE = "here"
+"""The target that stands for the shard of this host."""
 
 
 class EmbeddedHost:
-    """Serves from `start` until `stop`. Implements `cluster.ownership.Sink`.
+    """Serves from `start` until `stop`. Implements `cluster.ownership.Sink`, `ports.Owner`.
 
-    The store is opened and closed here.
+    The store is opened and closed here. `address` is the URL at which others reach
+    `accept_peer`; empty if they do not.
     """
 
     def __init__(
-        self, settings: Settings, app: App, store: Store, *, host_id: str, version: str
+        self,
+        settings: Settings,
+        app: App,
+        store: Store,
+        *,
+        host_id: str,
+        version: str,
+        address: str = "",
     ) -> None:
         self._settings = settings
         self._app = app
@@ -57,9 +69,10 @@ class EmbeddedHost:
         self._clock = HubClock()
         self._life: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
+        self._view: View | None = None
         self.partitions = 0
         self.membership = Membership(
-            Host(host_id=host_id, incarnation="", address="", shards=1, version=version),
+            Host(host_id=host_id, incarnation="", address=address, shards=1, version=version),
             store=store,
             sink=self,
             clock=self._clock,
@@ -67,6 +80,9 @@ class EmbeddedHost:
         )
         self.shard: Shard
         """There is one from `start` on."""
+        self.router: Router
+        """Likewise. Leads to other hosts, and those to the shard."""
+        self._network: Network
 
     async def start(self) -> None:
         """Serve; return once everything that this host can serve is served.
@@ -79,7 +95,7 @@ class EmbeddedHost:
         try:
             hub = await self._store.create(self._settings.hub.partitions)
             self.partitions = hub.partitions
-            self.shard = self._make_shard(hub.partitions)
+            self._connect(hub.partitions)
             # Not of a task group of the caller's: it lives from `start` to `stop`, which may
             # be called by different tasks. `stop` awaits it.
             self._life = asyncio.create_task(self._live())
@@ -113,7 +129,29 @@ class EmbeddedHost:
 
     def accept(self, link: Link) -> Visitor:
         """Let somebody talk to the shard: a client or a gateway in this process."""
-        return _LocalVisitor(self, link)
+        return LocalVisitor(self, link)
+
+    def accept_peer(self, link: Link) -> LinkHandler:
+        """Let another host of the hub in."""
+        return PeerVisitor(self.router, link, look=self.membership.look)
+
+    @property
+    def owner(self) -> str:
+        """The owner that this host is, by which others expect it."""
+        return self.membership.owner
+
+    def unreachable(self, partition: int) -> str:
+        """Return why a partition that is not here cannot be reached, if that will last."""
+        view = self.membership.view
+        owner = None if view is None else view.partitions[partition].owner
+        if view is None or owner is None or owner == self.owner or owner in live_targets(view):
+            return ""
+        if owner not in live_owners(view):
+            return ""
+        return (
+            f"partition {partition} is owned by host {owner.rpartition('/')[0]}, which has no "
+            "address to be reached at; see `listen` of Runtime"
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return the hub as this host sees it, as JSON-able facts."""
@@ -148,25 +186,65 @@ class EmbeddedHost:
         self.shard.extend_lease(until_s)
 
     def looked(self, view: View) -> None:
-        """Other hosts are not talked to from here, so far."""
+        self._view = view
+        self._route()
 
     def drain(self, grace_s: float) -> None:
         if self._tasks is not None:
             self._tasks.create_task(self.shard.drain(grace_s))
 
+    # -- host.ports.Owner -------------------------------------------------------------------
+
+    def opened(self, partition: int, epoch: int) -> None:
+        self.membership.opened(partition, epoch)
+        self._route()
+
+    def released(self, partition: int, epoch: int) -> None:
+        self.membership.released(partition, epoch)
+        self._route()
+
+    def lost(self, partition: int, epoch: int, broken: str) -> None:
+        self.membership.lost(partition, epoch, broken)
+        self._route()
+
     # ---------------------------------------------------------------------------------------
 
-    def _make_shard(self, partitions: int) -> Shard:
+    def _route(self) -> None:
+        if self._view is None:
+            return
+        targets = routes_to_hosts(self._view, self.owner)
+        for partition in self.membership.serving():
+            targets[partition] = HERE
+        self.router.set_routes(targets)
+        self._network.route(targets)
+
+    def _connect(self, partitions: int) -> None:
+        """Make the shard, and what leads to it and from it."""
+        settings = self._settings
+
         def receive(message: Any) -> None:
             self.shard.receive(message)
 
+        def reached(partitions: set[int]) -> None:
+            self.shard.reached(partitions)
+
+        here = keep_in_process({HERE: lambda link: Visitor(self.shard, link)})
+        keep = keep_also_peers(here, settings.read_token(), settings.limits.payload_bytes_max)
+        look = self.membership.look
+        stranded_s_max = settings.host.lease_ttl_s + STRANDED_S
+        self.router = Router(partitions, keep=keep, stranded_s_max=stranded_s_max, look=look)
+        self._network = Network(HERE, receive, keep=keep, reached=reached, look=look)
+        self.shard = self._make_shard(partitions)
+        self.membership.nudge = lambda target: self.router.nudge([target])
+
+    def _make_shard(self, partitions: int) -> Shard:
         return Shard(
             settings=self._settings,
             app=self._app,
             store=self._store,
             clock=self._clock,
-            network=Loopback(receive),
-            owner=self.membership,
+            network=self._network,
+            owner=self,
             partitions=partitions,
             name=self.membership.host.host_id,
             source=self._source,
@@ -177,9 +255,14 @@ class EmbeddedHost:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                shard = tasks.create_task(self.shard.run())
+                parts = [
+                    tasks.create_task(self.shard.run()),
+                    tasks.create_task(self.router.run()),
+                    tasks.create_task(self._network.run()),
+                ]
                 await self.membership.run()
-                shard.cancel()
+                for part in parts:
+                    part.cancel()
         except* ShardrtError as group:
             raise group.exceptions[0] from None
         finally:
@@ -214,33 +297,3 @@ def _source_of(app: App) -> AppSource | None:
             "script that is started"
         )
     return AppSource(reference, [path or os.getcwd() for path in sys.path])
-
-
-class _LocalVisitor(Visitor):
-    """A visitor that asks the host about the cluster, for there is no supervisor."""
-
-    def __init__(self, host: EmbeddedHost, link: Link) -> None:
-        super().__init__(host.shard, link)
-        self._host = host
-        self._link = link
-
-    def on_messages(self, messages: list[Any]) -> None:
-        others = [message for message in messages if not self._is_answered(message)]
-        if others:
-            super().on_messages(others)
-
-    def _is_answered(self, message: Any) -> bool:
-        if type(message) is not Ask:
-            return False
-        try:
-            question = _decode_question(message.question)
-        except msgspec.MsgspecError:
-            return False  # the shard says what is wrong with it
-        if isinstance(question, Cluster):
-            facts: object = self._host.describe()
-        elif isinstance(question, Metrics):
-            facts = self._host.samples()
-        else:
-            return False
-        self._link.send(Answer(message.seq, Raw(msgspec.json.encode(facts))))
-        return True

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from shardrt.cluster.looks import Looks
 from shardrt.cluster.upstream import is_peer
-from shardrt.links.messages import FromShard, PartitionTraffic
-from shardrt.links.peer import keep_peer
-from shardrt.links.unix import Dialer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Sequence
 
     from shardrt.cluster.upstream import Keep
-    from shardrt.links.base import Accept, Link
+    from shardrt.links.base import Link
+    from shardrt.links.messages import PartitionTraffic
 
 
 class Loopback:
@@ -40,17 +38,6 @@ class Loopback:
         messages, self._held = self._held, []
         for message in messages:
             self._receive(message)
-
-
-def keep_shards_and_peers(token: str | None, payload_bytes_max: int) -> Keep:
-    """Return how to keep links to shards of this host and to gateways of others."""
-
-    def keep(address: str, accept: Accept) -> Coroutine[Any, Any, None]:
-        if is_peer(address):
-            return keep_peer(address, accept, token=token, payload_bytes_max=payload_bytes_max)
-        return Dialer(address, FromShard, accept).run()
-
-    return keep
 
 
 class Network:

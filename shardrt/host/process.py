@@ -21,8 +21,9 @@ from shardrt.host.black_box import SUFFIX, BlackBox
 from shardrt.host.child import FatalStart, Parent, run_child
 from shardrt.host.clock import HubClock
 from shardrt.host.imports import import_app
+from shardrt.host.keeping import keep_also_peers, keep_unix
 from shardrt.host.memory import settle_memory
-from shardrt.host.network import Network, keep_shards_and_peers
+from shardrt.host.network import Network
 from shardrt.host.shard import Shard
 from shardrt.host.visitor import Visitor
 from shardrt.host.worker_pool import AppSource
@@ -55,7 +56,9 @@ class ShardProcess:
         self._network = Network(
             configure.socket,
             self._receive,
-            keep=keep_shards_and_peers(settings.read_token(), settings.limits.payload_bytes_max),
+            keep=keep_also_peers(
+                keep_unix, settings.read_token(), settings.limits.payload_bytes_max
+            ),
             reached=self._reached,
             look=lambda: parent.send(control.Stale(self._version)),
         )

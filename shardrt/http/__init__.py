@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from shardrt.http.listening import Listener
     from shardrt.runtime import Runtime
+
+
+def listen(runtime: Runtime) -> Listener:
+    """Listen for a runtime, where its settings say."""
+    listener: Listener = import_module("shardrt.http.listening").Listener(runtime)
+    return listener
 
 
 def embedded(runtime: Runtime) -> ASGIApp:

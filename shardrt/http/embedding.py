@@ -1,30 +1,37 @@
 """The HTTP API and the clients' link of a runtime that is embedded in another program.
 
-There is no gateway: the runtime's own shard is next door, and refuses what it does not own.
+There is no gateway: the runtime's own shard is next door, and its host leads to others.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from shardrt import __version__
 from shardrt.core.ids import partition_of
-from shardrt.core.requests import Origin
+from shardrt.core.requests import Origin, Request
 from shardrt.errors import PartitionUnavailable, ProtocolViolation, ShardrtError
 from shardrt.http.app import build_app
-from shardrt.http.upstream import decode_request
+from shardrt.http.link import PeerDoor
 from shardrt.links.inprocess import connect_in_process
 from shardrt.links.messages import PROTOCOL, Call, Forward, Hello, Welcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from msgspec import Raw
     from starlette.types import ASGIApp
 
     from shardrt.client import Client
-    from shardrt.core.requests import Request, Result
+    from shardrt.core.requests import Result
     from shardrt.links.admin import Question
     from shardrt.links.base import Link
     from shardrt.runtime import Runtime
+
+
+_decode_request: Callable[[Raw], Request] = msgspec.json.Decoder(Request).decode
 
 
 def embedded_app(runtime: Runtime) -> ASGIApp:
@@ -33,6 +40,10 @@ def embedded_app(runtime: Runtime) -> ASGIApp:
     return build_app(
         _Caller(runtime),
         accept=lambda link: _Visitor(runtime, link),
+        peers=PeerDoor(
+            accept=lambda link: runtime.host.accept_peer(link),  # noqa: PLW0108 - while it runs
+            owner=lambda: runtime.host.owner if _is_running(runtime) else "",
+        ),
         readiness=lambda: (_is_running(runtime), {}),
         token=settings.read_token(),
         limits=settings.limits,
@@ -95,7 +106,7 @@ class _Visitor:
             partition_of(call.instance_id, self._runtime.host.partitions),
             Origin(self._session_id, call.seq, call.low),
             call.instance_id,
-            decode_request(call.request),
+            _request(call.request),
         )
 
     def _welcome(self) -> Welcome:
@@ -118,3 +129,10 @@ class _Answers:
 
     def on_closed(self) -> None:
         self._client.close()
+
+
+def _request(encoded: Raw) -> Request:
+    try:
+        return _decode_request(encoded)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ProtocolViolation(f"not a request: {error}") from None

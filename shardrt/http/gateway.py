@@ -18,13 +18,13 @@ import msgspec
 from msgspec import Raw
 
 from shardrt.cluster.calls import WAIT, PendingCall, compact, is_start
-from shardrt.cluster.routing import RETRY_AFTER_S, Router
+from shardrt.cluster.peers import PeerVisitor
+from shardrt.cluster.routing import OVERLOADED_RETRY_AFTER_S, RETRY_AFTER_S, Router
 from shardrt.core.ids import partition_of
 from shardrt.core.json_text import is_deeper
 from shardrt.core.requests import Origin
 from shardrt.errors import InputInvalid, Overloaded, PartitionUnavailable, ProtocolViolation
-from shardrt.http.peers import PeerVisitor
-from shardrt.http.upstream import keep_unix
+from shardrt.host.keeping import keep_unix
 from shardrt.http.visitor import TypedVisitor, Visitor
 from shardrt.links.admin import Cluster, Metrics, Question
 from shardrt.links.inprocess import connect_in_process
@@ -39,12 +39,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CALLS_MAX = 400_000
-"""Calls under way through one gateway, waits included; about 1 kB each."""
-CALLS_PER_CLIENT_MAX = 200_000
 STRANDED_S_MAX = 20.0
 """How long a call is kept without an owner to send it to, unless told otherwise."""
-OVERLOADED_RETRY_AFTER_S = 0.5
 SEQ_MAX = 2**53
 
 AskSupervisor: TypeAlias = Callable[
@@ -87,7 +83,7 @@ class Gateway:
         """Set when clients should go to other hosts; those that are here are still served."""
         self.owner = ""
         """The owner that this host is, by which others expect it."""
-        self.look = look
+        self._look = look
         self.router = Router(
             welcome.partitions, keep=keep, stranded_s_max=stranded_s_max, look=look
         )
@@ -128,14 +124,9 @@ class Gateway:
 
     def accept_peer(self, link: Link) -> PeerVisitor:
         """Listen to a gateway or shard of another host; an `Accept`."""
-        peer = PeerVisitor(self, link)
+        peer = PeerVisitor(self.router, link, look=self._look, left=self._peers.discard)
         self._peers.add(peer)
         return peer
-
-    def leave_peer(self, peer: PeerVisitor) -> None:
-        """Forget what came by this link."""
-        self._peers.discard(peer)
-        self.router.forget(peer.open)
 
     # -- calls ----------------------------------------------------------------------------------
 
@@ -173,15 +164,11 @@ class Gateway:
         self.router.send(seq, call)
 
     def _admit(self, visitor: Visitor, seq: int) -> bool:
-        if self.has_room(visitor.open):
+        if self.router.has_room(visitor.open):
             return True
         text = f"{len(self.router.pending)} calls are under way"
         visitor.refuse(seq, Overloaded.code, text, OVERLOADED_RETRY_AFTER_S)
         return False
-
-    def has_room(self, calls: set[int]) -> bool:
-        """Whether another call of who has these under way can be taken."""
-        return len(calls) < CALLS_PER_CLIENT_MAX and len(self.router.pending) < CALLS_MAX
 
     def _is_sound(self, visitor: Visitor, call: Call) -> bool:
         instance_id = call.instance_id

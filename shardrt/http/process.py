@@ -22,8 +22,8 @@ from shardrt.cluster.routing import STRANDED_S
 from shardrt.config import Settings
 from shardrt.errors import ConfigInvalid
 from shardrt.host.child import FatalStart, Parent, run_child
+from shardrt.host.keeping import keep_also_peers, keep_unix
 from shardrt.host.memory import settle_memory
-from shardrt.host.network import keep_shards_and_peers
 from shardrt.http.app import build_app
 from shardrt.http.gateway import Gateway
 from shardrt.http.link import PeerDoor
@@ -71,7 +71,7 @@ class GatewayProcess:
                 self._settings.limits.payload_bytes_max,
             ),
             ask_supervisor=self._ask_supervisor,
-            keep=keep_shards_and_peers(self._token, self._settings.limits.payload_bytes_max),
+            keep=keep_also_peers(keep_unix, self._token, self._settings.limits.payload_bytes_max),
             look=lambda: parent.send(control.Stale(self._version)),
             stranded_s_max=self._stranded_s_max,
             instance_id_chars_max=self._settings.limits.instance_id_chars_max,

@@ -23,7 +23,7 @@ from shardrt.store.factory import make_store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from shardrt.config import Settings
+    from shardrt.config import HostSettings, Settings
 
 STORE_CONNECTIONS = 2
 """One renews the lease, one claims and releases."""
@@ -89,8 +89,13 @@ def bind(address: str, port: int) -> socket.socket:
     return listener
 
 
+def address_of(host: HostSettings, listener: socket.socket) -> str:
+    """Return the URL at which clients and other hosts reach a host."""
+    return host.advertise.rstrip("/") or url_of(host.bind, listener)
+
+
 def url_of(address: str, listener: socket.socket) -> str:
-    """Return the URL at which clients reach the listener."""
+    """Return the URL of the listener, as far as this machine can tell."""
     host = socket.gethostname() if address in WILDCARDS else address
     port = listener.getsockname()[1]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -136,7 +141,7 @@ def host_row(settings: Settings, listener: socket.socket) -> Host:
     return Host(
         host_id=settings.host.host_id or default_host_id(listener.getsockname()[1]),
         incarnation="",
-        address=url_of(settings.host.bind, listener),
+        address=address_of(settings.host, listener),
         shards=settings.host.shards,
         version=__version__,
     )

@@ -24,9 +24,16 @@ NOW = 1_000_000_000
 ME = "a/1"
 
 
-def host(name: str, *, shards: int = 1, left_us: int = 5_000_000, draining: bool = False) -> Host:
+def host(
+    name: str,
+    *,
+    shards: int = 1,
+    left_us: int = 5_000_000,
+    draining: bool = False,
+    address: str = "http://there",
+) -> Host:
     host_id, _, incarnation = name.partition("/")
-    return Host(host_id, incarnation, "", shards, NOW + left_us, draining)
+    return Host(host_id, incarnation, address, shards, NOW + left_us, draining)
 
 
 def view(owners: list[str | None], *hosts: Host, epoch: int = 3) -> View:
@@ -136,3 +143,16 @@ def test_trouble_is_forgotten_after_a_healthy_while() -> None:
 def test_only_live_hosts_count() -> None:
     seen = view([], host("a/1"), host("b/1", left_us=0), host("c/1", draining=True))
     assert live_owners(seen) == {"a/1": False, "c/1": True}
+
+
+def test_who_cannot_be_reached_owns_nothing_while_others_can() -> None:
+    hidden = host("b/1", shards=9, address="")
+    assert desired_owners(view(["b/1"] * 4, host(ME), hidden)) == [ME] * 4
+    gone = host(ME, left_us=0)
+    assert desired_owners(view([ME] * 4, gone, hidden)) == ["b/1"] * 4
+
+
+def test_of_hosts_that_cannot_be_reached_one_owns_everything() -> None:
+    hidden = [host(name, address="") for name in ("c/1", "b/1", ME)]
+    assert desired_owners(view([None] * 3, *hidden)) == [ME] * 3
+    assert desired_owners(view([None, "b/1", None], *hidden)) == ["b/1"] * 3

@@ -13,9 +13,8 @@ from shardrt.core import requests as r
 from shardrt.core.ids import partition_of
 from shardrt.core.requests import Origin
 from shardrt.errors import ProtocolViolation
-from shardrt.http import gateway as gateway_module
+from shardrt.host.keeping import keep_in_process
 from shardrt.http.gateway import Gateway
-from shardrt.http.upstream import keep_in_process
 from shardrt.links.inprocess import connect_in_process
 from shardrt.links.messages import Answer, Ask, Call, Hello, Welcome
 from tests.fake_host import FakeHost
@@ -212,8 +211,8 @@ async def test_a_request_too_deep_for_a_shard_to_read_is_refused_alone() -> None
 
 @in_loop
 async def test_too_many_calls_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway_module, "CALLS_PER_CLIENT_MAX", 3)
-    monkeypatch.setattr(gateway_module, "CALLS_MAX", 5)
+    monkeypatch.setattr(routing, "CALLS_PER_CALLER_MAX", 3)
+    monkeypatch.setattr(routing, "CALLS_MAX", 5)
     async with Rig() as rig:
         rig.one.hold = True
         for seq in range(1, 5):
@@ -222,7 +221,7 @@ async def test_too_many_calls_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
         assert rig.client.messages[0].seq == 4
         assert (refusal.code, refusal.retry_after_s) == (
             "Overloaded",
-            gateway_module.OVERLOADED_RETRY_AFTER_S,
+            routing.OVERLOADED_RETRY_AFTER_S,
         )
         rig.client = rig.new_client()
         for seq in range(1, 4):

@@ -13,7 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from shardrt.core.ids import partition_of
 from shardrt.core.messages import DeliverEvent
-from shardrt.host.network import Network, keep_shards_and_peers
+from shardrt.host.keeping import keep_also_peers, keep_unix
+from shardrt.host.network import Network
 from shardrt.links.messages import Acknowledge, Deliver, Resend
 from shardrt.links.peer import peer_url, target_of
 from tests.fake_host import LIMITS, PARTITIONS, FakeHost
@@ -82,7 +83,7 @@ async def test_messages_between_partitions_reach_the_shards_of_another_host() ->
         network = Network(
             "/nowhere",
             lambda _: None,
-            keep=keep_shards_and_peers(None, LIMITS.payload_bytes_max),
+            keep=keep_also_peers(keep_unix, None, LIMITS.payload_bytes_max),
             reached=reached.append,
         )
         network.route([target, "/nowhere"])

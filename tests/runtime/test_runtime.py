@@ -6,13 +6,14 @@ import asyncio
 import json
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from shardrt import App, Client, OrchestrationContext, Runtime
-from shardrt.errors import ConfigInvalid, HubMismatch, ShardrtError
+from shardrt.core.requests import Get
+from shardrt.errors import ConfigInvalid, HubMismatch, PartitionUnavailable, ShardrtError
 from shardrt.links.admin import Cluster
 from shardrt.store.memory import MemoryStore
 from tests.supervisor.hosts import ServedHost
@@ -106,23 +107,88 @@ def test_wrong_settings_are_refused_at_construction() -> None:
         Runtime(app, settings={"shard.watchdog_s": -1.0})
 
 
+PARTITIONS = 4
+IDS = [f"i!{number}" for number in range(PARTITIONS)]
+
+
+def hosted(store: MemoryStore, **options: Any) -> Runtime:
+    """Return one of several runtimes on a store."""
+    quick = {"host.lease_ttl_s": 0.5}
+    return Runtime(app, store=store.sibling(), partitions=PARTITIONS, settings=quick, **options)
+
+
+def shares(*runtimes: Runtime) -> list[int]:
+    return [len(runtime.host.membership.serving()) for runtime in runtimes]
+
+
+async def run_everywhere(client: Client) -> None:
+    """Start and await an instance in each partition."""
+    for number, each in enumerate(IDS):
+        handle = await client.start(doubled, number, instance_id=each, on_conflict="return")
+        assert await handle.result(timeout=10) == 2 * number
+
+
 def test_a_second_runtime_on_the_store_takes_its_share() -> None:
     async def main() -> None:
         store = MemoryStore()
-        quick = {"host.lease_ttl_s": 0.5}
-        async with Runtime(app, store=store, partitions=4, settings=quick) as one:
-            async with Runtime(app, store=store.sibling(), partitions=4, settings=quick) as other:
-
-                def shares() -> list[int]:
-                    return [len(runtime.host.membership.serving()) for runtime in (one, other)]
-
-                await eventually(lambda: shares() == [2, 2])
-            await eventually(lambda: shares_of(one) == 4)
-
-    def shares_of(runtime: Runtime) -> int:
-        return len(runtime.host.membership.serving())
+        one, other = (hosted(store, listen="127.0.0.1:0") for _ in range(2))
+        async with one:
+            async with other:
+                await eventually(lambda: shares(one, other) == [2, 2])
+                await run_everywhere(one.client)
+                await run_everywhere(other.client)
+                async with await Client.connect(other.address) as client:
+                    await run_everywhere(client)
+                waiting = await one.client.start(approved, instance_id="a!0")
+                results = [
+                    asyncio.ensure_future(each.client.handle("a!0").result(timeout=10))
+                    for each in (one, other)
+                ]
+                await eventually(lambda: all(each.client._session._waits for each in (one, other)))
+                await other.client.raise_event(waiting.instance_id, "approval", "yes")
+                assert await asyncio.gather(*results) == ["yes", "yes"]
+            await eventually(lambda: shares(one) == [4])
+            await run_everywhere(one.client)
 
     asyncio.run(main())
+
+
+def test_a_runtime_that_cannot_be_reached_leaves_everything_to_those_that_can() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        async with hosted(store) as hidden:
+            assert shares(hidden) == [4]
+            async with hosted(store, listen="127.0.0.1:0") as open_:
+                await eventually(lambda: shares(hidden, open_) == [0, 4])
+                await run_everywhere(hidden.client)
+            await eventually(lambda: shares(hidden) == [4])
+            await run_everywhere(hidden.client)
+
+    asyncio.run(main())
+
+
+def test_of_runtimes_that_cannot_be_reached_one_does_everything() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        async with hosted(store) as one, hosted(store, host_id="two") as other:
+            assert shares(one, other) == [4, 0]
+            session = other.client._session
+            pending = session.submit("i!0", Get(), 0.3)
+            with pytest.raises(PartitionUnavailable, match="no address to be reached at"):
+                await pending
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1", "8520", ":8520", "localhost:http", ""])
+def test_an_address_to_listen_on_has_a_port(listen: str) -> None:
+    with pytest.raises(ConfigInvalid, match="listen: write it as"):
+        Runtime(app, listen=listen)
+
+
+def test_an_address_that_others_reach_needs_a_token() -> None:
+    with pytest.raises(ConfigInvalid, match="token"):
+        Runtime(app, listen="0.0.0.0:0")
 
 
 def test_it_lives_as_long_as_an_asgi_application() -> None:

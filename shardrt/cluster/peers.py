@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shardrt.cluster.calls import PendingCall, compact, is_wait
+from shardrt.cluster.routing import OVERLOADED_RETRY_AFTER_S
 from shardrt.core.requests import Refusal
 from shardrt.errors import Overloaded
 from shardrt.links.messages import (
@@ -24,22 +25,38 @@ from shardrt.links.messages import (
 )
 
 if TYPE_CHECKING:
-    from shardrt.http.gateway import Gateway
-    from shardrt.links.base import Link
+    from collections.abc import Callable
 
-OVERLOADED_RETRY_AFTER_S = 0.5
+    from shardrt.cluster.routing import Router
+    from shardrt.links.base import Link
 
 
 class PeerVisitor:
-    """Listens to a gateway or shard of another host. Implements `cluster.calls.Caller`."""
+    """Listens to a gateway or shard of another host. Implements `cluster.calls.Caller`.
 
-    def __init__(self, gateway: Gateway, link: Link) -> None:
+    Args:
+        router: leads to our shards.
+        link: to the other host.
+        look: called when the other host wants us to look at the hub.
+        left: called with this at the end of the link.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        link: Link,
+        *,
+        look: Callable[[], None],
+        left: Callable[[PeerVisitor], None] = lambda _: None,
+    ) -> None:
         self.link = link
         self.open: set[int] = set()
-        self._gateway = gateway
+        self._router = router
+        self._look = look
+        self._left = left
 
     def on_messages(self, messages: list[Any]) -> None:
-        router = self._gateway.router
+        router = self._router
         for message in messages:
             match message:
                 case ForwardRaw() | Ask():
@@ -51,16 +68,17 @@ class PeerVisitor:
                 case Forget():
                     self._forget(message)
                 case Look():
-                    self._gateway.look()
+                    self._look()
                 case _:
                     raise AssertionError(f"{message!r} is not decoded on these links")
 
     def on_closed(self) -> None:
-        self._gateway.leave_peer(self)
+        self._left(self)
+        self._router.forget(self.open)
 
     def _call(self, message: ForwardRaw | Ask) -> None:
-        router = self._gateway.router
-        if not self._gateway.has_room(self.open):
+        router = self._router
+        if not router.has_room(self.open):
             text = f"{len(router.pending)} calls are under way"
             refusal = Refusal(Overloaded.code, text, OVERLOADED_RETRY_AFTER_S)
             self.link.send(Answer(message.seq, refusal=refusal))
@@ -80,6 +98,5 @@ class PeerVisitor:
         router.send_here(seq, PendingCall(self, message.seq, ours, is_wait=waits, is_once=True))
 
     def _forget(self, message: Forget) -> None:
-        pending, theirs = self._gateway.router.pending, set(message.seqs)
-        forgotten = [seq for seq in self.open if pending[seq].caller_seq in theirs]
-        self._gateway.router.forget(forgotten)
+        pending, theirs = self._router.pending, set(message.seqs)
+        self._router.forget([seq for seq in self.open if pending[seq].caller_seq in theirs])
