@@ -18,13 +18,28 @@ _SCRIPTS = ("__main__", "__mp_main__")
 
 
 def import_app(reference: str) -> App:
-    """Import what is to be served.
+    """Import what is to be served: an `App`, or an app of Azure Durable Functions.
 
     Args:
         reference: ``module:attribute``; the attribute may be dotted.
 
     Raises:
         ConfigInvalid: it cannot be imported, or is not an `App`.
+    """
+    found = _adapted(import_object(reference))
+    if not isinstance(found, App):
+        hint = _hint(sys.modules[reference.partition(":")[0]])
+        raise ConfigInvalid(
+            f"host.app: {reference!r} is a {type(found).__name__}, not a shardrt.App{hint}"
+        )
+    return found
+
+
+def import_object(reference: str) -> object:
+    """Import whatever that is.
+
+    Raises:
+        ConfigInvalid: it cannot be imported.
     """
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
@@ -38,11 +53,20 @@ def import_app(reference: str) -> App:
             raise ConfigInvalid(
                 f"host.app: module {module_name!r} has no attribute {attribute!r}{_hint(module)}"
             ) from None
-    if not isinstance(found, App):
-        raise ConfigInvalid(
-            f"host.app: {reference!r} is a {type(found).__name__}, not a shardrt.App{_hint(module)}"
-        )
     return found
+
+
+def _adapted(found: object) -> object:
+    """Return an app of Azure Durable Functions as one of ours, and anything else as it is."""
+    if all(not each.__module__.startswith("azure.functions.") for each in type(found).__mro__):
+        return found
+    # By name: the layer is above this one, and needs packages that need not be installed.
+    try:
+        adapter = importlib.import_module("shardrt.compat.azure")
+    except ModuleNotFoundError as error:
+        raise ConfigInvalid(f"host.app: {error}; install shardrt[azure]") from None
+    app: App = adapter.from_azure(found)
+    return app
 
 
 def _import(module_name: str, reference: str) -> ModuleType:

@@ -65,6 +65,10 @@ class CriticalSection:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """End the section; takes effect with this turn."""
         self._ledger.section = None
         self._unlock()
 

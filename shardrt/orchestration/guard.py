@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
+import inspect
 import logging
 import sys
 from asyncio.events import _get_running_loop
@@ -71,7 +72,7 @@ def install() -> None:
 def adopt(definitions: Iterable[OrchestratorDefinition]) -> None:
     """Watch also what the modules of these orchestrators imported by name before `install`."""
     for definition in definitions:
-        scope = getattr(definition.fn, "__globals__", {})
+        scope = getattr(inspect.unwrap(definition.fn), "__globals__", {})
         for name, value in list(scope.items()):
             wrapper = _originals.get(id(value))
             if wrapper is not None:

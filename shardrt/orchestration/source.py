@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-_RUNTIME = ("asyncio", "shardrt.orchestration", "_asyncio")
+_RUNTIME = ("asyncio", "shardrt.orchestration", "shardrt.compat", "_asyncio")
 
 
 def line_of_caller() -> str:

@@ -1,0 +1,1 @@
+"""What lets programs and tools made for other systems work with this one."""
