@@ -138,7 +138,7 @@ def main(n: int, alone: int) -> None:
             RESTATE_ADMIN__BIND_PORT=admin,
             RESTATE_INGRESS__BIND_PORT=ingress,
             RESTATE_DEFAULT_NUM_PARTITIONS=str(PARTITIONS),
-            RESTATE_LOG_FILTER="error",
+            RESTATE_LOG_FILTER="error,octocrab=off",
             DO_NOT_TRACK="1",
         ),
         running(

@@ -23,8 +23,10 @@ def footprint(store_url: str) -> dict[str, int]:
     """Return rows by table, and bytes with indexes; nothing if the store cannot tell."""
     if store_url.startswith("postgres"):
         return _postgres(store_url)
-    if store_url.startswith("sqlite:///"):
-        return _sqlite(Path(store_url.removeprefix("sqlite:///")))
+    file = Path(store_url.removeprefix("sqlite:///"))
+    # A host elsewhere may have its file elsewhere.
+    if store_url.startswith("sqlite:///") and file.exists():
+        return _sqlite(file)
     return {}
 
 

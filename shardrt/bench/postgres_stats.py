@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from shardrt.bench.errors import RunFailed
 from shardrt.bench.processes import Process
 
 ELSEWHERE = "template1"
@@ -58,8 +59,14 @@ class PostgresStats:
         try:
             self._connection = psycopg.connect(self._dsn, dbname=ELSEWHERE, autocommit=True)
         except psycopg.OperationalError:
-            self._connection = psycopg.connect(self._dsn, autocommit=True)
+            self._connection = self._connect_directly()
         return self
+
+    def _connect_directly(self) -> psycopg.Connection:
+        try:
+            return psycopg.connect(self._dsn, autocommit=True)
+        except psycopg.OperationalError as error:
+            raise RunFailed(f"cannot read what Postgres counts: {error}") from error
 
     def __exit__(self, *exc_info: object) -> None:
         self._connection.close()

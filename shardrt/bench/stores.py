@@ -2,10 +2,28 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 
+import psycopg
+
+from shardrt.bench.errors import RunFailed
 from shardrt.bench.postgres_stats import drop_schema, split_schema
 from shardrt.testing.postgres import PostgresServer, with_parameters
+from shardrt.testing.postgres_binaries import PostgresUnavailable
+
+
+def throwaway() -> PostgresServer:
+    """Return a started server.
+
+    Raises:
+        RunFailed: there are no programs to start.
+    """
+    server = PostgresServer()
+    try:
+        return server.start()
+    except PostgresUnavailable as error:
+        server.close()
+        raise RunFailed(f"{error}; or give --store") from error
 
 
 @contextmanager
@@ -16,13 +34,15 @@ def store(given: str | None) -> Iterator[str]:
     has a schema of its own, dropped afterwards, unless the URL names one.
     """
     if given is None:
-        with PostgresServer() as server:
+        with closing(throwaway()) as server:
             yield server.dsn
     elif given.startswith("postgres") and split_schema(given)[1] is None:
         url = with_parameters(given, schema=f"bench_{os.getpid()}")
         try:
             yield url
         finally:
-            drop_schema(url)
+            # If the server is gone, the run has said so.
+            with suppress(psycopg.OperationalError):
+                drop_schema(url)
     else:
         yield given

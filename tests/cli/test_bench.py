@@ -15,6 +15,8 @@ from shardrt.bench import bench as accounting, hosts
 from shardrt.bench.catalog import WORKLOADS
 from shardrt.bench.workloads import hello
 from shardrt.cli import main
+from shardrt.testing.postgres import PostgresServer
+from shardrt.testing.postgres_binaries import PostgresUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +78,23 @@ def test_no_host_is_one_line_and_exit_code_1() -> None:
     done = run("hello", "--n", "1", "--url", "http://127.0.0.1:1", "--token", "x")
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
     assert "cannot reach" in done.stderr
+
+
+def test_a_database_that_is_not_there_is_one_line_without_its_password() -> None:
+    store = "postgresql://u:hidden@127.0.0.1:1/x"
+    done = run("hello", "--n", "1", "--embedded", "--store", store)
+    assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
+    assert "refused" in done.stderr
+    assert "hidden" not in done.stderr
+
+
+def test_no_postgres_at_all_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: object) -> None:
+        raise PostgresUnavailable("no server programs")
+
+    monkeypatch.setattr(PostgresServer, "start", none)
+    done = run("hello", "--n", "1", "--embedded")
+    assert (done.exit_code, done.stderr) == (1, "shardrt: no server programs; or give --store\n")
 
 
 @pytest.mark.parametrize("workload", ["hello", "counter"])
