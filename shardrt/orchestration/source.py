@@ -18,8 +18,8 @@ def line_of_caller() -> str:
         if _is_user_code(frame):
             return _line(frame.f_code, frame.f_lineno)
         frame = frame.f_back
-        if frame is not None and frame.f_globals.get("__name__") == "shardrt.orchestration.loop":
-            break
+        if frame is not None and _is_drain(frame):
+            break  # below is whoever runs the code
     return ""
 
 
@@ -42,6 +42,11 @@ def line_of_coroutine(coroutine: Any) -> str:
 def _is_user_code(frame: FrameType) -> bool:
     name = frame.f_globals.get("__name__", "")
     return not name.startswith(_RUNTIME)
+
+
+def _is_drain(frame: FrameType) -> bool:
+    is_loop = frame.f_globals.get("__name__") == "shardrt.orchestration.loop"
+    return is_loop and frame.f_code.co_name == "drain"
 
 
 def _line(code: CodeType, number: int | None) -> str:

@@ -126,7 +126,9 @@ def test_the_instance_goes_on_once_fitting_code_is_deployed():
 
     instance = started(charge_and_ship)
     deploy(instance, other)
-    assert "TimerCreated #1" in reason_of(instance.complete(1))
+    reason = reason_of(instance.complete(1))
+    assert "TimerCreated #1 (" in reason
+    assert reason.endswith("other)")
     deploy(instance, charge_and_ship)
     instance.complete(1)
     assert result_of(instance.complete(2, "x")) == "x"
