@@ -13,9 +13,11 @@ from shardrt.config import Settings
 from shardrt.config.settings import ShardSettings
 from shardrt.core import requests as r
 from shardrt.errors import StoreUnavailable
+from shardrt.host.checkpointer import row_of_entity
 from shardrt.testing.client import HubClient
 from shardrt.testing.hub import Hub
 from shardrt.testing.virtual import pass_time, run_virtual
+from tests.core import samples
 from tests.host.test_ownership import ask, code_of
 
 if TYPE_CHECKING:
@@ -33,6 +35,12 @@ async def listener(ctx: OrchestrationContext) -> str:
 async def restless(ctx: OrchestrationContext, count: int) -> None:
     await ctx.create_timer(timedelta(milliseconds=10))
     ctx.continue_as_new(count + 1)
+
+
+def test_rows_of_limiters_are_told_from_those_of_entities():
+    assert row_of_entity(samples.ENTITY).status == "Entity"
+    assert row_of_entity(samples.LIMITER).status == "Limit"
+    assert row_of_entity(samples.LIMITER).next_due == samples.LIMITER.next_due
 
 
 def test_what_no_store_can_write_stops_its_own_partition_only():
