@@ -169,9 +169,9 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
     @property
     def has_news(self) -> bool:
         """Whether its code should take a turn."""
-        if self.completed_at is not None or self.suspended or START_TIMER in self.timers:
+        if not self.inbox and self.turn:  # most often
             return False
-        return bool(self.inbox) or self.turn == 0
+        return not (self.completed_at is not None or self.suspended or START_TIMER in self.timers)
 
     @property
     def is_active(self) -> bool:

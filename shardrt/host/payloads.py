@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from shardrt.orchestration.app import App
 
 DETAILS = "details of a heartbeat"
+RESULT = "result of activity"
 
 
 class Payloads:
@@ -26,8 +27,10 @@ class Payloads:
 
     def result(self, value: object, name: str) -> Raw:
         """Return what an activity has returned, as it is stored."""
-        what = f"result of activity {name!r}"
-        return self.stored(payload.encode(value, what), what)
+        encoded = payload.encode(value, RESULT, name)
+        if self._sealer is None and len(memoryview(encoded)) <= self._bounds.small:
+            return encoded
+        return self.stored(encoded, f"{RESULT} {name!r}")
 
     def stored(self, encoded: Raw, what: str) -> Raw:
         """Return a payload as it is stored. Raises `PayloadTooLarge`."""

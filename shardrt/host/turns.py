@@ -62,8 +62,9 @@ class Turns:
             # First, but with half of the time: many busy entities must not hold up the rest.
             now_s = clock.monotonic_s()
             self._run_entities(host, now_s + (deadline_s - now_s) / 2)
+        now = clock.now()  # once: these turns are as good as simultaneous
         while core.ready:
-            item = core.next_work(clock.now())
+            item = core.next_work(now)
             if item is None:
                 break
             if item.instance_id in host.forbidden:

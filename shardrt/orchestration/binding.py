@@ -36,6 +36,7 @@ class Binding:
         "_input_codec",
         "_input_first",
         "_input_title",
+        "_is_plain",
         "_names",
         "_result_codec",
         "_what",
@@ -58,6 +59,7 @@ class Binding:
         self._take_parameters(context_class)
         self.takes_input = self._input is not None
         self.takes_context = self._context is not None
+        self._is_plain = self._takes_plainly()
         # What is not defined yet may come further down in the module.
         with contextlib.suppress(NameError):
             self._resolve()
@@ -104,6 +106,11 @@ class Binding:
 
     def call(self, context: object, payload: Raw) -> Any:
         """Call the function; for a coroutine function this only makes the coroutine."""
+        if self._is_plain:
+            if self._input is None:
+                return self._fn(context) if self.takes_context else self._fn()
+            value = self.input_codec.decode(payload, self._input_title)
+            return self._fn(context, value) if self.takes_context else self._fn(value)
         positional, named = self.arguments(context, payload)
         return self._fn(*positional, **named)
 
@@ -122,6 +129,15 @@ class Binding:
                     f"{self._what}: has more than one parameter beside its context ({extra}); "
                     "an input is one value: use a dataclass, a dict or a tuple"
                 )
+
+    def _takes_plainly(self) -> bool:
+        """Whether it is called as `fn(context, input)`, without what it does not take."""
+        for parameter in (self._context, self._input):
+            if parameter is not None and parameter.kind is Parameter.KEYWORD_ONLY:
+                return False
+        if self._input is not None and self._input.default is not Parameter.empty:
+            return False
+        return not (self._input_first and self._context is not None)
 
     def _is_context(self, index: int, parameter: Parameter, context_class: type) -> bool:
         annotation = parameter.annotation

@@ -114,7 +114,8 @@ class Execution:
     def advance(self, at: int, arrivals: Sequence[Arrival]) -> None:
         """Run one turn."""
         ledger = self.ledger
-        ledger.now = max(ledger.now, at)
+        if at > ledger.now:
+            ledger.now = at
         outer = enter_turn(self._loop)
         try:
             self._run(arrivals)
