@@ -33,7 +33,7 @@ from shardrt.orchestration.failure import failure_of
 from shardrt.store.transactions import OutcomeKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from msgspec import Raw
 
@@ -252,16 +252,18 @@ class ActivityPool:
         binding = activity.binding
         try:
             context = self._context(running) if binding.takes_context else None
+            call: Awaitable[Any]
             if activity.transactional:
                 call = self._transact(running)
             else:
                 call = binding.call(context, self._payloads.open(run.input))
-            noted = Stretches(self._box, note_of(run), call)
+            if self._box.watches:
+                call = Stretches(self._box, note_of(run), call)
             if run.timeout is None:
-                value = await noted
+                value = await call
             else:
                 async with asyncio.timeout(run.timeout / 1e6):
-                    value = await noted
+                    value = await call
             outcome = value if activity.transactional else self._payloads.result(value, run.name)
         except asyncio.CancelledError:
             if running.control.cancelled:

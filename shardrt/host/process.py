@@ -119,6 +119,8 @@ class ShardProcess:
     def _on_order(self, message: control.ToChild) -> None:
         match message:
             case control.Assign():
+                if message.watch:
+                    self._shard.watch()
                 self._shard.assign(message.partition, message.epoch, message.blamed)
             case control.Revoke():
                 self._shard.revoke(message.partition)

@@ -60,6 +60,8 @@ ALARM_S_MAX = 60.0
 OPEN_BACKOFF_S = 0.5
 CROWDED = 1.5
 """Idle instances are evicted at the bound; so many times as much means that most are busy."""
+WATCH_S = 600.0
+"""How long it is noted what runs, once a shard process has died."""
 SESSION_US = 3600 * 1_000_000
 """A client that has not been heard of for so long is forgotten."""
 
@@ -83,7 +85,7 @@ class Shard:
         draw: Callable[[], float] = random.random,
         box: BlackBox | None = None,
     ) -> None:
-        box = box or BlackBox()
+        self._box = box = box or BlackBox()
         self.store = store
         self.clock = clock
         self.network = network
@@ -123,6 +125,7 @@ class Shard:
         self._freezing = asyncio.Lock()
         self._resident_bytes_max = settings.shard.resident_bytes_max
         self._woken: dict[PartitionHost, None] = {}
+        self._unwatch: asyncio.TimerHandle | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0
 
@@ -152,8 +155,9 @@ class Shard:
                 task.cancel()
             for host in list(self.hosts.values()):
                 host.discard()
-            if self._alarm is not None:
-                self._alarm.cancel()
+            for handle in (self._alarm, self._unwatch):
+                if handle is not None:
+                    handle.cancel()
             await self._queries.close()
             await self.pool.close()
 
@@ -170,6 +174,14 @@ class Shard:
             await asyncio.wait(list(self._revoking.values()))
 
     # -- partitions ----------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Note for a while what user code runs, in case that it ends this process."""
+        self._box.watches = True
+        if self._unwatch is not None:
+            self._unwatch.cancel()
+        loop = asyncio.get_running_loop()
+        self._unwatch = loop.call_later(WATCH_S, setattr, self._box, "watches", False)
 
     def assign(self, partition: int, epoch: int, blamed: Sequence[Blamed] = ()) -> None:
         """Recover the partition and serve it; `owner.opened` or `owner.lost` follows.

@@ -99,7 +99,8 @@ class Turns:
 
     def _run_entity(self, work: EntityWork) -> EntityStep:
         self.running = f"{work.name} {work.instance_id}"
-        self._box.enter(work.instance_id.encode())
+        if self._box.watches:
+            self._box.enter(work.instance_id.encode())
         try:
             return self.entities.run(work)
         except Exception as error:
@@ -108,7 +109,8 @@ class Turns:
             reason = f"the runtime failed to run it: {type(error).__name__}: {error}"
             return EntityStep(work.instance_id, work.token, parked=reason)
         finally:
-            self._box.leave()
+            if self._box.watches:
+                self._box.leave()
             self.running = ""
 
     def pinned(self, messages: Sequence[Message]) -> Sequence[Message]:
@@ -149,7 +151,8 @@ class Turns:
 
     def _run(self, item: WorkItem, history: list[HistoryEvent] | None) -> Step:
         self.running = f"{item.started.name} {item.instance_id}"
-        self._box.enter(item.instance_id.encode())
+        if self._box.watches:
+            self._box.enter(item.instance_id.encode())
         try:
             return self.executor.run(item, history)
         except Exception as error:
@@ -159,7 +162,8 @@ class Turns:
             reason = f"the runtime failed to run it: {type(error).__name__}: {error}"
             return Step(item.instance_id, item.execution_id, item.turn, outcome=Parked(reason))
         finally:
-            self._box.leave()
+            if self._box.watches:
+                self._box.leave()
             self.running = ""
 
     def _finish(self, host: PartitionHost, step: Step) -> None:

@@ -62,6 +62,8 @@ class Assign(_Control, frozen=True, tag="assign"):
     epoch: int
     blamed: list[Blamed] = []
     """Code of this partition that has ended shard processes lately."""
+    watch: bool = False
+    """A shard process has died lately: from now on, note what runs."""
 
 
 class Revoke(_Control, frozen=True, tag="revoke"):

@@ -114,8 +114,7 @@ class Execution:
     def advance(self, at: int, arrivals: Sequence[Arrival]) -> None:
         """Run one turn."""
         ledger = self.ledger
-        if at > ledger.now:
-            ledger.now = at
+        ledger.now = max(ledger.now, at)
         outer = enter_turn(self._loop)
         try:
             self._run(arrivals)

@@ -36,9 +36,12 @@ class Blames:
 
     partitions: int
     records: dict[Suspect, Record] = field(default_factory=dict)
+    died_s: float = float("-inf")
+    """When a shard died last."""
 
     def died(self, found: Found, now_s: float) -> list[tuple[Suspect, int]]:
         """Take in what a dead shard has left; return who is blamed, and how often by now."""
+        self.died_s = now_s
         certain: Iterable[Suspect] = found.alone if found.in_loop is None else (found.in_loop,)
         blamed = [self._blame(each, now_s) for each in certain]
         if not blamed:
@@ -46,6 +49,10 @@ class Blames:
             new = [each for each in found.in_threads if each not in self.records]
             blamed = [self._blame(each, now_s) for each in new]
         return blamed
+
+    def watches(self, now_s: float) -> bool:
+        """Whether shards should note what they run: one of them has died lately."""
+        return now_s - self.died_s < WINDOW_S
 
     def _blame(self, suspect: Suspect, now_s: float) -> tuple[Suspect, int]:
         record = self.records.setdefault(suspect, Record())

@@ -39,7 +39,10 @@ class Shards:
         self,
         slots: Sequence[Slot],
         blamed: Callable[[int], list[control.Blamed]] = lambda _: [],
+        watches: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._watches = watches
+        """Whether shards should note what they run."""
         self._blamed = blamed
         """What the next owner of a partition must know about its code."""
         self.slots = slots
@@ -127,7 +130,8 @@ class Shards:
             self._hosted[partition] = (index, epoch)
             self._home[partition] = index
             loads[index] += 1
-            self._tell(partition, control.Assign(partition, epoch, self._blamed(partition)))
+            blamed = self._blamed(partition)
+            self._tell(partition, control.Assign(partition, epoch, blamed, self._watches()))
 
     def uneven(self) -> list[int]:
         """Return which partitions should move to other shards; they will on `assign`."""

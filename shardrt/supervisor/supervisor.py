@@ -146,6 +146,7 @@ class Supervisor:
         self._shards = Shards(
             [slot for slot in self._slots if slot.role == "shard"],
             lambda partition: self._blames.of(partition, self._clock.monotonic_s()),
+            lambda: self._blames.watches(self._clock.monotonic_s()),
         )
 
     async def _serve(self) -> None:

@@ -37,6 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_the_loop_is_in_is_found_once(path: Path) -> None:
     box = BlackBox(path)
+    box.watches = True
     box.enter(b"long name of an instance")
     box.leave()
     box.enter(b"one")
@@ -46,6 +47,7 @@ def test_what_the_loop_is_in_is_found_once(path: Path) -> None:
 
 def test_nothing_is_found_when_nothing_runs(path: Path) -> None:
     box = BlackBox(path)
+    box.watches = True
     box.enter(b"one")
     box.leave()
     box.free(box.hold(note_of(RUN)))
@@ -54,6 +56,7 @@ def test_nothing_is_found_when_nothing_runs(path: Path) -> None:
 
 def test_activities_in_threads_are_found_beside_it(path: Path) -> None:
     box = BlackBox(path)
+    box.watches = True
     box.free(box.hold(b"ended"))
     box.hold(note_of(RUN))
     box.hold(note_of(RUN, alone=True))
@@ -61,8 +64,14 @@ def test_activities_in_threads_are_found_beside_it(path: Path) -> None:
     assert take_box(path) == Found(ACTIVITY, (ACTIVITY,), (ACTIVITY,))
 
 
+def test_threads_are_not_noted_unless_it_watches(path: Path) -> None:
+    assert BlackBox(path).hold(note_of(RUN)) == 0
+    assert take_box(path) == Found()
+
+
 def test_what_does_not_fit_is_not_noted(path: Path) -> None:
     box = BlackBox(path)
+    box.watches = True
     box.enter(b"x" * SLOT_BYTES)
     assert box.hold(b"x" * SLOT_BYTES) == 0
     slots = [box.hold(note_of(RUN)) for _ in range(SLOTS)]
@@ -85,6 +94,7 @@ def test_a_process_that_is_killed_leaves_it(path: Path) -> None:
 @in_loop
 async def test_only_the_stretches_of_a_coroutine_are_noted(path: Path) -> None:
     box = BlackBox(path)
+    box.watches = True
     seen: list[object] = []
 
     def look() -> None:
@@ -117,6 +127,7 @@ async def test_what_a_coroutine_raises_is_raised(path: Path) -> None:
         raise KeyError("no")
 
     box = BlackBox(path)
+    box.watches = True
     with pytest.raises(KeyError):
         await _awaits(Stretches(box, b"code", code()))
     assert take_box(path) == Found()

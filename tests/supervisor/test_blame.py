@@ -62,3 +62,11 @@ def test_a_verdict_in_the_journal_is_forgotten_here() -> None:
     one.opened(1)
     left = [each.instance_id for each in one.of(1, 10.0)]
     assert left == ["bad!1", "@counter@a!1", "twice!1"]
+
+
+def test_shards_note_what_they_run_for_a_while_after_a_death() -> None:
+    one = blames()
+    assert not one.watches(1.0)
+    one.died(Found(), 1.0)
+    assert one.watches(1.0 + WINDOW_S - 1)
+    assert not one.watches(1.0 + WINDOW_S)
