@@ -86,6 +86,8 @@ async def test_human_interaction_with_a_timeout(env: Environment) -> None:
         await env.advance(timedelta(days=2))
         await handle.raise_event("decision", {"approved": answer})
         assert await handle.result() == outcome
+        kinds = [each.kind for each in await env.client.history(handle.instance_id)]
+        assert "TimerCanceled" in kinds
     began = env.now
     assert await result(env, "approval", {"item": "desk"}) == "desk: escalated after 72 h"
     assert timedelta(days=3) <= env.now - began < timedelta(days=3, minutes=1)

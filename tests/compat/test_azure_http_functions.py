@@ -90,6 +90,8 @@ async def test_optional_parts_of_routes_prefixes_and_bodies() -> None:
             "GET None ",
             "text/plain; charset=utf-8",
         )
+        nothing = await http.get("/v1/ping")
+        assert (nothing.status_code, nothing.content) == (204, b"")
         long = await http.post("/v1/echo", content=b"x" * (5 << 20))
         assert long.status_code == 413
 

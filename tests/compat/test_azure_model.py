@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
 import random
@@ -124,6 +125,21 @@ def test_groups_in_groups_and_empty_ones() -> None:
     assert run(it) == [[2, 1], [], None]
 
 
+def test_a_group_can_be_waited_for_again_while_it_is_pending() -> None:
+    def it(context: Any) -> Any:
+        def timer(seconds: int) -> Any:
+            return context.create_timer(began + timedelta(seconds=seconds))
+
+        began = context.current_utc_datetime
+        both = context.task_all([context.call_sub_orchestrator("slow", n) for n in (2, 10)])
+        soon, late = timer(1), timer(20)
+        assert (yield context.task_any([both, soon])) is soon
+        assert (yield context.task_any([both, late])) is both
+        return both.result
+
+    assert run(it) == [2, 10]
+
+
 def test_what_cannot_be_waited_for_is_an_error_where_it_is_yielded() -> None:
     def it(context: Any) -> Any:
         errors = []
@@ -166,6 +182,68 @@ def test_nothing_runs_after_continue_as_new() -> None:
 
     run_virtual(test())
     assert called == []
+
+
+def test_a_generator_that_is_left_is_closed_in_its_turn() -> None:
+    def it(context: Any) -> Any:
+        if context.get_input():
+            return called.copy()
+        kept: Any = None
+        try:
+            yield context.call_activity("fail", "f")
+        except Exception as error:  # noqa: BLE001
+            kept = error  # knows this frame: only the garbage collector would find it
+        try:
+            context.continue_as_new(True)
+            yield context.call_activity("same", "never")
+        finally:
+            called.append(f"closed: {kept.error_type}")
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert run(it) == ["closed: ValueError"]
+    finally:
+        gc.enable()
+
+
+class Envelope:
+    """Comes as itself only where somebody says so, or in its envelope."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @staticmethod
+    def to_json(envelope: Envelope) -> str:
+        return envelope.text
+
+    @staticmethod
+    def from_json(text: str) -> Envelope:
+        return Envelope(text)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_types_that_are_declared_are_enough_for_strict_codecs(
+    declared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_FUNCTIONS_DURABLE_STRICT_TYPING", "1")
+    app = df.DFApp()
+    kind = Envelope if declared else None
+
+    @app.orchestration_trigger(context_name="context", input_type=kind)
+    def it(context: Any) -> Any:
+        return context.get_input().text
+
+    async def test() -> Any:
+        given = {"__class__": "Envelope", "__module__": __name__, "__data__": "inside"}
+        async with Environment(from_azure(app)) as env:
+            return await (await env.client.start("it", given)).result()
+
+    if declared:
+        assert run_virtual(test()) == "inside"
+    else:
+        with pytest.raises(OrchestrationFailed, match="strict mode requires expected_type"):
+            run_virtual(test())
 
 
 def test_facts_about_the_execution() -> None:
@@ -231,7 +309,21 @@ def test_a_function_is_called_by_the_name_in_its_trigger_and_by_its_own() -> Non
     def original(value: Any) -> Any:
         return value
 
-    assert {each.name for each in from_azure(app).activities} >= {"renamed", "alias"}
+    @app.activity_trigger(input_name="context")
+    def named_context(context: Any) -> Any:
+        return context
+
+    def it(context: Any) -> Any:
+        names = ["renamed", "alias", original, named_context]
+        return (yield context.task_all([context.call_activity(each, 7) for each in names]))
+
+    app.orchestration_trigger(context_name="context")(it)
+
+    async def test() -> Any:
+        async with Environment(from_azure(app)) as env:
+            return await (await env.client.start("it")).result()
+
+    assert run_virtual(test()) == [7, 7, 7, 7]
     assert from_azure(app) is from_azure(app)
 
 

@@ -35,6 +35,11 @@ def echo(req: func.HttpRequest) -> str:
     return f"{req.method} {req.route_params.get('word')} {req.get_body().decode()}"
 
 
+@app.route(route="ping", trigger_arg_name="asked")
+def ping(asked: func.HttpRequest) -> None:
+    assert asked.method == "GET"
+
+
 @app.orchestration_trigger(context_name="context")
 def quote(context: df.DurableOrchestrationContext):
     found = yield context.call_activity("look_up", context.get_input())

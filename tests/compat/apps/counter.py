@@ -48,9 +48,10 @@ def count(context: df.DurableOrchestrationContext):
 def transfer(context: df.DurableOrchestrationContext):
     one, other = (df.EntityId("Counter", key) for key in context.get_input())
     with (yield context.lock(one, other)):
-        left = yield context.call_entity(one, "add", -4)
-        right = yield context.call_entity(other, "add", 4)
-    return [left, right]
+        yield context.call_entity(one, "add", -4)
+        yield context.call_entity(other, "add", 4)
+    calls = [context.call_entity(each, "get") for each in (one, other)]
+    return (yield context.task_all(calls))
 
 
 @app.route(route="counters/{key}", methods=["POST", "GET"])
