@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 import azure.durable_functions as df
 from starlette.applications import Starlette
 
+from shardrt.config import LimitSettings
 from shardrt.errors import ShardrtError
 from shardrt.http import problems
 from shardrt.http.azure import AzureApi
@@ -17,7 +18,6 @@ from shardrt.http.azure_shapes import ROOT
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message
 
-    from shardrt.config import LimitSettings
     from shardrt.http.caller import Caller
 
 
@@ -32,13 +32,18 @@ def azure_api(caller: Caller, limits: LimitSettings) -> ASGIApp:
     return Starlette(routes=api.routes(), exception_handlers={ShardrtError: problems.on_refused})
 
 
-def durable_client(api: ASGIApp, url: str) -> Any:
-    """Return a `df.DurableOrchestrationClient`.
+def durable_client(caller: Caller, url: str = "http://127.0.0.1:8520") -> Any:
+    """Return a `df.DurableOrchestrationClient`, for code that expects one.
 
     Args:
-        api: what answers; see `azure_api`.
-        url: of the host, for the management URLs that the client hands out.
+        caller: a `Client` of the hub, with which it shares its connection.
+        url: of a host, for the management URLs that the client hands out.
     """
+    return client_over(azure_api(caller, LimitSettings()), url)
+
+
+def client_over(api: ASGIApp, url: str) -> Any:
+    """Return Azure's client in front of what `azure_api` returned."""
     client = df.DurableOrchestrationClient(binding(url))
 
     async def get(url: str, *_: Any) -> list[Any]:

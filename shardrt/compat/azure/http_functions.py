@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from shardrt.compat.azure.client import azure_api, durable_client
+from shardrt.compat.azure.client import azure_api, client_over
 from shardrt.compat.azure.registering import functions_of
 from shardrt.config import LimitSettings
 from shardrt.errors import ShardrtError, Unauthorized
@@ -116,7 +116,7 @@ def _endpoint(
             body=await read_body(request, bytes_max),
         )
         given: dict[str, Any] = {trigger.name: asked}
-        given |= {name: durable_client(api, str(request.base_url)) for name in clients}
+        given |= {name: client_over(api, str(request.base_url)) for name in clients}
         if inspect.iscoroutinefunction(user_code):
             return _response(await user_code(**given))
         return _response(await asyncio.to_thread(user_code, **given))

@@ -1,4 +1,7 @@
-"""From the functions that an Azure app has registered to an `App`."""
+"""From the functions that an Azure app has registered to an `App`.
+
+They return JSON already, and say `Any`: code of ours that calls them gets plain values.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from msgspec import Raw
+from msgspec import Raw  # noqa: TC002 - bindings evaluate the annotations
 
 from shardrt.compat.azure.context import DurableOrchestrationContext
 from shardrt.compat.azure.entities import DurableEntityContext
@@ -88,7 +91,7 @@ def _orchestrator(handle: Any) -> Callable[..., Any]:
     input_type = getattr(handle, "_df_input_type", None)
 
     @functools.wraps(user_code)
-    async def run(ctx: OrchestrationContext) -> Raw:
+    async def run(ctx: OrchestrationContext) -> Any:
         context = DurableOrchestrationContext(ctx, input_type)
         result = user_code(context)
         if inspect.isgenerator(result):
@@ -98,7 +101,7 @@ def _orchestrator(handle: Any) -> Callable[..., Any]:
 
     # Not that of the user's code: by this, calls are bound.
     parameter = Parameter("ctx", Parameter.POSITIONAL_OR_KEYWORD, annotation=OrchestrationContext)
-    run.__signature__ = Signature([parameter], return_annotation=Raw)  # type: ignore[attr-defined]
+    run.__signature__ = Signature([parameter])  # type: ignore[attr-defined]
     return run
 
 
@@ -148,12 +151,12 @@ def _activity(function: Any) -> Callable[..., Any]:
 
     if inspect.iscoroutinefunction(user_code):
 
-        async def run_async(ctx: ActivityContext, payload: Raw) -> Raw:
+        async def run_async(ctx: ActivityContext, payload: Raw) -> Any:
             return to_payload(await user_code(**arguments(ctx, payload)), "result")
 
         return run_async
 
-    def run(ctx: ActivityContext, payload: Raw) -> Raw:
+    def run(ctx: ActivityContext, payload: Raw) -> Any:
         return to_payload(user_code(**arguments(ctx, payload)), "result")
 
     return run
@@ -163,7 +166,7 @@ def _activity(function: Any) -> Callable[..., Any]:
 
 
 def _entity(user_code: Callable[[Any], object]) -> Callable[..., Any]:
-    def operate(ctx: EntityContext, payload: Raw) -> Raw:
+    def operate(ctx: EntityContext, payload: Raw) -> Any:
         context = DurableEntityContext(ctx, payload)
         user_code(context)
         return context.finish()
