@@ -164,8 +164,22 @@ class Ledger:
             # durable, and what was so in the middle.
             if (instance_id := instance_of(entry)) is not None:
                 self._note_version(shadow, instance_id)
+                self._judge_limiter(shadow, instance_id)
             if isinstance(entry, e.Rewound):
                 self._note_rewound(shadow.instances[entry.instance_id])
+
+    def _judge_limiter(self, shadow: Shadow, entity_id: str) -> None:
+        entity = shadow.entities.get(entity_id)
+        limiter = None if entity is None else entity.limiter
+        if limiter is not None and len(limiter.holders) > (limiter.numbers.concurrency or 0):
+            self.violated("limits", f"{entity_id} has let too many through: {limiter}")
+
+    def judge_slots(self) -> None:
+        """Judge limiters when everything has ended: nobody has or wants a slot."""
+        for shadow in self.shadows:
+            for entity_id, entity in shadow.entities.items():
+                if entity.limiter is not None and not entity.limiter.is_unused:
+                    self.violated("limits", f"slots of {entity_id} leak: {entity.limiter}")
 
     def _note_version(self, shadow: Shadow, instance_id: str) -> None:
         instance = shadow.instances.get(instance_id)
@@ -254,6 +268,12 @@ class Ledger:
             self.violated("I1", f"{key} started before it was durable")
         elif attempt > self.retried[key] + 1:
             self.violated("I1", f"attempt {attempt} of {key} started before it was durable")
+        instance = self.shadows[partition_of(key[0], len(self.shadows))].instances.get(key[0])
+        if instance is None or instance.execution_id != key[1]:
+            return
+        pending = instance.pending.get(key[2])
+        if pending is not None and pending.attempt == attempt and pending.waits_for_slot:
+            self.violated("limits", f"attempt {attempt} of {key} started without a slot")
 
     def on_recovered(self, core: Partition, commit_lsn: int) -> None:
         """Judge what an owner made of the store."""
@@ -310,6 +330,8 @@ class Ledger:
 def _dues(shadow: Shadow, entry: e.Fired) -> list[int]:
     """Return when the timers that fire were due."""
     entity = shadow.entities.get(entry.instance_id)
+    if entity is not None and entity.limiter is not None:
+        return [] if entity.limiter.due is None else [entity.limiter.due]
     if entity is not None:
         return [entity.delayed[each].at for each in entry.task_ids if each in entity.delayed]
     instance = shadow.instances.get(entry.instance_id)

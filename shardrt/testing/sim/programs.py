@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shardrt import ActivityContext, App, OrchestrationContext, RetryPolicy
+from shardrt import ActivityContext, App, Limit, OrchestrationContext, RetryPolicy
 from shardrt.errors import ActivityFailed
 
 if TYPE_CHECKING:
@@ -76,6 +76,19 @@ async def slow(ctx: ActivityContext, args: list[int]) -> int:
     _begin(ctx)
     await asyncio.sleep(args[0] / 1000)
     return int(_end(ctx, args[1] + 7))
+
+
+@app.activity(
+    limit=Limit("rare", concurrency=1, rate=10, per=1.0),
+    retry=RetryPolicy(max_attempts=2, first_interval=0.2),
+)
+async def rare(ctx: ActivityContext, number: int) -> int:
+    """Take a while, with no other one at the same time; succeed the second time."""
+    _begin(ctx)
+    await asyncio.sleep(0.2)
+    if ctx.attempt == 1:
+        raise OSError("the first attempt")
+    return int(_end(ctx, number + 9))
 
 
 @app.activity(speculative=True)
@@ -221,6 +234,7 @@ _STEPS: dict[str, Callable[..., Any]] = {
     "blocking": lambda ctx, number: _call(ctx, "blocking", number),
     "slow": lambda ctx, ms, number: _call(ctx, "slow", [ms, number]),
     "quick": lambda ctx, number: _call(ctx, "quick", number),
+    "rare": lambda ctx, number: _call(ctx, "rare", number),
     "flaky": lambda ctx, failures: _call(ctx, "flaky", failures),
     "hopeless": _hopeless,
     "fix": _fix,
@@ -259,6 +273,7 @@ _RESULTS: dict[str, Callable[..., Any]] = {
     "blocking": lambda number: -number,
     "slow": lambda ms, number: number + 7,  # noqa: ARG005
     "quick": lambda number: 2 * number,
+    "rare": lambda number: number + 9,
     "flaky": lambda failures: failures + 1,
     "hopeless": lambda key: "ValueError",  # noqa: ARG005
     "fix": lambda key: f"{key} is fixed",
@@ -291,6 +306,8 @@ def draw_step(random: Random, name: str, depth: int) -> list[Any]:
         ["blocking", number],
         ["slow", ms, number],
         ["quick", number],
+        ["rare", number],
+        ["rare", number],
         ["flaky", random.randint(1, 3)],
         ["hopeless", name],
         ["timer", ms],

@@ -217,6 +217,7 @@ class Run:
             host = self.cluster.owner_of(partition)
             assert host is not None, "it is quiet"
             self._ledger.check_live(host.core)
+        self._ledger.judge_slots()
         asker = SimClient(self.cluster, "asker")
         await asker.open()
         await asyncio.wait_for(self._compare_answers(asker), FINISH_S)
