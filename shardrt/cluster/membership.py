@@ -258,7 +258,9 @@ class Membership:
             rows.append(
                 {
                     "partition": row.partition,
-                    "owner": (row.owner or "").rpartition("/")[0] or None,
+                    "owner": self.host.host_id
+                    if holding and holding.epoch >= row.epoch
+                    else (row.owner or "").rpartition("/")[0] or None,
                     "epoch": holding.epoch if holding else row.epoch,
                     "phase": str(holding.phase) if holding else None,
                     "commit_lsn": row.commit_lsn,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shardrt.cluster.lease import LeaseState
+from shardrt.cluster.membership import SUCCESSION_S_MAX
 from shardrt.errors import ConfigInvalid
 from tests.cluster.hub import TTL_S, FakeHub, a_hub
 from tests.cluster.virtual_time import pass_time, run_virtual
@@ -81,9 +82,53 @@ async def test_a_host_that_leaves_hands_over_and_is_gone(hub: FakeHub) -> None:
     await a.task
     assert a.owned == set()
     assert [host.host_id for host in (await hub.store.view()).hosts] == ["b"]
-    b.member.look()
-    await hub.until(lambda: b.owned == ALL, within_s=1)
     assert a.member.state is LeaseState.LEFT
+    # It stays until it knows who leads on.
+    assert b.owned == ALL
+
+
+@virtual
+async def test_who_is_to_take_over_is_told_at_once(hub: FakeHub) -> None:
+    a, b = hub.host("a"), hub.host("b")
+    await hub.until(lambda: len(a.owned) == len(b.owned) == 4, within_s=2 * TTL_S)
+    nudged: set[str] = set()
+
+    def nudge(target: str) -> None:
+        nudged.add(target)
+        b.member.look()
+
+    a.member.nudge = nudge
+    began_s = asyncio.get_running_loop().time()
+    await a.member.leave(grace_s=5)
+    assert asyncio.get_running_loop().time() - began_s < TTL_S / 10
+    assert b.owned == ALL
+    assert nudged == {f"http://b#{b.member.owner}"}
+
+
+@virtual
+async def test_a_host_does_not_wait_for_ever_for_those_who_should_take_over(hub: FakeHub) -> None:
+    a, b = hub.host("a"), hub.host("b")
+    await hub.until(lambda: len(a.owned) == len(b.owned) == 4, within_s=2 * TTL_S)
+    assert a.member.has_heirs
+    b.store.hangs = True
+    began_s = asyncio.get_running_loop().time()
+    await a.member.leave(grace_s=5)
+    assert asyncio.get_running_loop().time() - began_s < SUCCESSION_S_MAX + 1
+
+
+@virtual
+async def test_what_is_served_until_it_is_given_up_is_routed_to(hub: FakeHub) -> None:
+    a = hub.host("a")
+    await a.member.wait_settled()
+    a.shards.drains = False
+    leaving = asyncio.ensure_future(a.member.leave(grace_s=5))
+    await pass_time(1)
+    assert set(a.member.serving()) == ALL
+    for partition, epoch in list(a.shards.assigned.items()):
+        a.member.released(partition, epoch)
+    assert a.member.serving() == {}
+    assert not a.member.has_heirs
+    await leaving
 
 
 @virtual
@@ -107,9 +152,8 @@ async def test_what_a_shard_has_not_forgotten_is_left_to_the_end_of_the_lease(
     await a.member.leave(grace_s=1)
     await a.task
     assert len(a.owned) == 4
-    while b.owned != ALL:
-        assert not (a.may_serve and b.owned & a.owned)
-        await pass_time(0.01)
+    await hub.until(lambda: bool(b.owned & a.owned), within_s=2 * TTL_S)
+    assert not a.may_serve
 
 
 @virtual

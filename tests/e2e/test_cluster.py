@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shardrt import Client, StartRequest
+from shardrt.client.session import Session
 from shardrt.cluster.routing import STRANDED_S
 from tests.e2e.conftest import UNSAFE
 from tests.serving import STOP_TIMEOUT_S, Served
@@ -96,6 +97,8 @@ async def reach_everything(a: Served, b: Served) -> None:
                 assert await client.call_entity(f"@counter@c!{number}", "add", 0) == 1
 
 
+@pytest.mark.parametrize("store_url", ["postgres"], indirect=True)
+@pytest.mark.pg
 def test_the_partitions_of_a_killed_host_are_served_by_the_other(hosts: Hosts) -> None:
     a, b = hosts("a").start(), hosts("b").start()
     asyncio.run(outlive(a, b))
@@ -120,9 +123,17 @@ async def outlive(a: Served, b: Served) -> None:
         assert await owned(client) == {"b": PARTITIONS}
 
 
-def test_no_request_fails_while_hosts_come_and_go(hosts: Hosts) -> None:
+def test_no_request_fails_while_hosts_come_and_go(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Clients would try again what is refused, but they are not even told.
+    refusals: list[str] = []
+    monkeypatch.setattr(
+        Session, "_on_refusal", lambda _, __, refusal: refusals.append(refusal.message)
+    )
     a, b = hosts("a").start(), hosts("b")
     asyncio.run(come_and_go(a, b))
+    assert refusals == []
 
 
 async def come_and_go(a: Served, b: Served) -> None:
@@ -192,6 +203,7 @@ async def load(client: Client) -> AsyncIterator[Load]:
             worker.cancel()
 
 
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
 def test_hosts_with_different_tokens_do_not_talk_to_each_other(
     hosts: Hosts, tmp_path: Path
 ) -> None:
