@@ -108,9 +108,9 @@ class Binding:
         """Call the function; for a coroutine function this only makes the coroutine."""
         if self._is_plain:
             if self._input is None:
-                return self._fn(context) if self.takes_context else self._fn()
+                return self._fn() if self._context is None else self._fn(context)
             value = self.input_codec.decode(payload, self._input_title)
-            return self._fn(context, value) if self.takes_context else self._fn(value)
+            return self._fn(value) if self._context is None else self._fn(context, value)
         positional, named = self.arguments(context, payload)
         return self._fn(*positional, **named)
 
