@@ -34,6 +34,7 @@ class LazyGroup(click.Group):
         "replay": "shardrt.cli.replay:replay",
         "config": "shardrt.cli.config:config",
         "bench": "shardrt.cli.bench:bench",
+        "sim": "shardrt.cli.sim:sim",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's

@@ -87,6 +87,21 @@ async def _watch(scene: Scene, instance_id: str) -> None:
             await other.history(instance_id)
 
 
+async def look_around(scene: Scene) -> None:
+    """Look at what others have started, again and again, and through any host."""
+    started = scene.client.cluster.started
+
+    async def look(client: SimClient) -> None:
+        for _ in range(40):
+            await scene.rest(0.5)
+            if started:
+                await client.get(scene.random.choice(started))
+
+    async with asyncio.TaskGroup() as tasks:
+        for client in scene.clients:
+            tasks.create_task(look(client))
+
+
 async def write_letters(scene: Scene) -> None:
     """Raise numbered events from several sessions at once."""
     random, instance_id = scene.random, scene.id()
@@ -306,6 +321,7 @@ async def start_unnamed(scene: Scene) -> None:
 
 CHARACTERS: Mapping[str, Play] = {
     "program": run_program,
+    "look": look_around,
     "letters": write_letters,
     "duel": duel,
     "terminate": terminate,

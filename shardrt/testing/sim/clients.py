@@ -107,6 +107,7 @@ class SimClient:
     async def start(self, name: str, value: object, instance_id: str, **options: Any) -> r.Started:
         """Start an instance."""
         payload = Raw(msgspec.json.encode(value))
+        self.cluster.started.append(instance_id)
         result = await self.ask(instance_id, r.Start(name, payload, **options))
         assert isinstance(result, r.Started)
         return result

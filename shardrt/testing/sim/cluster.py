@@ -34,6 +34,8 @@ class Cluster:
         self.server = Server(loop, random, self.network, self.ledger)
         self.ledger.store = self.server.store
         self.machines: list[Machine] = []
+        self.started: list[str] = []
+        """Ids that clients have started, or tried to."""
         self.trace: list[tuple[object, ...]] = []
         self._pids = 100
 

@@ -63,15 +63,19 @@ class Server:
         self.store = MemoryStore(lambda: true_now_us(loop))
         self.calls: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
+        self.slow: dict[str, float] = {}
+        """Place → how much longer each way to and from there may take, s."""
 
     async def create(self, partitions: int) -> None:
         await self.store.open()
         await self.store.create(partitions)
 
-    def latency_s(self) -> float:
-        """Draw how long one way takes."""
+    def latency_s(self, place: str) -> float:
+        """Draw how long one way takes between here and there."""
         ailments = self.ailments
         latency_s = self.random.uniform(*ailments.latency_s)
+        if (slow_s := self.slow.get(place)) is not None:
+            latency_s += self.random.random() * slow_s
         if ailments.stall and self.random.random() < ailments.stall:
             latency_s += self.random.random() * ailments.stall_s
         return latency_s
@@ -168,7 +172,7 @@ class _Call:
         if server.network.is_cut(self._process.place, PLACE):
             self._fail_later(unknown=False)
         else:
-            server.loop.later(server.latency_s(), self._arrive)
+            server.loop.later(server.latency_s(self._process.place), self._arrive)
 
     def _arrive(self) -> None:
         server, ailments, random = self._server, self._server.ailments, self._server.random
@@ -236,7 +240,7 @@ class _Call:
         return StoreUnavailable(f"{self._name} failed as planned")
 
     def _tell(self, act: Callable[..., None], value: Any) -> None:
-        self._process.after(self._server.latency_s(), act, value)
+        self._process.after(self._server.latency_s(self._process.place), act, value)
 
     def _return(self, result: Any) -> None:
         if not self.answer.done():

@@ -52,10 +52,14 @@ class Process:
         if self.is_dead:
             return
         if self.is_stopped:
-            handle = asyncio.TimerHandle(when, act, args, self._loop, self.context)
-            self.parked.append(handle)
+            run, arguments = self._run, (act, *args)
+            self.parked.append(asyncio.TimerHandle(when, run, arguments, self._loop, self.context))
         else:
-            self._loop.call_at(when, act, *args, context=self.context)
+            self._loop.call_at(when, self._run, act, *args, context=self.context)
+
+    def _run(self, act: Callable[..., object], *args: Any) -> None:
+        if not self.is_dead:
+            act(*args)
 
     def after(self, delay_s: float, act: Callable[..., object], *args: Any) -> None:
         """Call something as this process after a while."""
@@ -79,7 +83,7 @@ class Process:
             self.is_dead = True
             self._loop.take_out.append(self)
             for tell in self.on_death:
-                self._loop.call_soon(tell, context=self._loop.world)
+                self._loop.later(0.0, tell)
 
 
 class _Turn(Jump):
@@ -102,6 +106,8 @@ class SimLoop(VirtualLoop):
         self.take_out: list[Process] = []
         self.put_back: list[Process] = []
         self.processes: list[Process] = []
+        self.is_over = False
+        """Nothing happens any more outside of processes."""
         self.world = Context()
         """The context of what is nobody's process."""
         super().__init__(_Turn)
@@ -116,7 +122,11 @@ class SimLoop(VirtualLoop):
 
     def later(self, delay_s: float, act: Callable[..., object], *args: Any) -> None:
         """Call something after a while, as nobody's process."""
-        self.call_later(delay_s, act, *args, context=self.world)
+        self.call_later(delay_s, self._run, act, *args, context=self.world)
+
+    def _run(self, act: Callable[..., object], *args: Any) -> None:
+        if not self.is_over:
+            act(*args)
 
     def sort_out(self) -> None:
         """Take out what belongs to processes that stand still now; put back what does again.
@@ -179,6 +189,7 @@ def run_cluster(main: Callable[[SimLoop], Coroutine[Any, Any, T]]) -> T:
 def _drop(loop: SimLoop) -> None:
     """Cancel what is left; nobody is there any more to see what comes of it."""
     loop.set_exception_handler(lambda *_: None)
+    loop.is_over = True
     for process in loop.processes:
         process.is_dead = True
     loop.sort_out()

@@ -18,6 +18,7 @@ from shardrt.testing.sim.characters import CHARACTERS, Scene
 from shardrt.testing.sim.clients import SimClient
 from shardrt.testing.sim.clocks import Oscillator
 from shardrt.testing.sim.cluster import Cluster
+from shardrt.testing.sim.ledger import Violation
 from shardrt.testing.sim.processes import SimLoop, run_cluster
 from shardrt.testing.sim.programs import Register, World, app, present, register
 from shardrt.testing.sim.storm import Climate, Storm
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from shardrt.host.partition_host import PartitionHost
-    from shardrt.testing.sim.ledger import Violation
 
 OWNED_S = 5.0
 """Beside the TTL: within that time after healing all partitions must be served."""
@@ -57,6 +57,8 @@ def simulate(seed: int) -> Report:
     logging.disable(logging.CRITICAL)  # what is told in a storm, is told a lot
     try:
         return run_cluster(lambda loop: Run(loop, seed).run())
+    except Exception as error:  # noqa: BLE001 - whatever went wrong has gone wrong in this run
+        return Report(seed=seed, violations=[Violation("run", repr(error), 0.0)])
     finally:
         logging.disable(logging.NOTSET)
 
@@ -144,6 +146,7 @@ class Run:
     def _start_scenes(self) -> None:
         random = self._random
         names = random.choices(sorted(CHARACTERS), k=random.randint(2, 7))
+        names += ["look"] * random.randint(0, 2)
         for number, name in enumerate(names):
             clients = [
                 SimClient(self.cluster, f"c{number}.{each}") for each in range(random.randint(1, 3))

@@ -24,6 +24,7 @@ INCIDENTS = (
     "stop host",
     "cut",
     "cut from database",
+    "slow database",
     "outage",
     "wall clock",
 )
@@ -99,6 +100,7 @@ class Storm:
         cluster = self._cluster
         cluster.note("heal")
         cluster.server.ailments = Ailments()
+        cluster.server.slow.clear()
         cluster.network.weather = Weather()
         for cut in sorted(cluster.network.cuts):
             cluster.network.heal(*cut)
@@ -160,6 +162,15 @@ class Storm:
 
     def _cut_from_database(self) -> None:
         self._cut_between(self._machine().name, PLACE)
+
+    def _slow_database(self) -> None:
+        server, place = self._cluster.server, self._machine().name
+        server.slow[place] = self._random.choice((0.1, 0.5, 1.5)) * self._ttl_s
+
+        def back() -> None:
+            server.slow.pop(place, None)
+
+        self._cluster.loop.later(self._duration_s(), back)
 
     def _cut_between(self, one: str, other: str) -> None:
         ways = [(one, other), (other, one)]
