@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from shardrt.core.ids import partition_of
 from shardrt.testing.sim.database import Server
 from shardrt.testing.sim.ledger import Ledger
 from shardrt.testing.sim.machines import Machine
 from shardrt.testing.sim.network import Network, Weather
+from shardrt.testing.sim.processes import current
 
 if TYPE_CHECKING:
     from random import Random
@@ -33,6 +35,8 @@ class Cluster:
         self.network = Network(loop, random, Weather())
         self.server = Server(loop, random, self.network, self.ledger)
         self.ledger.store = self.server.store
+        self.ledger.answering = self.answering
+        self.ledger.is_current = self.is_current
         self.machines: list[Machine] = []
         self.started: list[str] = []
         """Ids that clients have started, or tried to."""
@@ -86,6 +90,30 @@ class Cluster:
         machine = self.machine(self.place_of(target))
         shards = [] if machine is None else machine.child("shard")
         return next((each for each in shards if partition in each.shard.hosts), None)
+
+    def answering(self, partition: int, before: int) -> list[str]:
+        """Return who has a partition under an earlier epoch and a lease that it believes in."""
+        found = []
+        for machine in self.machines:
+            now_s = machine.oscillator.monotonic_s()
+            for child in machine.child("shard"):
+                host = child.shard.hosts.get(partition)
+                if (
+                    host is not None
+                    and not host.closed
+                    and host.epoch < before
+                    and now_s < child.shard.committer.lease_until_s
+                ):
+                    found.append(child.process.name)
+        return found
+
+    def is_current(self, instance_id: str) -> bool:
+        """Return whether the process that runs now owns the instance's partition."""
+        partition = partition_of(instance_id, self.partitions)
+        owner = self.owner_of(partition)
+        shards = [child for each in self.machines for child in each.child("shard")]
+        mine = [child for child in shards if child.process is current()]
+        return owner is not None and bool(mine) and mine[0].shard.hosts.get(partition) is owner
 
     def owner_of(self, partition: int) -> PartitionHost | None:
         """Return the partition at work under the newest epoch, if it is."""

@@ -23,7 +23,7 @@ from shardrt.testing.sim.compare import WHOLE, instance_differences
 from shardrt.testing.virtual import true_now_us
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from shardrt.core.messages import Message
     from shardrt.core.requests import Snapshot
@@ -74,6 +74,10 @@ class Ledger:
         self.loop = loop
         self.store: MemoryStore
         """Set before the first call."""
+        self.answering: Callable[[int, int], list[str]] = lambda *_: []
+        """Who serves a partition under an older epoch, and would answer by its lease."""
+        self.is_current: Callable[[str], bool] = lambda _: False
+        """Whether what runs now is a shard that has this instance under the newest epoch."""
         self.violations: list[Violation] = []
         self.shadows = [
             Shadow(PartitionState(partition=each, partitions=partitions))
@@ -113,6 +117,9 @@ class Ledger:
             text = f"partition {partition} claimed twice under epoch {epoch}"
             self.violated("I2", text)
         self.epochs[partition] = epoch
+        for other in self.answering(partition, epoch):
+            text = f"{other} may still answer for partition {partition}, claimed under {epoch}"
+            self.violated("I12", text)
 
     def _check_epoch(self, partition: int, epoch: int, what: str) -> None:
         if epoch != self.epochs[partition]:
@@ -264,6 +271,8 @@ class Ledger:
 
     def on_start(self, key: TaskKey, attempt: int) -> None:
         """Judge an attempt of an activity that starts now."""
+        if key in self.outcomes and self.is_current(key[0]):
+            self.violated("I4", f"{key} started again although its outcome is durable")
         if key not in self.scheduled:
             self.violated("I1", f"{key} started before it was durable")
         elif attempt > self.retried[key] + 1:

@@ -156,7 +156,7 @@ class SimLoop(VirtualLoop):
                 process = handle._context.get(_running)  # noqa: SLF001 - whose it is
                 if process not in still:
                     kept.append(handle)
-                elif not process.is_dead:
+                else:
                     process.parked.append(handle)
             if len(kept) < len(handles):
                 handles.clear()
@@ -193,7 +193,10 @@ def _drop(loop: SimLoop) -> None:
     for process in loop.processes:
         process.is_dead = True
     loop.sort_out()
+    ready: Any = loop._ready  # type: ignore[attr-defined]  # noqa: SLF001
     for process in loop.processes:
+        # Steps of tasks, which cannot end without.
+        ready += [each for each in process.parked if not isinstance(each, asyncio.TimerHandle)]
         process.parked.clear()
     for _ in range(5):  # some wait for one another, and then have to be told again
         tasks = asyncio.all_tasks(loop)

@@ -165,7 +165,7 @@ class Storm:
 
     def _slow_database(self) -> None:
         server, place = self._cluster.server, self._machine().name
-        server.slow[place] = self._random.choice((0.1, 0.5, 1.5)) * self._ttl_s
+        server.slow[place] = self._random.choice((0.1, 0.3, 0.5, 1.5)) * self._ttl_s
 
         def back() -> None:
             server.slow.pop(place, None)
