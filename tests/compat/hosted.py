@@ -70,6 +70,16 @@ async def flaky(ctx: OrchestrationContext) -> str:
     return await ctx.call_activity(attempt)
 
 
+@app.orchestrator(name="versioned", version="1")
+async def first_version(ctx: OrchestrationContext) -> str | None:
+    return ctx.version
+
+
+@app.orchestrator(name="versioned", version="2")
+async def second_version(ctx: OrchestrationContext) -> str | None:
+    return ctx.version
+
+
 @app.entity
 def counter(ctx: EntityContext, amount: Any) -> None:
     """Keep a number; `add` takes one, or text that is one. `keep` keeps what it is given."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import azure.durable_functions as df
+import azure.functions as func
 import pytest
 
 from shardrt.compat.azure import from_azure
@@ -193,6 +194,18 @@ async def test_other_code_than_the_history_is_noticed(env: Environment) -> None:
     exported = await env.client.export(handle.instance_id)
     with pytest.raises(NonDeterminism, match="look_up"):
         replay(from_azure(another_chain()), exported)
+
+
+def test_a_function_app_with_a_blueprint_is_one_too() -> None:
+    app = func.FunctionApp()
+    devices = df.Blueprint()
+
+    @devices.activity_trigger(input_name="name")
+    def blink(name: str) -> str:
+        return name
+
+    app.register_functions(devices)
+    assert "blink" in {each.name for each in from_azure(app).activities}
 
 
 def another_chain() -> Any:

@@ -104,6 +104,20 @@ async def test_a_start_can_wait_for_the_end() -> None:
 
 
 @in_loop
+async def test_a_start_can_ask_for_a_version() -> None:
+    async with azure_http() as (_, http):
+        wait = "timeout=10&pollingInterval=0.05"
+        for query, version in (("", "2"), ("&version=1", "1")):
+            answer = await http.post(f"/orchestrators/versioned?{wait}{query}")
+            assert (answer.status_code, answer.json()) == (200, version)
+        answer = await http.post("/orchestrators/versioned?version=3")
+        assert (answer.status_code, answer.json()["ExceptionType"]) == (
+            400,
+            "OrchestratorNotRegistered",
+        )
+
+
+@in_loop
 async def test_an_id_is_taken_again_once_its_instance_has_ended() -> None:
     async with azure_http() as (runtime, http):
         await started(http, "wait", "x")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -126,13 +127,13 @@ async def test_all_but_anonymous_functions_ask_for_the_key() -> None:
 
 
 @contextmanager
-def functions_process(served: Served, directory: Path) -> Iterator[str]:
+def functions_process(served: Served, directory: Path, token_file: Path) -> Iterator[str]:
     """Run ``python -m shardrt.compat.azure``; yield its URL."""
     command = [sys.executable, "-m", "shardrt.compat.azure", "tests.compat.apps.chaining:app"]
     said = directory / "functions.err"
     with said.open("wb") as err:
         process = subprocess.Popen(
-            [*command, "--url", served.url, "--port", "0"],
+            [*command, "--url", served.url, "--port", "0", "--token-file", str(token_file)],
             cwd=CHECKOUT,
             env=environment({}),
             stderr=err,
@@ -151,14 +152,54 @@ def functions_process(served: Served, directory: Path) -> Iterator[str]:
 @pytest.mark.slow
 def test_an_azure_app_at_a_real_host(tmp_path: Path) -> None:
     """With `serve` as for any app, the durable API at the gateway, and functions beside it."""
+    token_file = tmp_path / "token"
+    token_file.write_text("secret\n")
+    token_file.chmod(0o600)
+    options = ["--shards", "2", "--token-file", str(token_file)]
     app = "tests.compat.apps.chaining:app"
-    with Served(f"sqlite:///{tmp_path / 'hub.db'}", tmp_path, "--shards", "2", app=app) as served:
-        wait = "timeout=20&pollingInterval=0.1"
-        done = httpx.post(f"{served.url}{HOOK}/orchestrators/quote?{wait}", json="tea", timeout=30)
+    with Served(f"sqlite:///{tmp_path / 'hub.db'}", tmp_path, *options, app=app) as served:
+        start = f"{served.url}{HOOK}/orchestrators/quote?timeout=20&pollingInterval=0.1"
+        assert httpx.post(start, json="tea").status_code == 401
+        done = httpx.post(f"{start}&code=secret", json="tea", timeout=30)
         assert (done.status_code, done.json()) == (200, "TEA for you, at 3.50")
-        with functions_process(served, tmp_path) as url:
+        with functions_process(served, tmp_path, token_file) as url:
             answer = httpx.get(f"{url}/api/quotes/tea", timeout=30)
             assert (answer.status_code, answer.text) == (200, "TEA for you, at 3.50")
-            started = httpx.post(f"{url}/api/orchestrators/quote?goods=tea").json()
-            wait_until(lambda: httpx.get(started["statusQueryGetUri"]).json()["output"])
+            where = httpx.post(f"{url}/api/orchestrators/quote?goods=tea").json()
+            look = where["statusQueryGetUri"]
+            assert (look.startswith(url), httpx.get(look).status_code) == (True, 401)
+            wait_until(lambda: httpx.get(f"{look}?code=secret").json()["output"])
+            assert httpx.get(f"{url}/api/echo").status_code == 401
         assert served.interrupt() == 0
+
+
+@pytest.mark.proc
+@pytest.mark.slow
+def test_several_azure_apps_at_a_real_host_that_is_killed_meanwhile(tmp_path: Path) -> None:
+    app = "tests.compat.apps.together:app"
+    url = f"sqlite:///{tmp_path / 'hub.db'}"
+    with Served(url, tmp_path, "--shards", "2", app=app) as served:
+        runs = [
+            ("back_up", "docs", 60),
+            ("count", "jar", [0, 5, 12, "no operation 'jump'"]),
+            ("deliver_all", 2, "there at attempt 2"),
+            ("provision", ["lamp"], [["lamp:1", "p:lamp", "p"]]),
+            ("echo", [None, "5", {}], [None, "5", {}]),
+        ]
+        hook = f"{served.url}{HOOK}"
+        for name, given, _ in runs:
+            instance_id = "p" if name == "provision" else name
+            started = httpx.post(f"{hook}/orchestrators/{name}/{instance_id}", json=given)
+            assert started.status_code == 202
+        served.kill()
+        served.start()
+        for name, _, expected in runs:
+            instance_id = "p" if name == "provision" else name
+            look = f"{served.url}{HOOK}/instances/{instance_id}"
+            wait_until(partial(has_ended, look), within_s=30)
+            assert httpx.get(look).json()["output"] == expected, name
+        assert served.interrupt() == 0
+
+
+def has_ended(status_url: str) -> bool:
+    return httpx.get(status_url).status_code == 200
