@@ -69,6 +69,7 @@ class Membership:
         )
         self.nudge: Callable[[str], None] = lambda _: None
         """Called with the target of a host that should look at the hub now."""
+        self._is_hurried = False
         self._drained = asyncio.Event()
         self._gone = asyncio.Event()
 
@@ -161,7 +162,7 @@ class Membership:
         """Wait until others own what was ours: until then nobody knows where it is."""
         try:
             async with asyncio.timeout(SUCCESSION_S_MAX):
-                while self._ownership.is_orphaned:
+                while self._ownership.is_orphaned and not self._is_hurried:
                     self._ownership.changed.clear()
                     await self._ownership.changed.wait()
         except TimeoutError:
@@ -181,9 +182,15 @@ class Membership:
         except TimeoutError:
             return False
 
+    def leave_now(self) -> None:
+        """Do not wait for others to take over what has been released."""
+        self._is_hurried = True
+        self._ownership.changed.set()
+
     def hurry(self) -> None:
         """Drop what `leave` has not drained so far."""
         self._ownership.fenced()
+        self.leave_now()
 
     def look(self) -> None:
         """Look at the hub now: a hint came that something has changed."""

@@ -62,17 +62,19 @@ class Gateway:
         keep: how links to shards are made; default: over Unix sockets.
         ask_supervisor: whom to ask about the cluster and this host; default: nobody.
         look: called when routes have led nowhere, now and then.
+        nudged: called when another host has given something away.
         stranded_s_max: how long a call is kept without an owner.
         instance_id_chars_max: length of ids beyond which they are refused.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its whole surroundings
         self,
         welcome: Welcome,
         *,
         keep: Keep = keep_unix,
         ask_supervisor: AskSupervisor | None = None,
         look: Callable[[], None] = lambda: None,
+        nudged: Callable[[], None] = lambda: None,
         stranded_s_max: float = STRANDED_S_MAX,
         instance_id_chars_max: int = 255,
     ) -> None:
@@ -83,7 +85,7 @@ class Gateway:
         """Set when clients should go to other hosts; those that are here are still served."""
         self.owner = ""
         """The owner that this host is, by which others expect it."""
-        self._look = look
+        self._nudged = nudged
         self.router = Router(
             welcome.partitions, keep=keep, stranded_s_max=stranded_s_max, look=look
         )
@@ -124,7 +126,7 @@ class Gateway:
 
     def accept_peer(self, link: Link) -> PeerVisitor:
         """Listen to a gateway or shard of another host; an `Accept`."""
-        peer = PeerVisitor(self.router, link, look=self._look, left=self._peers.discard)
+        peer = PeerVisitor(self.router, link, look=self._nudged, left=self._peers.discard)
         self._peers.add(peer)
         return peer
 

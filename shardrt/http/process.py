@@ -73,6 +73,7 @@ class GatewayProcess:
             ask_supervisor=self._ask_supervisor,
             keep=keep_also_peers(keep_unix, self._token, self._settings.limits.payload_bytes_max),
             look=lambda: parent.send(control.Stale(self._version)),
+            nudged=lambda: parent.send(control.Nudged()),
             stranded_s_max=self._stranded_s_max,
             instance_id_chars_max=self._settings.limits.instance_id_chars_max,
         )

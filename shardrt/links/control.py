@@ -181,6 +181,10 @@ class Stale(_Control, frozen=True, tag="stale"):
     version: int
 
 
+class Nudged(_Control, frozen=True, tag="nudged"):
+    """Another host has given something away, maybe for us: look at the hub soon."""
+
+
 class Query(_Control, frozen=True, tag="query"):
     """A gateway asks for facts of this host; answered by `ClusterView`."""
 
@@ -198,4 +202,4 @@ class ClusterView(_Control, frozen=True, tag="cluster"):
 ToChild: TypeAlias = (
     Configure | Assign | Revoke | Discard | Lease | Routes | Nudge | Leave | Stop | ClusterView
 )
-FromChild: TypeAlias = Ready | Beat | Opened | Released | Lost | Fatal | Stale | Query
+FromChild: TypeAlias = Ready | Beat | Opened | Released | Lost | Fatal | Stale | Nudged | Query

@@ -99,7 +99,8 @@ class Supervisor:
         self._ended = False
         self._problem: ShardrtError | None = None
         self._turned_s = self._clock.monotonic_s()
-        self._looked_s = 0.0
+        self._look_wanted = False
+        self._looked_s = float("-inf")
         """When children had us look at the hub last."""
 
     async def run(self) -> bool:
@@ -179,6 +180,7 @@ class Supervisor:
             self._advance(tasks)
         elif all(slot.child is None for slot in self._slots):
             self._childless.set()
+        self._look()
         self._tell_routes()
 
     async def _pause(self) -> None:
@@ -211,6 +213,8 @@ class Supervisor:
                 logger.warning("%s again: not waiting for what is not drained", name)
                 self._hurried = True
                 self._kill_all()
+                if self._membership is not None:
+                    self._membership.leave_now()
 
     async def _start_missing(self, tasks: asyncio.TaskGroup) -> None:
         for slot in self._slots:
@@ -304,7 +308,10 @@ class Supervisor:
             case control.Fatal():
                 self._problem = ConfigInvalid(message.message)
             case control.Stale():
-                self._on_stale(message.version)
+                # Otherwise what it should know is on its way.
+                self._look_wanted |= message.version >= self._routes.version
+            case control.Nudged():
+                self._look_wanted = True
             case control.Query():
                 slot.send(control.ClusterView(message.seq, self._facts(message.what)))
             case _:
@@ -316,11 +323,11 @@ class Supervisor:
             return samples_of(self._membership, self._slots)
         return cluster_view(self._membership, self._shards, self._slots)
 
-    def _on_stale(self, version: int) -> None:
-        """Look at the hub, if that was not done since: children complain all at once."""
+    def _look(self) -> None:
+        """Look at the hub, if somebody wants it; they do all at once, so not too often."""
         now_s = self._clock.monotonic_s()
-        news = version < self._routes.version or now_s - self._looked_s < LOOK_S_MIN
-        if self._membership is not None and not news:
+        if self._look_wanted and self._membership and now_s - self._looked_s >= LOOK_S_MIN:
+            self._look_wanted = False
             self._looked_s = now_s
             self._membership.look()
 

@@ -63,6 +63,11 @@ async def waiter(ctx: OrchestrationContext) -> str:
 
 
 @app.orchestrator
+async def caller(ctx: OrchestrationContext, instance_id: str) -> None:
+    ctx.send_event(instance_id, "go", "on")
+
+
+@app.orchestrator
 async def restless(ctx: OrchestrationContext, count: int) -> None:
     ctx.continue_as_new(count + 1)
 
@@ -180,6 +185,38 @@ def test_an_activity_that_outlasts_the_grace_runs_again_elsewhere():
             assert runs == [5.0, 5.0]
             events = await assert_history(client, "one")
             assert sum(isinstance(each, h.TaskCompleted) for each in events) == 1
+
+    run_virtual(main())
+
+
+def test_messages_are_sent_again_when_there_is_a_new_way(monkeypatch: pytest.MonkeyPatch):
+    async def main() -> None:
+        async with Hub(app, partitions=2, settings=settings()) as hub:
+            client = HubClient(hub)
+            for waiting in ("one!1", "two!1", "three!1"):
+                await client.start("waiter", None, waiting)
+            await client.start("caller", "one!1", "a!0")
+            assert await client.result("one!1") == "on"
+            await hub.quiet()
+            source, destination = hub.owners[0], hub.owners[1]
+
+            async def lose(caller: str, waiting: str) -> None:
+                with monkeypatch.context() as cut:
+                    cut.setattr(source, "send", lambda *_: None)
+                    await client.start("caller", waiting, caller)
+                    await pass_time(20)  # by now it is sent again seldom
+
+            def has_ended(instance_id: str) -> bool:
+                return f"'{instance_id}'" not in hub.waiting
+
+            await lose("b!0", "two!1")
+            assert not has_ended("two!1")
+            source.shard.reached({1})
+            await hub.until(lambda: has_ended("two!1"), within_s=0.1)
+            await lose("c!0", "three!1")
+            # Its owner has come to be reached, and asks for what it missed.
+            destination.shard.reached({1})
+            await hub.until(lambda: has_ended("three!1"), within_s=0.1)
 
     run_virtual(main())
 
