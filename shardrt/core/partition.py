@@ -323,12 +323,16 @@ class Partition(EntityAnswering):
         purged meanwhile.
         """
         out = self.out.get(step.instance_id)
-        if out is None or (out.execution_id, out.turn) != (step.execution_id, step.turn):
+        if out is None or out.turn != step.turn or out.execution_id != step.execution_id:
             self.stale += 1
             return False
         del self.out[step.instance_id]
         instance = self.instances.get(step.instance_id)
-        if instance is None or instance.is_final or instance.execution_id != step.execution_id:
+        if (
+            instance is None
+            or instance.completed_at is not None
+            or instance.execution_id != step.execution_id
+        ):
             self.stale += 1
             return False
         if isinstance(step.outcome, Parked):

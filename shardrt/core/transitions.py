@@ -134,9 +134,14 @@ class Transitions(Rewinds):
         if isinstance(entry.outcome, Parked):
             instance.parked = entry.outcome.reason
             return
-        seen = instance.inbox[: entry.consumed]
-        del instance.inbox[: entry.consumed]
-        self._record(instance, h.OrchestratorStarted(entry.at), *seen, *entry.actions)
+        tail = instance.tail
+        known = len(tail)
+        tail.append(h.OrchestratorStarted(entry.at))
+        if entry.consumed:
+            tail += instance.inbox[: entry.consumed]
+            del instance.inbox[: entry.consumed]
+        tail += entry.actions
+        instance.history_length += len(tail) - known
         instance.parked = ""
         instance.turn += 1
         if not instance.suspended:

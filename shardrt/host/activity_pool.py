@@ -164,17 +164,19 @@ class ActivityPool:
                 return
         if self.suspects and key_of(attempt.run) in self.suspects:
             kind = self._isolated(kind)
-        for gate in kind.gates:
-            if gate.used >= gate.places:
-                self._lines.wait(attempt, gate)
-                return
-        for gate in kind.gates:
-            gate.used += 1
+        if kind.gates:
+            for gate in kind.gates:
+                if gate.used >= gate.places:
+                    self._lines.wait(attempt, gate)
+                    return
+            for gate in kind.gates:
+                gate.used += 1
         loop = asyncio.get_running_loop()
         control = Control(self._payloads, loop.time, attempt.run.heartbeat)
         running = Running(attempt, kind, control, loop.time())
         self._running[key_of(attempt.run)] = running
-        running.task = loop.create_task(kind.body(running))
+        # Not by the loop, which would first make a name up.
+        running.task = asyncio.Task(kind.body(running), loop=loop, name=attempt.run.name)
 
     def _isolated(self, kind: Kind) -> Kind:
         if kind.activity.executor != "thread" or kind.activity.transactional:
@@ -223,7 +225,8 @@ class ActivityPool:
             outcome = failure = _with_heartbeat(outcome, running)
         self.attempted(run.name, failure, running.control.time() - running.began_s)
         running.attempt.asker.activity_ended(run, outcome)
-        self._advance()
+        if self._lines.someone_waits:
+            self._advance()
 
     def _expire(self, running: Running, failure: Failure) -> None:
         """Report a failure of code that may go on for a while; nobody waits for it."""

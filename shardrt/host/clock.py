@@ -54,8 +54,9 @@ class HubClock:
 
     def now(self) -> int:
         """Return hub time in µs; never less than before."""
-        now = self._monotonic_us() + self._offset
-        self._latest = max(self._latest, now)
+        now = _clock_gettime_ns(_MONOTONIC) // 1000 + self._offset
+        if now > self._latest:  # noqa: PLR1730 - hot
+            self._latest = now
         return self._latest
 
     def monotonic_s(self) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from shardrt.core.entity import EntityStep
+from shardrt.core.entity import EntityStep, EntityWork
 from shardrt.core.ground import started_of
 from shardrt.core.history import EventRaised
 from shardrt.core.messages import RewindChild, StartChild, StartInstance
@@ -23,7 +23,6 @@ from shardrt.errors import RecordCorrupt, ShardrtError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shardrt.core.entity import EntityWork
     from shardrt.core.history import HistoryEvent
     from shardrt.core.messages import Message
     from shardrt.core.state import Instance
@@ -49,10 +48,18 @@ class Turns:
         self.entities = entities
         self._bounds = bounds
         self._box = box
-        self.running = ""
-        """Name and instance of the orchestrator whose code is running at this moment."""
+        self._running: WorkItem | EntityWork | None = None
         self.replays = 0
         self._rebuilding: set[asyncio.Task[None]] = set()
+
+    @property
+    def running(self) -> str:
+        """Name and instance of the code that is running at this moment; empty if there is none."""
+        what = self._running
+        if what is None:
+            return ""
+        name = what.name if isinstance(what, EntityWork) else what.started.name
+        return f"{name} {what.instance_id}"
 
     def run(self, host: PartitionHost, deadline_s: float) -> bool:
         """Run turns until none is left or time is up; return whether some are left."""
@@ -98,7 +105,7 @@ class Turns:
                 break
 
     def _run_entity(self, work: EntityWork) -> EntityStep:
-        self.running = f"{work.name} {work.instance_id}"
+        self._running = work
         if self._box.watches:
             self._box.enter(work.instance_id.encode())
         try:
@@ -111,7 +118,7 @@ class Turns:
         finally:
             if self._box.watches:
                 self._box.leave()
-            self.running = ""
+            self._running = None
 
     def pinned(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return messages in which each start of an instance says which version is to run."""
@@ -138,8 +145,9 @@ class Turns:
             (),
             instance.seed,
         )
-        self.running = f"{instance.name} {instance.instance_id}"
-        self._box.enter(instance.instance_id.encode())
+        self._running = item
+        if self._box.watches:
+            self._box.enter(instance.instance_id.encode())
         self.replays += 1
         try:
             self.executor.revive(item, history)
@@ -147,10 +155,10 @@ class Turns:
             logger.exception("instance=%s cannot be rebuilt", instance.instance_id)
         finally:
             self._box.leave()
-            self.running = ""
+            self._running = None
 
     def _run(self, item: WorkItem, history: list[HistoryEvent] | None) -> Step:
-        self.running = f"{item.started.name} {item.instance_id}"
+        self._running = item
         if self._box.watches:
             self._box.enter(item.instance_id.encode())
         try:
@@ -164,7 +172,7 @@ class Turns:
         finally:
             if self._box.watches:
                 self._box.leave()
-            self.running = ""
+            self._running = None
 
     def _finish(self, host: PartitionHost, step: Step) -> None:
         checked = self._bounds.step(step)
