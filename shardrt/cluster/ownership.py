@@ -29,6 +29,7 @@ from shardrt.cluster.holdings import (
     live_owners,
     plan,
 )
+from shardrt.cluster.known import Known
 from shardrt.errors import StoreError
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Ownership:
     ) -> None:
         self.holdings = Holdings(terms)
         self.alarms = Alarms(terms.ttl_s)
+        self._known = Known()
         self.view: View | None = None
         self.desired: list[str | None] = []
         self.empty = asyncio.Event()
@@ -126,6 +128,11 @@ class Ownership:
         out in between, and a shard that is told of the new one would answer for all it has.
         """
         now_s = self._clock.monotonic_s()
+        if problem := self._known.contradicted_by(view):
+            # What is in memory may contradict the store, and epochs may be given out again.
+            logger.error("host=%s the store is not what it was: %s; starting over", me, problem)
+            self.fenced()
+        self._known = Known.of(view, self.holdings)
         self._me, self.view = me, view
         for row in view.partitions:
             holding = self.holdings.held.get(row.partition)

@@ -72,6 +72,8 @@ class View(msgspec.Struct, frozen=True):
     hosts: tuple[Host, ...]
     """All hosts whose row exists; one is live if `expires_at > now`."""
     partitions: tuple[Ownership, ...]
+    identity: str = ""
+    """Of the server's data and its timeline, when renewing, where the store can tell."""
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):

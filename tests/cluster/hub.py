@@ -7,6 +7,8 @@ import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from shardrt.cluster.holdings import Terms
 from shardrt.cluster.membership import Membership
 from shardrt.cluster.renewal import Identities
@@ -34,6 +36,8 @@ class FaultyStore:
         self.unknown: set[str] = set()
         """Methods whose next call takes effect and then fails."""
         self.calls: Counter[str] = Counter()
+        self.identity = ""
+        """Of the server, as renewals tell it."""
 
     def __getattr__(self, name: str) -> Any:
         async def call(*args: Any) -> Any:
@@ -43,6 +47,8 @@ class FaultyStore:
             if self.away:
                 raise StoreUnavailable("the store is away")
             result = await getattr(self._store, name)(*args)
+            if name == "renew":
+                result = msgspec.structs.replace(result, identity=self.identity)
             if name in self.unknown:
                 self.unknown.discard(name)
                 raise CommitUnknown("the connection broke")

@@ -1,6 +1,7 @@
 """Leases, claims and hand-overs among hosts of one hub, in virtual time."""
 
 import asyncio
+import copy
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -389,3 +390,43 @@ async def test_database_time_is_passed_on_as_an_offset(hub: FakeHub) -> None:
     await a.member.wait_settled()
     assert a.shards.clock_offset == 1_700_000_000_000_000
     assert a.shards.until_s == pytest.approx(0.8 * TTL_S, abs=0.01)
+
+
+@pytest.mark.parametrize("what", ["epochs", "journals", "identity"])
+def test_a_store_that_was_taken_back_in_time_is_claimed_anew(
+    what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    @virtual
+    async def run(hub: FakeHub) -> None:
+        a = hub.host("a")
+        await a.member.wait_settled()
+        backup = copy.deepcopy(hub.store._hub.partitions)
+        before = [each.epoch for each in backup]
+        if what == "epochs":
+            a.member.shard_died(ALL)
+            await a.member.wait_settled()
+        elif what == "journals":
+            for each in hub.store._hub.partitions:
+                each.commit_lsn = 7
+        await pass_time(TTL_S)
+        serving = a.member.serving()
+        a.shards.log.clear()
+        if what == "identity":
+            a.store.identity = "1/2"
+            await pass_time(TTL_S)
+            assert a.member.serving() == serving  # it was not known before
+            a.store.identity = "1/3"
+        else:
+            hub.store._hub.partitions[:] = backup
+        await hub.until(lambda: ("discard", 0) in a.shards.log, within_s=TTL_S)
+        await hub.until(lambda: set(a.member.serving()) == ALL, within_s=TTL_S)
+        epochs = [row.epoch for row in (await hub.store.view()).partitions]
+        assert list(a.member.serving().values()) == epochs
+        assert all(new > old for new, old in zip(epochs, before, strict=True))
+        assert "the store is not what it was" in caplog.text
+        caplog.clear()
+        await pass_time(3 * TTL_S)
+        assert a.member.serving() == dict(enumerate(epochs))
+        assert not caplog.records
+
+    run()

@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 from shardrt.errors import CommitUnknown, ConfigInvalid, StoreError, StoreUnavailable
 from shardrt.store.named_queries import load_queries
 from shardrt.store.postgres.arrays import register_arrays
-from shardrt.store.postgres.failures import connect_failed, refused
+from shardrt.store.postgres.failures import OUTDATED, connect_failed, refused
 from shardrt.store.postgres.lane import ANSWER_S_MAX, Lane
 from shardrt.store.postgres.url import PostgresUrl, parse_url
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Row = tuple[Any, ...]
     Connection = psycopg.AsyncConnection[Row]
+
+logger = logging.getLogger(__name__)
 
 PACKAGE = "shardrt.store.postgres"
 
@@ -55,6 +57,8 @@ class Database:
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._connect_error: psycopg.Error | None = None
         self.queries_run = 0
+        self.identity = ""
+        """Which data the commit connection is connected to, and since which fail-over."""
 
     async def probe(self) -> dict[str, str]:
         """Connect once, so that what is wrong with the URL shows at once and in full.
@@ -179,10 +183,26 @@ class Database:
         try:
             birth = await self._set_session(connection)
             await connection.execute(self._prepare)
+            await self._identify(connection)
         except BaseException:
             await connection.close()
             raise
         return connection, birth
+
+    async def _identify(self, connection: Connection) -> None:
+        try:
+            cursor = await connection.execute(self._queries["identity"])
+            ((found,),) = await cursor.fetchall()
+        except psycopg.Error:
+            return  # not permitted, or not that kind of server
+        if self.identity and found != self.identity:
+            logger.warning(
+                "%s: the server is another one, or was promoted: %s, before %s",
+                self.url.masked,
+                found,
+                self.identity,
+            )
+        self.identity = str(found)
 
 
 def _is_alive(connection: Connection) -> bool:
@@ -215,7 +235,7 @@ class Use:
         connection, self._connection = self._connection, None
         assert connection is not None
         broken = connection.closed
-        if isinstance(error, TimeoutError) or (
+        if isinstance(error, (TimeoutError, *OUTDATED)) or (
             connection.pgconn.transaction_status != TransactionStatus.IDLE
         ):
             await connection.close()

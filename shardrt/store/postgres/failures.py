@@ -25,8 +25,15 @@ _REMEDIES = (
     ("too many", "raise max_connections, or run fewer shards per host"),
 )
 
+OUTDATED = (pg.ReadOnlySqlTransaction,)
+"""What a server says that is the primary no more: only a new connection finds the one that is."""
 LOCKED = "another connection holds its lock and does not finish; it is safe to try again"
 NO_HUB = "there is no hub in this schema yet: start a host on it first"
+READ_ONLY = (
+    "it is a standby, or was demoted: name the primary in the store URL, or all servers "
+    "and target_session_attrs=read-write"
+)
+DISK_FULL = "make room on the disk of the database; nothing is lost meanwhile"
 NO_PERMISSION = "grant this user CREATE on the database, or all rights in the hub's schema"
 
 
@@ -60,6 +67,10 @@ def _remedy(sqlstate: str | None) -> str:
             return f"; {LOCKED}"
         case pg.UndefinedTable.sqlstate | pg.InvalidSchemaName.sqlstate:
             return f"; {NO_HUB}"
+        case pg.ReadOnlySqlTransaction.sqlstate:
+            return f"; {READ_ONLY}"
+        case pg.DiskFull.sqlstate:
+            return f"; {DISK_FULL}"
         case pg.InsufficientPrivilege.sqlstate:
             return f"; {NO_PERMISSION}"
         case _:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format, TransactionStatus
 
 from shardrt.errors import CommitUnknown, StoreError, StoreUnavailable
-from shardrt.store.postgres.failures import connect_failed, refused, refused_with
+from shardrt.store.postgres.failures import OUTDATED, connect_failed, refused, refused_with
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -101,7 +102,8 @@ class Lane:
         if self._is_closed():
             raise StoreUnavailable(f"{self._url.masked}: the store is not open")
         if self._backoff_s:
-            await asyncio.sleep(self._backoff_s)
+            # Shards that lost their server together must not come back together.
+            await asyncio.sleep(self._backoff_s * random.uniform(0.5, 1.0))  # noqa: S311
         try:
             connection, birth = await self._connect()
         except psycopg.Error as error:
@@ -176,6 +178,8 @@ class Lane:
         sqlstate = (failure.error_field(DiagnosticField.SQLSTATE) or b"").decode()
         message = failure.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"unknown error"
         self._settle(refused_with(sqlstate, message.decode(errors="replace"), self._url))
+        if sqlstate in {each.sqlstate for each in OUTDATED}:
+            self._lose("the server takes no writes any more")
 
     def _settle(self, outcome: PGresult | StoreError) -> None:
         waiter, self._waiter = self._waiter, None

@@ -105,7 +105,8 @@ class PostgresStore:
             raise EpochFenced(
                 f"host {host.host_id}: another process holds this id and its lease is still good"
             )
-        return _decode_view(content)
+        view = _decode_view(content)
+        return msgspec.structs.replace(view, identity=self._database.identity)
 
     async def view(self) -> View:
         ((content,),) = await self._database.fetch("view")
