@@ -165,19 +165,13 @@ class AzureInstances:
         return empty(202)
 
     async def terminate(self, request: Request, instance_id: str) -> Response:
-        await self._open(instance_id)
-        await self._caller.call(instance_id, r.Terminate(text_of(request, "reason")))
-        return empty(202)
+        return await self._done(instance_id, r.Terminate(text_of(request, "reason")))
 
     async def suspend(self, request: Request, instance_id: str) -> Response:
-        await self._open(instance_id)
-        await self._caller.call(instance_id, r.Suspend(text_of(request, "reason")))
-        return empty(202)
+        return await self._done(instance_id, r.Suspend(text_of(request, "reason")))
 
     async def resume(self, request: Request, instance_id: str) -> Response:
-        await self._open(instance_id)
-        await self._caller.call(instance_id, r.Resume(text_of(request, "reason")))
-        return empty(202)
+        return await self._done(instance_id, r.Resume(text_of(request, "reason")))
 
     async def rewind(self, request: Request, instance_id: str) -> Response:
         found = await self._known(instance_id)
@@ -186,6 +180,14 @@ class AzureInstances:
         if found.status is not Status.FAILED:
             raise BadRequest("only a failed instance can be rewound")
         await self._caller.call(instance_id, r.Rewind(text_of(request, "reason")))
+        return empty(202)
+
+    async def _done(self, instance_id: str, wanted: r.Request) -> Response:
+        try:
+            check_instance_id(instance_id)
+        except InputInvalid:
+            raise InstanceNotFound("no instance can have that id") from None
+        await self._caller.call(instance_id, wanted)
         return empty(202)
 
     # -- purging --------------------------------------------------------------------------------
