@@ -92,15 +92,22 @@ class Gateway:
         self._ask_supervisor = ask_supervisor
         self._instance_id_chars_max = instance_id_chars_max
         self._loop = asyncio.get_running_loop()
-        self._visitors: set[Visitor] = set()
-        self._peers: set[PeerVisitor] = set()
+        self._visitors: dict[Visitor, None] = {}
+        self._peers: dict[PeerVisitor, None] = {}
 
     # -- clients --------------------------------------------------------------------------------
 
     def accept(self, link: Link) -> Visitor:
         """Listen to a client; an `Accept`."""
         visitor = Visitor(self, link)
-        self._visitors.add(visitor)
+        self._visitors[visitor] = None
+        return visitor
+
+    def accept_typed(self, link: Link, session_id: str) -> Visitor:
+        """Listen to a client in this process, whose messages are not encoded."""
+        visitor = TypedVisitor(self, link)
+        visitor.session_id = session_id
+        self._visitors[visitor] = None
         return visitor
 
     def dial(self) -> Dial:
@@ -108,10 +115,7 @@ class Gateway:
 
         async def dial(session_id: str, session: LinkHandler) -> tuple[Link, Welcome]:
             def far(link: Link) -> Visitor:
-                visitor = TypedVisitor(self, link)
-                visitor.session_id = session_id
-                self._visitors.add(visitor)
-                return visitor
+                return self.accept_typed(link, session_id)
 
             return connect_in_process(lambda _: session, far), self.welcome
 
@@ -119,16 +123,19 @@ class Gateway:
 
     def leave(self, visitor: Visitor) -> None:
         """Forget a client and its calls, and let shards forget what it waited for."""
-        self._visitors.discard(visitor)
+        self._visitors.pop(visitor, None)
         self.router.forget(visitor.open)
 
     # -- other hosts ----------------------------------------------------------------------------
 
     def accept_peer(self, link: Link) -> PeerVisitor:
         """Listen to a gateway or shard of another host; an `Accept`."""
-        peer = PeerVisitor(self.router, link, look=self._nudged, left=self._peers.discard)
-        self._peers.add(peer)
+        peer = PeerVisitor(self.router, link, look=self._nudged, left=self._left)
+        self._peers[peer] = None
         return peer
+
+    def _left(self, peer: PeerVisitor) -> None:
+        self._peers.pop(peer, None)
 
     # -- calls ----------------------------------------------------------------------------------
 

@@ -104,12 +104,12 @@ def _name(target: str) -> str:
 
 def _ending(accept: Accept, ended: asyncio.Event) -> Accept:
     def listen(link: Link) -> LinkHandler:
-        return _Ending(accept(link), ended)
+        return Ending(accept(link), ended)
 
     return listen
 
 
-class _Ending:
+class Ending:
     """Passes on what a link tells, and notes its end."""
 
     def __init__(self, handler: LinkHandler, ended: asyncio.Event) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from shardrt.cluster import ownership
+from shardrt.cluster.calls import PendingCall
 from shardrt.cluster.membership import Membership
+from shardrt.cluster.routing import Router
 from shardrt.core import requests as r
 from shardrt.core.answering import Answering
 from shardrt.core.effects import Effect, Reply, RunActivity, Send
@@ -22,10 +24,12 @@ from shardrt.host.committer import Committer
 from shardrt.host.lanes import Lanes
 from shardrt.host.partition_host import PartitionHost
 from shardrt.host.shard import Shard
+from shardrt.links.messages import ForwardRaw
 from shardrt.store import memory
 from shardrt.store.memory import MemoryStore
 from shardrt.testing.sim.clocks import SimClock
 from shardrt.testing.sim.ledger import Shadow
+from shardrt.testing.virtual import pass_time
 from tests.sim.patching import BUGS, Patch, bug
 
 if TYPE_CHECKING:
@@ -426,6 +430,45 @@ def _(patch: Patch) -> None:
         return forgetful
 
     patch(answering, "plan_of", make)
+
+
+# -- routing and hand-over -------------------------------------------------------------------------
+
+
+@bug("the router forgets what was refused", "I12")
+def _(patch: Patch) -> None:
+    def forgetful(self: Router, seq: int, call: PendingCall, _: str | None) -> None:
+        del self.pending[seq]
+        call.caller.open.discard(seq)
+
+    patch(Router, "_on_refused", lambda _: forgetful)
+
+
+@bug("the router makes a new request of a retry", "I7")
+def _(patch: Patch) -> None:
+    def make(renumbered: Any) -> Any:
+        def anew(self: PendingCall, seq: int) -> Any:
+            message = renumbered(self, seq)
+            if not isinstance(message, ForwardRaw):
+                return message
+            origin = r.Origin(message.origin.client, message.origin.seq + 100_000, 0)
+            return replace(message, origin=origin)
+
+        return anew
+
+    patch(PendingCall, "renumbered", make)
+
+
+@bug("a shard hands back before the last checkpoint and commit", "I1")
+def _(patch: Patch) -> None:
+    async def hasty(self: Shard, host: PartitionHost) -> None:
+        host.freeze()
+        host.closing = True
+        self._owner.released(host.partition, host.epoch)
+        await pass_time(0.5)
+        host.discard()
+
+    patch(Shard, "_release", lambda _: hasty)
 
 
 ALL = BUGS

@@ -65,13 +65,23 @@ class SimShard(Shard):
 class SimNetwork:
     """`host.ports.Network` of a shard: within its machine, or to the gateways of others."""
 
-    def __init__(self, child: SimChild, receive: Callable[[PartitionTraffic], None]) -> None:
+    def __init__(
+        self,
+        child: SimChild,
+        receive: Callable[[PartitionTraffic], None],
+        reached: Callable[[set[int]], None],
+    ) -> None:
         self._child = child
+        self._reached = reached
         self._loopback = Loopback(receive)
         self._targets: Sequence[str | None] = ()
 
     def route(self, targets: Sequence[str | None]) -> None:
-        self._targets = targets
+        before, self._targets = self._targets, targets
+        old = dict(enumerate(before))
+        changed = {p for p, target in enumerate(targets) if target and target != old.get(p)}
+        if changed:
+            self._reached(changed)
 
     def send(self, partition: int, message: PartitionTraffic) -> None:
         target = self._targets[partition] if partition < len(self._targets) else None
@@ -108,7 +118,7 @@ class SimShardProcess(ShardProcess):
         self._parent = parent
         self._socket = child.configure.socket
         self._clock = SimClock(machine.oscillator)
-        network: Any = SimNetwork(child, self._receive)
+        network: Any = SimNetwork(child, self._receive, self._reached)
         self._network = network
         store: Any = Connection(machine.cluster.server, child.process)
         self._child = child
@@ -198,8 +208,8 @@ class SimChild:
             if self.configure.role == "shard":
                 await SimShardProcess(self, self._parent).run()
             else:
-                self.gateway = SimGateway(self)
-                await self.gateway.run(self._parent)
+                self.gateway = SimGateway(self, self._parent)
+                await self.gateway.run()
         except Exception as error:  # noqa: BLE001 - it is the end of this process
             self.machine.cluster.ledger.violated("I11", f"{self.process.name} failed: {error!r}")
             self._code = 1
