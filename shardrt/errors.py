@@ -16,6 +16,7 @@ ShardrtError
 ├── Overloaded                 a bounded resource is full; try again after ``retry_after_s``
 ├── PartitionUnavailable       the partition has no serving owner right now; safe to retry
 ├── Unauthorized               the token is missing or wrong
+├── Forbidden                  the token does not allow this: it may only read
 ├── ProtocolViolation          a peer sent something that is not of the protocol
 ├── ConnectionLost             the link to the host broke and could not be restored
 ├── OrchestrationFailed        what ``handle.result()`` raises for a failed instance
@@ -156,6 +157,12 @@ class Unauthorized(ShardrtError):
     """The token is missing or wrong."""
 
     code = "Unauthorized"
+
+
+class Forbidden(ShardrtError):
+    """The token does not allow this."""
+
+    code = "Forbidden"
 
 
 class ProtocolViolation(ShardrtError):

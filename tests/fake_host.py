@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from shardrt.client import Client
 from shardrt.client.session import Session
-from shardrt.config import LimitSettings
+from shardrt.config import LimitSettings, Tokens
 from shardrt.host.keeping import keep_also_peers, keep_unix
 from shardrt.http.app import build_app
 from shardrt.http.gateway import Gateway
@@ -39,6 +39,7 @@ class FakeHost:
         *,
         shards: int = 1,
         token: str | None = None,
+        tokens: Tokens | None = None,
         stranded_s_max: float = 20.0,
         owner: str = "host/1",
     ) -> None:
@@ -46,7 +47,8 @@ class FakeHost:
         self.shards = [FakeShard() for _ in range(shards)]
         self.paths = [f"{self._directory.name}/s{index}" for index in range(shards)]
         welcome = Welcome(PROTOCOL, "0", PARTITIONS, "host", LIMITS.payload_bytes_max)
-        keep = keep_also_peers(keep_unix, token, LIMITS.payload_bytes_max)
+        self.tokens = tokens or Tokens(token or "")
+        keep = keep_also_peers(keep_unix, self.tokens, LIMITS.payload_bytes_max)
         self.gateway = Gateway(welcome, keep=keep, stranded_s_max=stranded_s_max)
         self.owner = owner
         self.token = token
@@ -69,7 +71,7 @@ class FakeHost:
             accept=self.gateway.accept,
             peers=PeerDoor(accept=self.gateway.accept_peer, owner=lambda: self.gateway.owner),
             readiness=lambda: (self.gateway.is_ready, {}),
-            token=self.token,
+            tokens=self.tokens,
             limits=LIMITS,
         )
 

@@ -285,19 +285,9 @@ def test_no_password_survives_masking(password):
 def test_the_token_comes_from_a_file_or_from_the_setting(tmp_path):
     path = tmp_path / "token"
     path.write_text(" secret\n")
-    assert Settings().read_token() is None
-    assert Settings(host=HostSettings(token="t")).read_token() == "t"
-    assert Settings(host=HostSettings(token_file=str(path))).read_token() == "secret"
-
-
-def test_a_token_file_that_is_absent_or_empty_is_refused(tmp_path):
-    path = tmp_path / "token"
-    settings = Settings(host=HostSettings(token_file=str(path)))
-    with pytest.raises(ConfigInvalid, match="No such file"):
-        settings.read_token()
-    path.write_text("\n")
-    with pytest.raises(ConfigInvalid, match="is empty"):
-        settings.read_token()
+    assert Settings().tokens().first is None
+    assert Settings(host=HostSettings(token="t")).tokens().first == "t"
+    assert Settings(host=HostSettings(token_file=str(path))).tokens().first == "secret"
 
 
 def test_there_are_example_settings():

@@ -34,7 +34,7 @@ EXIT_USAGE = 2
 @click.option("--host-id", metavar="ID", help="Name of this host, unique in its hub.")
 @click.option("--partitions", type=int, help="Partitions of a new hub; fixed from then on.")
 @click.option("--gateways", type=int, help="Processes that speak to clients.")
-@click.option("--token-file", metavar="FILE", help="File with the token that clients need.")
+@click.option("--token-file", metavar="FILE", help="File of tokens that clients need.")
 @click.option("--insecure", is_flag=True, help="Serve others than this machine without a token.")
 @click.option(
     "--config",
@@ -71,7 +71,7 @@ def run(settings: Settings) -> bool:
     log_to_stderr("supervisor", settings.log, host_id=settings.host.host_id)
     # Until it serves, only what went wrong: a start that fails ends with one clear line.
     logging.getLogger().setLevel(logging.WARNING)
-    settings.read_token()  # complains now rather than in a child
+    settings.tokens()  # complains now rather than in a child
     announce = partial(_announce, level=settings.log.level.upper())
     supervisor = Supervisor(settings, import_paths=[os.getcwd()], announce=announce)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

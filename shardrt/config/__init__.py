@@ -22,6 +22,7 @@ from shardrt.config.settings import (
     ShardSettings,
     StoreSettings,
 )
+from shardrt.config.tokens import Tokens
 from shardrt.config.urls import mask_dsn
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Settings",
     "ShardSettings",
     "StoreSettings",
+    "Tokens",
     "load",
     "mask_dsn",
 ]

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from shardrt.config.tokens import Tokens
 from shardrt.config.urls import mask_dsn, url_problem
 from shardrt.errors import ConfigInvalid
 
@@ -93,7 +93,8 @@ class HostSettings:
     read."""
 
     token_file: str = ""
-    """File that holds the token."""
+    """File of tokens, one a line; with `read:` before it, one that may only read. Changes are
+    seen without a restart. The first that may do everything is presented to other hosts."""
 
     open_access: bool = False
     """Serve without a token on an address that others can reach."""
@@ -244,21 +245,13 @@ class Settings:
         except msgspec.MsgspecError as error:
             raise ConfigInvalid(f"settings are not readable: {error}") from None
 
-    def read_token(self) -> str | None:
-        """Return the token that clients must present; None: none is asked for.
+    def tokens(self) -> Tokens:
+        """Return the tokens that clients must present.
 
         Raises:
-            ConfigInvalid: the token file cannot be read or is empty.
+            ConfigInvalid: the token file cannot be read, or is none.
         """
-        if not self.host.token_file:
-            return self.host.token or None
-        try:
-            token = Path(self.host.token_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigInvalid(f"host.token_file: {reason(error)}") from None
-        if not token:
-            raise ConfigInvalid(f"host.token_file: {self.host.token_file} is empty")
-        return token
+        return Tokens(self.host.token, self.host.token_file)
 
 
 @cache

@@ -229,7 +229,7 @@ class EmbeddedHost:
             self.shard.reached(partitions)
 
         here = keep_in_process({HERE: lambda link: Visitor(self.shard, link)})
-        keep = keep_also_peers(here, settings.read_token(), settings.limits.payload_bytes_max)
+        keep = keep_also_peers(here, settings.tokens(), settings.limits.payload_bytes_max)
         look = self.membership.look
         stranded_s_max = settings.host.lease_ttl_s + STRANDED_S
         self.router = Router(partitions, keep=keep, stranded_s_max=stranded_s_max, look=look)

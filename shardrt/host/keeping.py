@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
     from shardrt.cluster.upstream import Keep
+    from shardrt.config import Tokens
     from shardrt.links.base import Accept, LinkHandler
 
 _decode_messages = msgspec.json.Decoder(tuple[Message, ...]).decode
@@ -42,12 +43,12 @@ def keep_in_process(shards: Mapping[str, Accept]) -> Keep:
     return keep
 
 
-def keep_also_peers(keep: Keep, token: str | None, payload_bytes_max: int) -> Keep:
+def keep_also_peers(keep: Keep, tokens: Tokens, payload_bytes_max: int) -> Keep:
     """Return how to keep links to other hosts, too."""
 
     def keep_any(address: str, accept: Accept) -> Coroutine[Any, Any, None]:
         if is_peer(address):
-            return keep_peer(address, accept, token=token, payload_bytes_max=payload_bytes_max)
+            return keep_peer(address, accept, tokens=tokens, payload_bytes_max=payload_bytes_max)
         return keep(address, accept)
 
     return keep_any

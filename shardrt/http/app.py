@@ -9,7 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from shardrt import __version__
-from shardrt.config import LimitSettings
+from shardrt.config import LimitSettings, Tokens
+from shardrt.config.tokens import Access
 from shardrt.errors import ShardrtError
 from shardrt.http import health, problems
 from shardrt.http.azure import AzureApi
@@ -19,7 +20,7 @@ from shardrt.http.link import LinkEndpoint, PeerDoor, PeerEndpoint
 from shardrt.http.management import ManagementApi
 from shardrt.http.metrics import MetricsApi
 from shardrt.http.schedules import ScheduleApi
-from shardrt.http.token import has_key, is_allowed
+from shardrt.http.token import MISSING, READ_ONLY, SAFE_METHODS, access_of, key_access_of
 from shardrt.links.peer import HOST_PATH
 from shardrt.links.websocket import PATH
 
@@ -40,7 +41,7 @@ def build_app(  # noqa: PLR0913 - what a host has
     accept: Accept | None = None,
     peers: PeerDoor | None = None,
     readiness: Callable[[], tuple[bool, dict[str, Any]]] = lambda: (True, {}),
-    token: str | None = None,
+    tokens: Tokens | None = None,
     limits: LimitSettings | None = None,
     host_id: str = "",
 ) -> ASGIApp:
@@ -51,11 +52,11 @@ def build_app(  # noqa: PLR0913 - what a host has
         accept: who listens to clients' links (`Gateway.accept`); None: there is no ``/link``.
         peers: where other hosts come in; None: they cannot.
         readiness: whether requests should come here, and facts about it.
-        token: what clients must present as bearer token, except for health; None: nothing.
+        tokens: of which clients must present one as bearer token, except for health.
         limits: of what is taken from outside.
         host_id: of this host, for metrics.
     """
-    limits = limits or LimitSettings()
+    limits, tokens = limits or LimitSettings(), tokens or Tokens()
     api = ManagementApi(
         caller,
         payload_bytes_max=limits.payload_bytes_max,
@@ -89,10 +90,10 @@ def build_app(  # noqa: PLR0913 - what a host has
     ]
     routes.append(Route("/openapi.json", _openapi(routes), methods=["GET"]))
     if accept is not None:
-        endpoint = LinkEndpoint(accept, token, limits.payload_bytes_max)
+        endpoint = LinkEndpoint(accept, tokens, limits.payload_bytes_max)
         routes.append(WebSocketRoute(PATH, endpoint))
     if peers is not None:
-        peer_endpoint = PeerEndpoint(peers, token, limits.payload_bytes_max)
+        peer_endpoint = PeerEndpoint(peers, tokens, limits.payload_bytes_max)
         routes.append(WebSocketRoute(HOST_PATH, peer_endpoint))
     app = Starlette(
         routes=routes,
@@ -102,28 +103,34 @@ def build_app(  # noqa: PLR0913 - what a host has
             Exception: problems.on_bug,
         },
     )
-    return app if token is None else _TokenRequired(app, token)
+    return _TokenRequired(app, tokens)
 
 
 class _TokenRequired:
-    """Lets nothing through without the token but health checks; links check it themselves."""
+    """Lets nothing through that the token does not allow but health checks.
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    Links check it themselves.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
         self._app = app
-        self._token = token
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 401, or pass on."""
-        free = scope["type"] != "http" or scope["path"] in health.PATHS
-        if free or is_allowed(scope, self._token) or self._has_key(scope):
+        """Answer 401 or 403, or pass on."""
+        if scope["type"] != "http" or scope["path"] in health.PATHS:
             await self._app(scope, receive, send)
             return
-        headers = {"WWW-Authenticate": "Bearer"}
-        refused = problems.problem(401, "the token is missing or wrong", headers)
-        await refused(scope, receive, send)
-
-    def _has_key(self, scope: Scope) -> bool:
-        return AZURE_ROOT + "/" in scope["path"] and has_key(scope, self._token)
+        access = access_of(scope, self._tokens)
+        if access is None and AZURE_ROOT + "/" in scope["path"]:
+            access = key_access_of(scope, self._tokens)
+        if access is None:
+            refused = problems.problem(401, MISSING, {"WWW-Authenticate": "Bearer"})
+            await refused(scope, receive, send)
+        elif access is Access.READ and scope["method"] not in SAFE_METHODS:
+            await problems.problem(403, READ_ONLY)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 def _openapi(routes: list[BaseRoute]) -> Callable[[Request], Any]:

@@ -45,7 +45,7 @@ def embedded_app(runtime: Runtime) -> ASGIApp:
             owner=lambda: runtime.host.owner if _is_running(runtime) else "",
         ),
         readiness=lambda: (_is_running(runtime), {}),
-        token=settings.read_token(),
+        tokens=settings.tokens(),
         limits=settings.limits,
         host_id=runtime.host_id,
     )

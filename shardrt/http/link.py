@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from shardrt.config.tokens import Access
 from shardrt.errors import ProtocolViolation
-from shardrt.http.token import is_allowed
+from shardrt.http.token import MISSING, READ_ONLY, ReadOnly, access_of
 from shardrt.links.frames import Codec, client_frame_bytes_max
 from shardrt.links.messages import PROTOCOL, Answer, FromClient, ToHost
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Scope, Send
 
+    from shardrt.config import Tokens
     from shardrt.links.base import Accept
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ UNREAD_BYTES_MAX = 256 * 1024 * 1024
 
 _GOING_AWAY = 1001
 _PROTOCOL_ERROR = 1002
+_POLICY_VIOLATION = 1008
 _TOO_SLOW = 1013
 
 
@@ -52,27 +55,31 @@ class LinkEndpoint:
 
     Args:
         accept: who listens to clients.
-        token: what they must present, if anything.
+        tokens: of which they must present one, if there are any.
         payload_bytes_max: what was promised in the welcome.
     """
 
     def __init__(
         self,
         accept: Accept,
-        token: str | None,
+        tokens: Tokens,
         payload_bytes_max: int,
         incoming: Any = FromClient,
     ) -> None:
         self._accept = accept
-        self._token = token
+        self._tokens = tokens
         self._codec = Codec(incoming)
         self._frame_bytes_max = client_frame_bytes_max(payload_bytes_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one client until either side ends the link."""
         await receive()  # websocket.connect
-        if not is_allowed(scope, self._token):
-            await _refuse(send, 401, "the token is missing or wrong")
+        access = access_of(scope, self._tokens)
+        if access is None:
+            await _refuse(send, 401, MISSING)
+            return
+        if not self._is_enough(access):
+            await _refuse(send, 403, READ_ONLY)
             return
         if not self._is_expected(scope):
             await _refuse(send, 421, "this is another host")
@@ -80,10 +87,13 @@ class LinkEndpoint:
         await send({"type": "websocket.accept"})
         link = _AsgiLink(self._codec, send)
         handler = self._accept(link)
+        if access is Access.READ:
+            handler = ReadOnly(handler, link)
+        stays = self._stays(scope, access)
         try:
             async with asyncio.TaskGroup() as tasks:
                 writer = tasks.create_task(link.write())
-                reader = tasks.create_task(self._read(receive, link, handler.on_messages))
+                reader = tasks.create_task(self._read(receive, link, handler.on_messages, stays))
                 reader.add_done_callback(lambda _: link.close())
                 writer.add_done_callback(lambda _: reader.cancel())
         finally:
@@ -92,11 +102,33 @@ class LinkEndpoint:
     def _is_expected(self, scope: Scope) -> bool:  # noqa: ARG002 - clients take any host
         return True
 
-    async def _read(self, receive: Receive, link: _AsgiLink, take: Any) -> None:
+    def _is_enough(self, access: Access) -> bool:  # noqa: ARG002 - some clients only look
+        return True
+
+    def _stays(self, scope: Scope, access: Access) -> Callable[[], bool]:
+        """Return how to tell whether the token that let somebody in still does."""
+        known = self._tokens.version
+
+        def stays() -> bool:
+            nonlocal known
+            self._tokens.look()
+            if known == self._tokens.version:
+                return True
+            known = self._tokens.version
+            return access_of(scope, self._tokens) is access
+
+        return stays
+
+    async def _read(
+        self, receive: Receive, link: _AsgiLink, take: Any, stays: Callable[[], bool]
+    ) -> None:
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
                 link.abandon()
+                return
+            if not stays():
+                link.close(_POLICY_VIOLATION)
                 return
             try:
                 take(self._decode(message))
@@ -123,9 +155,12 @@ class LinkEndpoint:
 class PeerEndpoint(LinkEndpoint):
     """The same for other hosts, each of which says whom it expects here."""
 
-    def __init__(self, door: PeerDoor, token: str | None, payload_bytes_max: int) -> None:
-        super().__init__(door.accept, token, payload_bytes_max, ToHost)
+    def __init__(self, door: PeerDoor, tokens: Tokens, payload_bytes_max: int) -> None:
+        super().__init__(door.accept, tokens, payload_bytes_max, ToHost)
         self._owner = door.owner
+
+    def _is_enough(self, access: Access) -> bool:
+        return access is Access.FULL
 
     def _is_expected(self, scope: Scope) -> bool:
         said = parse_qs(scope["query_string"].decode("latin-1"))

@@ -21,6 +21,7 @@ STATUS = {
     errors.InputInvalid: 400,
     errors.ConfigInvalid: 400,
     errors.Unauthorized: 401,
+    errors.Forbidden: 403,
     errors.InstanceNotFound: 404,
     errors.OrchestratorNotRegistered: 404,
     errors.EntityNotRegistered: 404,

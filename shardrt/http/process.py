@@ -57,7 +57,7 @@ class GatewayProcess:
         self._version = 0
         """Of the routes."""
         try:
-            self._token = self._settings.read_token()
+            self._tokens = self._settings.tokens()
         except ConfigInvalid as error:
             raise FatalStart(str(error)) from None
         self._queries: dict[int, Callable[[dict[str, Any]], None]] = {}
@@ -71,7 +71,7 @@ class GatewayProcess:
                 self._settings.limits.payload_bytes_max,
             ),
             ask_supervisor=self._ask_supervisor,
-            keep=keep_also_peers(keep_unix, self._token, self._settings.limits.payload_bytes_max),
+            keep=keep_also_peers(keep_unix, self._tokens, self._settings.limits.payload_bytes_max),
             look=lambda: parent.send(control.Stale(self._version)),
             nudged=lambda: parent.send(control.Nudged()),
             stranded_s_max=self._stranded_s_max,
@@ -170,7 +170,7 @@ class GatewayProcess:
             accept=self._gateway.accept,
             peers=PeerDoor(accept=self._gateway.accept_peer, owner=lambda: self._gateway.owner),
             readiness=self._readiness,
-            token=self._token,
+            tokens=self._tokens,
             limits=limits,
             host_id=self._host_id,
         )

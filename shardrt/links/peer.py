@@ -20,6 +20,7 @@ from shardrt.links.messages import PROTOCOL, FromHost
 from shardrt.links.websocket import base_url, dial_websocket
 
 if TYPE_CHECKING:
+    from shardrt.config import Tokens
     from shardrt.links.base import Accept, Link, LinkHandler
 
 logger = logging.getLogger(__name__)
@@ -46,15 +47,13 @@ def peer_url(target: str) -> str:
     return f"{base_url(address)}{HOST_PATH}?protocol={PROTOCOL}&owner={quote(owner, safe='')}"
 
 
-async def keep_peer(
-    target: str, accept: Accept, *, token: str | None, payload_bytes_max: int
-) -> None:
+async def keep_peer(target: str, accept: Accept, *, tokens: Tokens, payload_bytes_max: int) -> None:
     """Keep a link to another host until cancelled: dial until it answers, and again.
 
     Args:
         target: which host.
         accept: called with each new link.
-        token: of the hub's hosts, if they have one.
+        tokens: of the hub's hosts, if they have any; the first is presented.
         payload_bytes_max: of the hub's hosts, which bounds what a frame may hold.
     """
     backoff = Backoff(max_s=PAUSE_S_MAX)
@@ -65,7 +64,7 @@ async def keep_peer(
             async with asyncio.timeout(DIAL_S_MAX):
                 link = await dial_websocket(
                     target.partition("#")[0],
-                    token,
+                    tokens.first,
                     FromHost,
                     _ending(accept, ended),
                     target=peer_url(target),
@@ -91,7 +90,7 @@ async def keep_peer(
 
 def _problem(error: Exception) -> str:
     if isinstance(error, Unauthorized):
-        return "it refuses our token; all hosts of a hub need the same one"
+        return "it refuses our token; all hosts of a hub need the first one of each"
     if isinstance(error, TimeoutError):
         return f"no answer within {DIAL_S_MAX:g} s"
     return str(error)

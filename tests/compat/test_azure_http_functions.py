@@ -15,6 +15,7 @@ import pytest
 from shardrt import Runtime
 from shardrt.compat.azure import from_azure, functions_app
 from shardrt.compat.azure.http_functions import paths_of
+from shardrt.config import Tokens
 from tests.compat.apps import chaining, counter
 from tests.loops import in_loop
 from tests.serving import ROOT as CHECKOUT, Served, environment
@@ -112,8 +113,9 @@ def test_routes_of_azure_as_ours(route: str, paths: list[str]) -> None:
 
 
 @in_loop
-async def test_all_but_anonymous_functions_ask_for_the_key() -> None:
-    async with functions(chaining, token="secret") as http:
+async def test_all_but_anonymous_functions_ask_for_the_key(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("secret\nread:look\n")
+    async with functions(chaining, tokens=Tokens(path=str(tmp_path / "tokens"))) as http:
         assert (await http.get("/api/quotes/tea")).status_code == 200
         for path, status in (("/api/echo", 200), (f"{HOOK}/instances/x", 404)):
             for query in ("", "?code=wrong"):
@@ -121,6 +123,10 @@ async def test_all_but_anonymous_functions_ask_for_the_key() -> None:
             assert (await http.get(f"{path}?code=secret")).status_code == status
             for name, value in (("x-functions-key", "secret"), ("authorization", "Bearer secret")):
                 assert (await http.get(path, headers={name: value})).status_code == status
+        # One that may only read is for the HTTP API alone: functions may do anything.
+        assert (await http.get("/api/echo?code=look")).status_code == 403
+        assert (await http.get(f"{HOOK}/instances/x?code=look")).status_code == 404
+        assert (await http.post(f"{HOOK}/orchestrators/x?code=look")).status_code == 403
 
 
 # -- real processes -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shardrt.config import Tokens
 from shardrt.host.keeping import keep_also_peers, keep_unix
 from shardrt.host.network import Network
 from shardrt.links.messages import Acknowledge, ToShard
@@ -27,7 +28,7 @@ class Shard:
     def __init__(self, socket: Path) -> None:
         self.socket = str(socket)
         self.received: list[PartitionTraffic] = []
-        keep = keep_also_peers(keep_unix, None, 1000)
+        keep = keep_also_peers(keep_unix, Tokens(), 1000)
         self.network = Network(self.socket, self.received.append, keep=keep)
 
     def accept(self, link: Link) -> Shard:

@@ -9,6 +9,7 @@ from msgspec import Raw
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from shardrt.config import Tokens
 from shardrt.http import link as link_module
 from shardrt.http.link import LinkEndpoint
 from shardrt.links.base import Link
@@ -159,9 +160,11 @@ class Serving:
         return self.end.accept(link)
 
     async def __aenter__(self) -> Self:
-        endpoint = LinkEndpoint(self.accept, None, LIMITS.payload_bytes_max)
+        endpoint = LinkEndpoint(self.accept, Tokens(), LIMITS.payload_bytes_max)
         self.asgi.incoming.put_nowait({"type": "websocket.connect"})
-        serving = endpoint({"type": "websocket"}, self.asgi.incoming.get, self.asgi.send)
+        serving = endpoint(
+            {"type": "websocket", "headers": []}, self.asgi.incoming.get, self.asgi.send
+        )
         self.task = asyncio.create_task(serving)
         await self.end.until(lambda: self.end.opened == 1)
         return self

@@ -11,6 +11,7 @@ from msgspec import Raw
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from shardrt.config import Tokens
 from shardrt.core.ids import partition_of
 from shardrt.core.messages import DeliverEvent
 from shardrt.host.keeping import keep_also_peers, keep_unix
@@ -83,7 +84,7 @@ async def test_messages_between_partitions_reach_the_shards_of_another_host() ->
         network = Network(
             "/nowhere",
             lambda _: None,
-            keep=keep_also_peers(keep_unix, None, LIMITS.payload_bytes_max),
+            keep=keep_also_peers(keep_unix, Tokens(), LIMITS.payload_bytes_max),
             reached=reached.append,
         )
         network.route([target, "/nowhere"])

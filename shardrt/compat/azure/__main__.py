@@ -16,6 +16,7 @@ import uvicorn
 
 from shardrt.client import Client
 from shardrt.compat.azure.http_functions import functions_app
+from shardrt.config import Tokens
 from shardrt.errors import ShardrtError
 from shardrt.host.imports import import_object
 
@@ -28,23 +29,23 @@ from shardrt.host.imports import import_object
 @click.option(
     "--token-file",
     type=click.Path(dir_okay=False, exists=True, path_type=Path),
-    help="File with the token of the hub, which callers need as well.",
+    help="File of tokens of the hub, which callers need as well.",
 )
 def main(app: str, url: str, host: str, port: int, token_file: Path | None) -> None:
     """Serve the HTTP-triggered functions of APP, until Ctrl-C."""
     sys.path.insert(0, os.getcwd())
-    token = None if token_file is None else token_file.read_text().strip()
     try:
+        tokens = Tokens(path="" if token_file is None else str(token_file))
         with contextlib.suppress(KeyboardInterrupt):  # drained by then
-            asyncio.run(_serve(app, url, host, port, token))
+            asyncio.run(_serve(app, url, host, port, tokens))
     except ShardrtError as error:
         raise click.ClickException(str(error)) from None
 
 
-async def _serve(reference: str, url: str, host: str, port: int, token: str | None) -> None:
+async def _serve(reference: str, url: str, host: str, port: int, tokens: Tokens) -> None:
     azure_app = import_object(reference)
-    async with await Client.connect(url, token=token, connect_timeout_s=30) as client:
-        served = functions_app(azure_app, client, token=token)
+    async with await Client.connect(url, token=tokens.first, connect_timeout_s=30) as client:
+        served = functions_app(azure_app, client, tokens=tokens)
         server = uvicorn.Server(uvicorn.Config(served, host=host, port=port, lifespan="off"))
         await server.serve()
 

@@ -14,11 +14,12 @@ from starlette.routing import Mount, Route
 
 from shardrt.compat.azure.client import azure_api, client_over
 from shardrt.compat.azure.registering import functions_of
-from shardrt.config import LimitSettings
-from shardrt.errors import ShardrtError, Unauthorized
+from shardrt.config import LimitSettings, Tokens
+from shardrt.config.tokens import Access
+from shardrt.errors import Forbidden, ShardrtError, Unauthorized
 from shardrt.http import problems
 from shardrt.http.bodies import read_body
-from shardrt.http.token import has_key, is_allowed
+from shardrt.http.token import READ_ONLY, SAFE_METHODS, access_of, key_access_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,7 +38,7 @@ def functions_app(
     azure_app: Any,
     caller: Caller,
     *,
-    token: str | None = None,
+    tokens: Tokens | None = None,
     prefix: str = PREFIX,
     limits: LimitSettings | None = None,
 ) -> ASGIApp:
@@ -46,46 +47,49 @@ def functions_app(
     Args:
         azure_app: a `df.DFApp` or `func.FunctionApp`.
         caller: a `Client` of the hub in which the app is served.
-        token: what must be presented, as bearer token or in Azure's ways, to everything but
-            anonymous functions; None: nothing.
+        tokens: of which one must be presented, as bearer token or in Azure's ways, to everything
+            but anonymous functions. One that may only read is not for functions.
         prefix: of all routes of functions.
         limits: of what is taken from outside.
     """
-    limits = limits or LimitSettings()
+    limits, tokens = limits or LimitSettings(), tokens or Tokens()
     api = azure_api(caller, limits)
     routes: list[Route | Mount] = []
     for function in functions_of(azure_app):
         trigger = function.get_trigger()
         if trigger.get_binding_name() != "httpTrigger":
             continue
-        key = None if trigger.auth_level is func.AuthLevel.ANONYMOUS else token
-        endpoint = _endpoint(function, api, limits.payload_bytes_max, key)
+        keys = Tokens() if trigger.auth_level is func.AuthLevel.ANONYMOUS else tokens
+        endpoint = _endpoint(function, api, limits.payload_bytes_max, keys)
         methods = [each.value for each in trigger.methods or ()] or METHODS
         route = trigger.route or function.get_function_name()
         routes += [
             Route(path, endpoint, methods=methods)
             for path in paths_of(f"{prefix.rstrip('/')}/{route.lstrip('/')}")
         ]
-    routes.append(Mount("/", _KeyRequired(api, token)))
+    routes.append(Mount("/", _KeyRequired(api, tokens)))
     handlers = {ShardrtError: problems.on_refused, Exception: problems.on_bug}
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
 class _KeyRequired:
-    """Lets nothing through without the token."""
+    """Lets nothing through that the token does not allow."""
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
         self._app = app
-        self._token = token
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        _check_key(scope, self._token)
+        _check_key(scope, self._tokens, may_read=scope["method"] in SAFE_METHODS)
         await self._app(scope, receive, send)
 
 
-def _check_key(scope: Scope, token: str | None) -> None:
-    if token is not None and not is_allowed(scope, token) and not has_key(scope, token):
+def _check_key(scope: Scope, tokens: Tokens, *, may_read: bool) -> None:
+    access = access_of(scope, tokens) or key_access_of(scope, tokens)
+    if access is None:
         raise Unauthorized("the key is missing or wrong")
+    if access is Access.READ and not may_read:
+        raise Forbidden(READ_ONLY)
 
 
 def paths_of(route: str) -> list[str]:
@@ -96,7 +100,7 @@ def paths_of(route: str) -> list[str]:
 
 
 def _endpoint(
-    function: Any, api: ASGIApp, bytes_max: int, token: str | None
+    function: Any, api: ASGIApp, bytes_max: int, tokens: Tokens
 ) -> Callable[[Request], Awaitable[Response]]:
     user_code, trigger = function.get_user_function(), function.get_trigger()
     clients = [
@@ -106,7 +110,8 @@ def _endpoint(
     user_code = getattr(user_code, "client_function", user_code)
 
     async def endpoint(request: Request) -> Response:
-        _check_key(request.scope, token)
+        # A function may do anything, whatever the method.
+        _check_key(request.scope, tokens, may_read=False)
         asked = func.HttpRequest(
             request.method,
             str(request.url),
