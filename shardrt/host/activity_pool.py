@@ -175,8 +175,8 @@ class ActivityPool:
         control = Control(self._payloads, loop.time, attempt.run.heartbeat)
         running = Running(attempt, kind, control, loop.time())
         self._running[key_of(attempt.run)] = running
-        # Not by the loop, which would first make a name up.
-        running.task = asyncio.Task(kind.body(running), loop=loop, name=attempt.run.name)
+        # By the loop, for that of tests keeps count; named, or it would first make a name up.
+        running.task = loop.create_task(kind.body(running), name=attempt.run.name)
 
     def _isolated(self, kind: Kind) -> Kind:
         if kind.activity.executor != "thread" or kind.activity.transactional:
