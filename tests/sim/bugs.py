@@ -12,12 +12,14 @@ from shardrt.cluster import ownership
 from shardrt.cluster.calls import PendingCall
 from shardrt.cluster.membership import Membership
 from shardrt.cluster.routing import Router
-from shardrt.core import requests as r
+from shardrt.core import answering, history as h, messages as m, requests as r
 from shardrt.core.answering import Answering
 from shardrt.core.effects import Effect, Reply, RunActivity, Send
-from shardrt.core.entity import Entity
+from shardrt.core.entity_transitions import EntityTransitions
 from shardrt.core.ground import Ground
 from shardrt.core.partition import Partition
+from shardrt.core.state import Section
+from shardrt.core.transitions import Transitions
 from shardrt.host import checkpointer, recovery
 from shardrt.host.checkpointer import Checkpointer
 from shardrt.host.committer import Committer
@@ -33,7 +35,6 @@ from shardrt.testing.virtual import pass_time
 from tests.sim.patching import BUGS, Patch, bug
 
 if TYPE_CHECKING:
-    from shardrt.core.rewinding import Plan
     from shardrt.core.state import Head
 
 # -- durable first ---------------------------------------------------------------------------------
@@ -379,13 +380,9 @@ def _(patch: Patch) -> None:
     patch(Partition, "activity_ended", make)
 
 
-@bug("timer early", "I7")
+@bug("clock ahead of the database", "I7")
 def _(patch: Patch) -> None:
-    def make(fire: Any) -> Any:
-        return lambda core, now, limit: fire(core, now + 1_000_000, limit)
-
-    patch(Partition, "fire", make)
-    patch(Shard, "_arm", lambda arm: lambda self, due: arm(self, due - 1_000_000))
+    patch(SimClock, "now", lambda now: lambda self: now(self) + 1_000_000)
 
 
 @bug("timer by wall clock", "I7")
@@ -400,36 +397,33 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     def make(anew: Any) -> Any:
         def forgetful(core: Ground, instance: Any, outcome: Any, at: int) -> None:
-            instance.inbox = []
-            anew(core, instance, outcome, at)
+            anew(core, instance, replace(outcome, carried=()), at)
 
         return forgetful
 
     patch(Ground, "_continue_as_new", make)
 
 
-@bug("locked entities serve everybody", "I6")
+@bug("locks are granted to all", "I6")
 def _(patch: Patch) -> None:
-    def make(has_lock: Any) -> Any:
-        del has_lock
-        return property(lambda self: [*(self.lock.inbox if self.lock else ()), *self.inbox])
+    def granted(core: Partition, instance: Any, action: Any, at: int) -> None:
+        del at
+        instance.locks[action.section] = Section(action.task_id, list(action.entities))
+        core._post(m.LockGranted(instance.instance_id, instance.execution_id, action.section))
 
-    patch(Entity, "queue", make)
-    patch(Entity, "has_news", lambda _: property(lambda self: bool(self.queue)))
+    def make(called: Any) -> Any:
+        return lambda core, message, at: called(core, replace(message, section=""), at)
+
+    patch(EntityTransitions, "_called", make)
+    patch(Transitions, "_ACTIONS", lambda actions: {**actions, h.EntityLockRequested: granted})
 
 
-@bug("rewinding forgets what succeeded", "result")
+@bug("rewinding keeps the execution", "I4")
 def _(patch: Patch) -> None:
-    from shardrt.core import answering  # noqa: PLC0415
+    def make(derived_id: Any) -> Any:
+        return lambda *parts: parts[0] if parts[1:] == ("rewound",) else derived_id(*parts)
 
-    def make(plan_of: Any) -> Any:
-        def forgetful(*args: Any) -> Plan:
-            plan: Plan = plan_of(*args)
-            return plan._replace(inbox=())
-
-        return forgetful
-
-    patch(answering, "plan_of", make)
+    patch(answering, "derived_id", make)
 
 
 # -- routing and hand-over -------------------------------------------------------------------------

@@ -9,6 +9,7 @@ does anything again: no `finally:` runs, as with SIGKILL.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import heapq
 from contextvars import Context, ContextVar, copy_context
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _running: ContextVar[Process | None] = ContextVar("running", default=None)
+
+
+BUSY_TURNS_MAX = 50_000
+"""More turns of the loop than this without waiting for anything are a bug."""
+
+
+class Livelock(AssertionError):
+    """Somebody works for ever without getting anywhere."""
 
 
 class Process:
@@ -90,10 +99,17 @@ class _Turn(Jump):
     """Sees to stopped and killed processes between two turns of the loop; looks at no socket."""
 
     loop: SimLoop
+    turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or timeout > 0:
             self.jump()
+            self.turns = 0
+        elif (turns := self.turns + 1) < BUSY_TURNS_MAX:
+            self.turns = turns
+        else:
+            self.turns = 0
+            raise Livelock(f"busy for ever at {self.loop.time():.6f} s")
         if self.loop.take_out or self.loop.put_back:
             self.loop.sort_out()
         return []
@@ -179,7 +195,8 @@ def run_cluster(main: Callable[[SimLoop], Coroutine[Any, Any, T]]) -> T:
     try:
         return loop.run_until_complete(main(loop))
     finally:
-        _drop(loop)
+        with contextlib.suppress(Livelock):  # which has been raised before
+            _drop(loop)
         asyncio.set_event_loop(None)
         loop.close()
         if collects:
