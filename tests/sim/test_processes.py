@@ -21,7 +21,7 @@ def test_a_stopped_process_does_in_order_what_was_due_once_it_goes_on():
 
         async def work() -> None:
             while True:
-                await asyncio.sleep(1.0)
+                await pass_time(1.0)
                 seen.append(("work", loop.time()))
 
         process.spawn(work())
@@ -49,7 +49,7 @@ def test_a_killed_process_does_not_clean_up_and_others_learn_of_its_end():
 
         async def work() -> None:
             try:
-                await asyncio.sleep(100.0)
+                await pass_time(100.0)
             finally:
                 ends.append("cleaned up")
 

@@ -165,12 +165,13 @@ class Storm:
 
     def _slow_database(self) -> None:
         server, place = self._cluster.server, self._machine().name
-        server.slow[place] = self._random.choice((0.1, 0.3, 0.5, 1.5)) * self._ttl_s
+        # So that renewals fail more often than not, and now and then succeed.
+        server.slow[place] = self._random.choice((0.1, 0.4, 0.5, 0.7, 1.5)) * self._ttl_s
 
         def back() -> None:
             server.slow.pop(place, None)
 
-        self._cluster.loop.later(self._duration_s(), back)
+        self._cluster.loop.later(self._random.choice((1.5, 3.0, 6.0)) * self._ttl_s, back)
 
     def _cut_between(self, one: str, other: str) -> None:
         ways = [(one, other), (other, one)]
