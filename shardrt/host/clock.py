@@ -54,7 +54,7 @@ class HubClock:
 
     def now(self) -> int:
         """Return hub time in µs; never less than before."""
-        now = _clock_gettime_ns(_MONOTONIC) // 1000 + self._offset
+        now = self._monotonic_us() + self._offset
         if now > self._latest:  # noqa: PLR1730 - hot
             self._latest = now
         return self._latest
