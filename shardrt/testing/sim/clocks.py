@@ -45,10 +45,5 @@ class SimClock(HubClock):
     def _monotonic_us(self) -> int:  # type: ignore[override] # of this machine, not of all
         return round(self._oscillator.monotonic_s() * 1_000_000)
 
-    def now(self) -> int:
-        # The real one reads its machine's clock right there, as it is called so often.
-        self._latest = max(self._latest, self._monotonic_us() + self._offset)
-        return self._latest
-
     def monotonic_s(self) -> float:
         return self._oscillator.look()
