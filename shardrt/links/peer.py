@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 HOST_PATH = "/link/host"
 DIAL_S_MAX = 5.0
 """How long another host may take to answer."""
+QUIET_S = 1.0
+"""Less than this is not worth a line in the log."""
 PAUSE_S_MAX = 2.0
 """The longest pause between two attempts to reach one that is down."""
 
@@ -57,7 +59,9 @@ async def keep_peer(target: str, accept: Accept, *, tokens: Tokens, payload_byte
         payload_bytes_max: of the hub's hosts, which bounds what a frame may hold.
     """
     backoff = Backoff(max_s=PAUSE_S_MAX)
+    loop = asyncio.get_running_loop()
     told = ""
+    lost_at = loop.time()
     while True:
         ended = asyncio.Event()
         try:
@@ -71,7 +75,8 @@ async def keep_peer(target: str, accept: Accept, *, tokens: Tokens, payload_byte
                 )
         except (ConnectionLost, ConfigInvalid, TimeoutError, Unauthorized) as error:
             problem = _problem(error)
-            if problem != told:
+            # A host that has just left is forgotten before this is worth a line.
+            if problem != told and loop.time() - lost_at >= QUIET_S:
                 told = problem
                 logger.warning("host %s cannot be reached: %s", _name(target), problem)
             await asyncio.sleep(backoff.next_s())
@@ -85,6 +90,7 @@ async def keep_peer(target: str, accept: Accept, *, tokens: Tokens, payload_byte
             await ended.wait()
         finally:
             link.close()
+        lost_at = loop.time()
         await asyncio.sleep(backoff.next_s())
 
 
