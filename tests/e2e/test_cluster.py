@@ -213,7 +213,7 @@ def test_hosts_with_different_tokens_do_not_talk_to_each_other(
         served.append(hosts(name, "--token-file", str(tmp_path / f"token-{name}")).start())
     asyncio.run(refused(served[0]))
     assert "host b at http://127.0.0.1" in served[0].stderr
-    assert "it refuses our token; all hosts of a hub need the same one" in served[0].stderr
+    assert "it refuses our token; all hosts of a hub need" in served[0].stderr
 
 
 async def refused(a: Served) -> None:
