@@ -209,7 +209,7 @@ def test_hosts_with_different_tokens_do_not_talk_to_each_other(
 ) -> None:
     served = []
     for name in ("a", "b"):
-        (tmp_path / f"token-{name}").write_text(f"secret of {name}")
+        (tmp_path / f"token-{name}").write_text(f"secret-of-{name}")
         served.append(hosts(name, "--token-file", str(tmp_path / f"token-{name}")).start())
     asyncio.run(refused(served[0]))
     assert "host b at http://127.0.0.1" in served[0].stderr
@@ -217,7 +217,7 @@ def test_hosts_with_different_tokens_do_not_talk_to_each_other(
 
 
 async def refused(a: Served) -> None:
-    async with await Client.connect(a.url, token="secret of a") as client:
+    async with await Client.connect(a.url, token="secret-of-a") as client:
         await share_evenly(client)
         ids = [f"w!{number}" for number in range(PARTITIONS)]
         asked = [asyncio.ensure_future(client.start("work", 1, instance_id=each)) for each in ids]
