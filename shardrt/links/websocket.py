@@ -15,6 +15,7 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
+from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from shardrt.errors import ConfigInvalid, ConnectionLost, Unauthorized
@@ -113,7 +114,7 @@ class WebSocketLink(StreamLink):
         return self._protocol.data_to_send()
 
     def _say_goodbye(self) -> None:
-        if self._protocol.handshake_exc is None and self.accepted.done():
+        if self._protocol.state is State.OPEN:
             self._protocol.send_close(1000)
             self._write_pending()
 

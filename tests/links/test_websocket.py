@@ -143,6 +143,25 @@ async def test_a_server_that_speaks_something_else_is_told_apart() -> None:
 
 
 @in_loop
+async def test_a_server_that_keeps_silent_can_be_given_up() -> None:
+    gone = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        gone.set()
+
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    async with server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await dial_websocket(url, None, ToClient, End().accept)
+        await gone.wait()
+
+
+@in_loop
 async def test_a_host_that_is_not_there_is_told_in_one_line() -> None:
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

@@ -64,6 +64,8 @@ class Lane:
         self._deadline = 0.0
         self._watchdog: asyncio.TimerHandle | None = None
         self._backoff_s = 0.0
+        # A moment and not a pause: callers may have less patience than that, one after the other.
+        self._connect_from_s = 0.0
         self._closed = True
 
     async def run(
@@ -101,13 +103,16 @@ class Lane:
     async def _open(self) -> None:
         if self._is_closed():
             raise StoreUnavailable(f"{self._url.masked}: the store is not open")
-        if self._backoff_s:
-            # Shards that lost their server together must not come back together.
-            await asyncio.sleep(self._backoff_s * random.uniform(0.5, 1.0))  # noqa: S311
+        loop = asyncio.get_running_loop()
+        if self._connect_from_s > loop.time():
+            await asyncio.sleep(self._connect_from_s - loop.time())
         try:
             connection, birth = await self._connect()
         except psycopg.Error as error:
             self._backoff_s = min(BACKOFF_S_MAX, max(BACKOFF_S_MIN, self._backoff_s * 2))
+            # Shards that lost their server together must not come back together.
+            pause_s = self._backoff_s * random.uniform(0.5, 1.0)  # noqa: S311
+            self._connect_from_s = loop.time() + pause_s
             connecting = isinstance(error, psycopg.OperationalError)
             raise (connect_failed if connecting else refused)(error, self._url) from None
         if self._is_closed():  # meanwhile
@@ -118,7 +123,7 @@ class Lane:
         self._connection = connection
         self._pgconn = connection.pgconn
         self._socket = connection.pgconn.socket
-        asyncio.get_running_loop().add_reader(self._socket, self._readable)
+        loop.add_reader(self._socket, self._readable)
 
     def _send(
         self, statement: bytes, arguments: Sequence[bytes | None]
