@@ -2,7 +2,8 @@
 
 --seed N      run tests that take `seed` with this seed (and --runs - 1 more after it)
 --runs N      how many seeds such a test runs
---chaos-seconds N  for how long the chaos tests kill processes
+--chaos-seconds N  for how long the chaos tests kill processes of one host
+--cluster-seconds N  and those of several hosts, all together
 --rewrite     write the expected answers of scenario files anew, failing once
 
 `pg_dsn` is a server for the session, `hub_dsn` an empty hub of its own for each test. Users
@@ -27,7 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("shardrt")
     group.addoption("--seed", type=int, help="first seed of seeded tests")
     group.addoption("--runs", type=int, help="how many seeds each seeded test runs")
-    group.addoption("--chaos-seconds", type=float, default=200.0, help="how long chaos tests kill")
+    group.addoption("--chaos-seconds", type=float, default=120.0, help="how long chaos tests kill")
+    group.addoption("--cluster-seconds", type=float, default=200.0, help="and with several hosts")
     group.addoption("--rewrite", action="store_true", help="write scenario answers anew")
 
 

@@ -38,13 +38,14 @@ class Served:
         *options: str,
         app: str = "shardrt.samples:app",
         variables: dict[str, str] | None = None,
+        port: int = 0,
     ) -> None:
         self._options = ("--app", app, *options)
         self._directory = directory
         self._environment = {"SHARDRT_STORE": store_url} | (variables or {})
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0
-        self.url = ""
+        self._port = port
+        self.url = f"http://127.0.0.1:{port}" if port else ""
         self.starts = 0
 
     @property
@@ -89,9 +90,15 @@ class Served:
         assert said or self.running, f"serve ended:\n{self.stderr[-4000:]}"
         if said is None:
             return False
-        self.url = said[0]
-        self._port = int(self.url.rpartition(":")[2].strip("/"))
+        # What it says is what it advertises, which may be another port than it listens on.
+        if not self._port:
+            self.url = said[0]
+            self._port = int(self.url.rpartition(":")[2].strip("/"))
         return True
+
+    def family(self) -> list[int]:
+        """Return the process ids of all its processes, the supervisor's first."""
+        return [p.pid for p in processes.descendants(processes.snapshot(), self.pid)]
 
     def children(self, role: str) -> list[int]:
         """Return the process ids of its shards or gateways."""
@@ -100,7 +107,7 @@ class Served:
 
     def kill(self) -> None:
         """Kill the supervisor with SIGKILL; return once all its processes are gone."""
-        family = [p.pid for p in processes.descendants(processes.snapshot(), self.pid)]
+        family = self.family()
         os.kill(self.pid, signal.SIGKILL)
         assert self._process is not None
         self._process.wait(DEATH_TIMEOUT_S)
@@ -108,7 +115,7 @@ class Served:
 
     def kill_all(self) -> None:
         """Kill all of its processes with SIGKILL at once; return once they are gone."""
-        family = [p.pid for p in processes.descendants(processes.snapshot(), self.pid)]
+        family = self.family()
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -116,10 +123,10 @@ class Served:
         self._process.wait(DEATH_TIMEOUT_S)
         wait_until(lambda: not set(family) & alive(), within_s=DEATH_TIMEOUT_S)
 
-    def interrupt(self) -> int:
-        """Press Ctrl-C and return the exit code."""
+    def interrupt(self, with_signal: int = signal.SIGINT) -> int:
+        """Press Ctrl-C, or send another signal, and return the exit code."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(with_signal)
         return self._process.wait(STOP_TIMEOUT_S)
 
     def close(self) -> None:

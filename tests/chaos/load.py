@@ -7,6 +7,8 @@ acknowledged must turn out to be true.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ from tests.chaos.tallying import Tallying
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
     from shardrt import Client
 
@@ -42,24 +45,27 @@ class Instance:
 
     kind: Kind
     instance_id: str
+    client: Client
     acknowledged: bool = False
     """Whether its start was acknowledged."""
     ended: bool = False
+    ended_s: float = 0.0
+    """When, by the monotonic clock."""
     wrong: str = ""
     result: Any = None
     sent: Sent = field(default_factory=Sent)
 
 
 class Load:
-    """Starts, feeds and awaits instances until told to stop."""
+    """Starts, feeds and awaits instances until told to stop, through several clients in turn."""
 
-    def __init__(self, client: Client, rng: random.Random) -> None:
-        self._client = client
+    def __init__(self, clients: Sequence[Client], rng: random.Random) -> None:
+        self._clients = itertools.cycle(clients)
         self._rng = rng
         self.instances: list[Instance] = []
         self.errors: Counter[str] = Counter()
         """Errors that the client was given; all of them are allowed while things are killed."""
-        self.tallying = Tallying(client, rng, self._note)
+        self.tallying = Tallying(clients, rng, self._note)
 
     async def run(self, stop: asyncio.Event, drain_s: float) -> None:
         """Start instances until `stop`, then give all of them `drain_s` to end."""
@@ -82,7 +88,7 @@ class Load:
     def _next(self) -> Instance:
         number = len(self.instances)
         kind = KINDS[number % len(KINDS)]
-        instance = Instance(kind, f"{kind.name}-{number}")
+        instance = Instance(kind, f"{kind.name}-{number}", next(self._clients))
         self.instances.append(instance)
         return instance
 
@@ -95,7 +101,7 @@ class Load:
             senders = (self._send(instance, *pair) for pair in enumerate(numbers))
             await asyncio.gather(*senders)
         result = await self._result(instance)
-        instance.ended = True
+        instance.ended, instance.ended_s = True, time.monotonic()
         if isinstance(result, Exception):
             instance.wrong = f"{type(result).__name__}: {result}"
         else:
@@ -106,7 +112,7 @@ class Load:
         """Start an instance. If the outcome is an error, leave it at that."""
         kind = instance.kind
         try:
-            await self._client.start(kind.name, kind.input, instance_id=instance.instance_id)
+            await instance.client.start(kind.name, kind.input, instance_id=instance.instance_id)
         except (ShardrtError, OSError, TimeoutError) as error:
             self._note(error)
         else:
@@ -126,7 +132,7 @@ class Load:
     async def _raise(self, instance: Instance, item: Item) -> bool:
         """Raise an event; return whether it was acknowledged."""
         try:
-            await self._client.raise_event(instance.instance_id, "item", item)
+            await instance.client.raise_event(instance.instance_id, "item", item)
         except InstanceFinished:
             # Only the repetition of a last item can come too late.
             if not item.last:
@@ -142,7 +148,7 @@ class Load:
         """Wait for the result, however often the way there breaks."""
         while True:
             try:
-                return await self._client.handle(instance.instance_id).result()
+                return await instance.client.handle(instance.instance_id).result()
             except FINAL_ANSWERS as error:
                 return error
             except (ShardrtError, OSError, TimeoutError) as error:

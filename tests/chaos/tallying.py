@@ -11,7 +11,7 @@ from tests.chaos.bank import TALLIES, Tally
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from shardrt import Client
 
@@ -37,30 +37,35 @@ class Tallying:
     """Sends to every tally until told to stop."""
 
     def __init__(
-        self, client: Client, rng: random.Random, note: Callable[[Exception], None]
+        self, clients: Sequence[Client], rng: random.Random, note: Callable[[Exception], None]
     ) -> None:
-        self._client = client
+        self._clients = clients
         self._rng = rng
         self._note = note
         self.logs = [TallyLog(key) for key in TALLIES]
 
     async def run(self, stop: asyncio.Event) -> None:
-        await asyncio.gather(*(self._send(log, stop) for log in self.logs))
+        await asyncio.gather(
+            *(
+                self._send(log, self._clients[number % len(self._clients)], stop)
+                for number, log in enumerate(self.logs)
+            )
+        )
 
-    async def _send(self, log: TallyLog, stop: asyncio.Event) -> None:
+    async def _send(self, log: TallyLog, client: Client, stop: asyncio.Event) -> None:
         number = 0
         while not stop.is_set():
-            await self._tell(log, number)
+            await self._tell(log, client, number)
             number += 1
             await asyncio.sleep(self._rng.uniform(0, PAUSE_S))
 
-    async def _tell(self, log: TallyLog, number: int) -> None:
+    async def _tell(self, log: TallyLog, client: Client, number: int) -> None:
         entity = f"@tally@{log.key}"
         try:
             if number % CALL_EVERY:
-                await self._client.signal_entity(entity, Tally.mark, number)
+                await client.signal_entity(entity, Tally.mark, number)
             else:
-                log.answers[number] = await self._client.call_entity(entity, Tally.mark, number)
+                log.answers[number] = await client.call_entity(entity, Tally.mark, number)
         except AnswerForgotten as error:
             self._note(error)  # but it was carried out
         except (ShardrtError, OSError, TimeoutError) as error:

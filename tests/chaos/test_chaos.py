@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shardrt import Client
-from shardrt.testing.postgres import PostgresServer
 from tests.chaos.ledger import PATH_VARIABLE, Ledger
 from tests.chaos.load import Load
 from tests.chaos.monkey import Monkey, Outages, PostgresOutages, SqliteOutages
@@ -23,8 +21,9 @@ from tests.chaos.verdict import Verdict, judge
 from tests.serving import Served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from shardrt.testing.postgres import PostgresServer
 
 SQLITE_SHARE = 0.2
 SQLITE_SECONDS_MIN = 40.0
@@ -38,23 +37,6 @@ pytestmark = [pytest.mark.chaos, pytest.mark.proc, pytest.mark.slow, pytest.mark
 @pytest.fixture
 def seconds(request: pytest.FixtureRequest) -> float:
     return float(request.config.getoption("--chaos-seconds"))
-
-
-@pytest.fixture
-def show(capsys: pytest.CaptureFixture[str]) -> Show:
-    """Write a line past pytest's capture: what was killed is worth reading in any case."""
-
-    def write(line: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(line + "\n")
-
-    return write
-
-
-@pytest.fixture
-def postgres() -> Iterator[PostgresServer]:
-    with PostgresServer(fsync=True) as server:
-        yield server
 
 
 @pytest.mark.pg
@@ -118,7 +100,7 @@ async def torment(
     """Run load and monkey side by side; then let everything end, and judge."""
     client = await Client.connect(host.url)
     try:
-        load = Load(client, random.Random(trial.seed + 1))
+        load = Load([client], random.Random(trial.seed + 1))
         calm, stop = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(load.run(stop, DRAIN_S))

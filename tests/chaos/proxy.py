@@ -1,0 +1,93 @@
+"""A way that can be broken: TCP connections led to a port on this machine, unless told otherwise.
+
+Two ways in which it breaks. *Cut*: connections are reset, and new ones, too. *Held*: nothing
+passes and nobody is told, as in a network that drops packets; once it is healed, what was
+under way arrives after all, however late. That is how a write of an owner of long ago comes to
+the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+HERE = "127.0.0.1"
+CHUNK_BYTES = 64 * 1024
+
+
+class FaultProxy:
+    """Leads from `port` to another; all of it on one event loop."""
+
+    def __init__(self, target_port: int) -> None:
+        self.port = 0
+        """Where it listens; known once started."""
+        self._target_port = target_port
+        self._server: asyncio.Server | None = None
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._refuses = False
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._idle = asyncio.Event()
+        """Set whenever a connection has ended."""
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._lead, HERE, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self.cut()
+            self._flows.set()
+            while self._writers:
+                self._idle.clear()
+                await self._idle.wait()
+
+    def cut(self) -> None:
+        """Reset every connection, and each new one."""
+        self._refuses = True
+        for writer in self._writers:
+            # Without this it would be an orderly end.
+            writer.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+            writer.transport.abort()
+
+    def hold(self) -> None:
+        """Let nothing pass, and keep what comes."""
+        self._flows.clear()
+
+    def heal(self) -> None:
+        """Let everything pass, also what was kept."""
+        self._refuses = False
+        self._flows.set()
+
+    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers = [writer]
+        self._writers.add(writer)
+        try:
+            await self._flows.wait()
+            if not self._refuses:
+                far_reader, far_writer = await asyncio.open_connection(HERE, self._target_port)
+                writers.append(far_writer)
+                self._writers.add(far_writer)
+                async with asyncio.TaskGroup() as pumps:
+                    pumps.create_task(self._pump(reader, far_writer))
+                    pumps.create_task(self._pump(far_reader, writer))
+        except* OSError:
+            pass  # whoever it was on one side, the other is told by the end of its connection
+        finally:
+            for each in writers:
+                self._writers.discard(each)
+                each.transport.abort()
+            self._idle.set()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(CHUNK_BYTES):
+            await self._flows.wait()
+            writer.write(chunk)
+            await writer.drain()
+        await self._flows.wait()
+        if not writer.transport.is_closing():
+            writer.write_eof()

@@ -1,0 +1,95 @@
+"""The proxy is a fault that other tests rely on: it must do what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.proxy import HERE, FaultProxy
+from tests.loops import in_loop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class Far:
+    """A server that keeps what it is sent, and says it back."""
+
+    def __init__(self) -> None:
+        self.received = b""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while chunk := await reader.read(100):
+                self.received += chunk
+                writer.write(chunk)
+        except ConnectionResetError:
+            pass
+        finally:
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def proxied() -> AsyncIterator[tuple[Far, FaultProxy]]:
+    far = Far()
+    server = await asyncio.start_server(far.serve, HERE, 0)
+    async with server:
+        proxy = FaultProxy(server.sockets[0].getsockname()[1])
+        await proxy.start()
+        try:
+            yield far, proxy
+        finally:
+            await proxy.close()
+
+
+@in_loop
+async def test_what_is_held_arrives_later() -> None:
+    async with proxied() as (far, proxy):
+        reader, writer = await asyncio.open_connection(HERE, proxy.port)
+        writer.write(b"a")
+        assert await reader.readexactly(1) == b"a"
+        proxy.hold()
+        writer.write(b"b")
+        late_reader, late_writer = await asyncio.open_connection(HERE, proxy.port)
+        late_writer.write(b"c")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await reader.read(1)
+        assert far.received == b"a"
+        # Also of somebody who has gone meanwhile.
+        writer.write_eof()
+        proxy.heal()
+        assert await reader.read() == b"b"
+        assert await late_reader.readexactly(1) == b"c"
+        writer.close()
+        late_writer.close()
+
+
+@in_loop
+async def test_a_cut_ends_every_connection_until_it_is_healed() -> None:
+    async with proxied() as (_, proxy):
+        reader, writer = await asyncio.open_connection(HERE, proxy.port)
+        writer.write(b"a")
+        assert await reader.read(1) == b"a"
+        proxy.cut()
+        with pytest.raises(ConnectionResetError):
+            await reader.read(1)
+        assert await is_refused(proxy.port)
+        proxy.heal()
+        reader, writer = await asyncio.open_connection(HERE, proxy.port)
+        writer.write(b"b")
+        assert await reader.readexactly(1) == b"b"
+        writer.close()
+
+
+async def is_refused(port: int) -> bool:
+    reader, writer = await asyncio.open_connection(HERE, port)
+    try:
+        return await reader.read(1) == b""
+    except ConnectionResetError:
+        return True
+    finally:
+        writer.close()
