@@ -63,6 +63,8 @@ class Server:
         self.store = MemoryStore(lambda: true_now_us(loop))
         self.calls: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
+        self.last_s = 0.0
+        """When the last of all calls under way gets through."""
         self.slow: dict[str, float] = {}
         """Place → how much longer each way to and from there may take, s."""
 
@@ -78,6 +80,7 @@ class Server:
             latency_s += self.random.random() * slow_s
         if ailments.stall and self.random.random() < ailments.stall:
             latency_s += self.random.random() * ailments.stall_s
+        self.last_s = max(self.last_s, self.loop.time() + latency_s)
         return latency_s
 
 

@@ -171,6 +171,8 @@ class Run:
     # -- what must be so -----------------------------------------------------------------------
 
     async def _calm(self) -> None:
+        # What was on its way through the storm may still be late.
+        await asyncio.sleep(max(0.0, self.cluster.server.last_s - self._loop.time()))
         # A host that came up just now may have to wait for the lease of its former self.
         await self._until("I12", self._ttl_s + OWNED_S, self._unowned)
         self.cluster.note("owned")
