@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from shardrt.testing.sim.run import simulate
@@ -47,11 +48,11 @@ def find(name: str, seeds: range = range(SEEDS)) -> Found:
     return Found(name, None)
 
 
-def find_all(names: Sequence[str]) -> Iterator[Found]:
-    """Find these, on all cores."""
+def find_all(names: Sequence[str], seeds: int = SEEDS) -> Iterator[Found]:
+    """Find these within so many seeds, on all cores."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as workers:
-        yield from workers.map(find, names)
+        yield from workers.map(find, names, repeat(range(seeds)))
 
 
 def main() -> int:

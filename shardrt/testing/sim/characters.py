@@ -113,6 +113,9 @@ async def write_letters(scene: Scene) -> None:
         "got": [],
     }
     await scene.client.start("mailbox", given, instance_id)
+    gathers = random.random() < 0.5
+    if gathers:
+        await scene.client.ask(instance_id, r.Suspend("gather"))
 
     async def write(sender: int) -> None:
         for number in range(counts[sender]):
@@ -123,6 +126,8 @@ async def write_letters(scene: Scene) -> None:
     async with asyncio.TaskGroup() as tasks:
         for sender in range(len(counts)):
             tasks.create_task(write(sender))
+    if gathers:
+        await scene.client.ask(instance_id, r.Resume())
     got = await scene.completes(instance_id)
     for sender, count in enumerate(counts):
         numbers = [number for each, number in got if each == sender]

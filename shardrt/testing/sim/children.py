@@ -149,6 +149,11 @@ class SimShardProcess(ShardProcess):
             for part in parts:
                 part.cancel()
 
+    def _on_order(self, message: control.ToChild) -> None:
+        super()._on_order(message)
+        if isinstance(message, control.Lease):
+            self._child.machine.cluster.check_lease(self._child)
+
     def opened(self, partition: int, epoch: int) -> None:
         self._child.machine.cluster.note("opened", self._child.process.name, partition, epoch)
         super().opened(partition, epoch)

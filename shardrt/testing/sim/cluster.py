@@ -11,6 +11,7 @@ from shardrt.testing.sim.ledger import Ledger
 from shardrt.testing.sim.machines import Machine
 from shardrt.testing.sim.network import Network, Weather
 from shardrt.testing.sim.processes import current
+from shardrt.testing.virtual import true_now_us
 
 if TYPE_CHECKING:
     from random import Random
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from shardrt.testing.sim.children import SimChild
     from shardrt.testing.sim.clocks import Oscillator
     from shardrt.testing.sim.processes import SimLoop
+
+DRIFT_S = 0.02
+"""How much longer a lease may seem by a slow clock than by the database's."""
 
 
 class Cluster:
@@ -90,6 +94,24 @@ class Cluster:
         machine = self.machine(self.place_of(target))
         shards = [] if machine is None else machine.child("shard")
         return next((each for each in shards if partition in each.shard.hosts), None)
+
+    def check_lease(self, child: SimChild) -> None:
+        """Judge a shard that has just been told how long it may serve."""
+        machine, shard = child.machine, child.shard
+        left_s = shard.committer.lease_until_s - machine.oscillator.monotonic_s()
+        if left_s <= 0:
+            return
+        row = self.server.store._hub.hosts.get(machine.name)  # noqa: SLF001 - the judge may look
+        ends_s = 0.0 if row is None else (row.expires_at - true_now_us(self.loop)) / 1e6
+        if left_s > ends_s + DRIFT_S:
+            text = (
+                f"{child.process.name} believes in its lease for {left_s:.3f} s, not {ends_s:.3f}"
+            )
+            self.ledger.violated("I12", text)
+        for partition, host in shard.hosts.items():
+            if not host.closed and host.epoch < self.ledger.epochs[partition]:
+                text = f"{child.process.name} answers for partition {partition} of another owner"
+                self.ledger.violated("I12", text)
 
     def answering(self, partition: int, before: int) -> list[str]:
         """Return who has a partition under an earlier epoch and a lease that it believes in."""
