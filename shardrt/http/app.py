@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute, WebSocketRoute
 
-from shardrt import __version__
 from shardrt.config import LimitSettings, Tokens
 from shardrt.config.tokens import Access
 from shardrt.errors import ShardrtError
@@ -19,6 +18,7 @@ from shardrt.http.entities import EntityApi
 from shardrt.http.link import LinkEndpoint, PeerDoor, PeerEndpoint
 from shardrt.http.management import ManagementApi
 from shardrt.http.metrics import MetricsApi
+from shardrt.http.openapi import openapi
 from shardrt.http.schedules import ScheduleApi
 from shardrt.http.token import MISSING, READ_ONLY, SAFE_METHODS, access_of, key_access_of
 from shardrt.links.peer import HOST_PATH
@@ -27,8 +27,6 @@ from shardrt.links.websocket import PATH
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from shardrt.http.caller import Caller
@@ -80,15 +78,15 @@ def build_app(  # noqa: PLR0913 - what a host has
         json_depth_max=limits.json_depth_max,
         page_size_max=limits.page_size_max,
     )
-    routes: list[BaseRoute] = [
-        *api.routes(),
-        *entities.routes(),
-        *schedules.routes(),
-        *azure.routes(),
-        *MetricsApi(caller, host_id).routes(),
-        *health.health_routes(readiness),
+    operations = [
+        *api.operations(),
+        *entities.operations(),
+        *schedules.operations(),
+        *MetricsApi(caller, host_id).operations(),
+        *health.operations(readiness),
     ]
-    routes.append(Route("/openapi.json", _openapi(routes), methods=["GET"]))
+    operations.append(openapi([*operations, *azure.operations()]))
+    routes: list[BaseRoute] = [*(each.route() for each in operations), *azure.routes()]
     if accept is not None:
         endpoint = LinkEndpoint(accept, tokens, limits.payload_bytes_max)
         routes.append(WebSocketRoute(PATH, endpoint))
@@ -113,13 +111,13 @@ class _TokenRequired:
     """
 
     def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
-        self._app = app
+        self.app = app
         self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 or 403, or pass on."""
         if scope["type"] != "http" or scope["path"] in health.PATHS:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         access = access_of(scope, self._tokens)
         if access is None and AZURE_ROOT + "/" in scope["path"]:
@@ -130,26 +128,4 @@ class _TokenRequired:
         elif access is Access.READ and scope["method"] not in SAFE_METHODS:
             await problems.problem(403, READ_ONLY)(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
-
-
-def _openapi(routes: list[BaseRoute]) -> Callable[[Request], Any]:
-    paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        if isinstance(route, Route):
-            for method in sorted((route.methods or set()) - {"HEAD"}):
-                path = route.path_format
-                paths.setdefault(path, {})[method.lower()] = {
-                    "operationId": route.name,
-                    "responses": {"default": {"description": "JSON"}},
-                }
-    document = {
-        "openapi": "3.1.0",
-        "info": {"title": "shardrt", "version": __version__},
-        "paths": paths,
-    }
-
-    async def openapi(_: Request) -> Response:
-        return problems.json_response(document)
-
-    return openapi
+            await self.app(scope, receive, send)

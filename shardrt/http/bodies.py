@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Raw
 
+from shardrt.core.history import NULL
 from shardrt.core.json_text import is_deeper
 from shardrt.errors import PayloadTooLarge
 from shardrt.http.problems import BadRequest
@@ -53,10 +54,14 @@ def parse(body: bytes, kind: Any, depth_max: int = DEPTH_MAX) -> Any:
         raise BadRequest(f"malformed JSON body: {error}") from None
 
 
+def _null() -> Raw:
+    return NULL  # made by a function: the schema cannot show it as a default
+
+
 class StartBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """Of a start."""
 
-    input: Raw = Raw(b"null")
+    input: Raw = msgspec.field(default_factory=_null)
     instance_id: str | None = None
     version: str | None = None
     tags: dict[str, str] | None = None
@@ -67,7 +72,7 @@ class StartBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 class EventBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """Of an external event."""
 
-    event_data: Raw = Raw(b"null")
+    event_data: Raw = msgspec.field(default_factory=_null)
 
 
 class ReasonBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
-from starlette.routing import Route
 
 from shardrt.client.entities import entity_filter, entity_page
 from shardrt.core import requests as r
 from shardrt.core.entity import entity_id
+from shardrt.core.history import NULL
 from shardrt.errors import InstanceNotFound, PayloadTooLarge
+from shardrt.http import answers as a
 from shardrt.http.bodies import parse, read_body
+from shardrt.http.operations import Operation, Parameter
 from shardrt.http.problems import BadRequest, json_response
 from shardrt.http.shapes import iso, micros_of
 from shardrt.links.frames import ENVELOPE_BYTES_MAX
@@ -31,7 +33,7 @@ PAGE_SIZE = 100
 class OperationBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """Of a signal or call."""
 
-    input: Raw = Raw(b"null")
+    input: Raw = msgspec.field(default_factory=lambda: NULL)
     at: str | None = None
     """Not before this time; for signals only."""
     wait: bool = False
@@ -39,7 +41,7 @@ class OperationBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 
 
 class EntityApi:
-    """The routes. Each method answers one of them."""
+    """The operations. Each method answers one of them."""
 
     def __init__(
         self, caller: Caller, *, payload_bytes_max: int, json_depth_max: int, page_size_max: int
@@ -49,13 +51,51 @@ class EntityApi:
         self._json_depth_max = json_depth_max
         self._page_size_max = page_size_max
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
         one = ROOT + "/{name}/{key:path}"
         return [
-            Route(ROOT, self.list_entities, methods=["GET"]),
-            Route(one + "/{operation}", self.operate, methods=["POST"]),
-            Route(one, self.get_entity, methods=["GET"]),
-            Route(one, self.purge_entity, methods=["DELETE"]),
+            Operation(
+                method="GET",
+                path=ROOT,
+                name="listEntities",
+                summary="List entities, by pages",
+                answer=self.list_entities,
+                parameters=(
+                    Parameter("name", "Of the entity's kind"),
+                    Parameter("prefix", "What keys begin with"),
+                    Parameter("top", "How many at most", int),
+                    Parameter("continuationToken", "Of the page before"),
+                ),
+                answers={200: a.EntityPage},
+            ),
+            Operation(
+                method="POST",
+                path=one + "/{operation}",
+                name="operateEntity",
+                summary="Signal an entity, or call it and wait for the result",
+                answer=self.operate,
+                body=OperationBody,
+                answers={200: a.EntityResult, 202: a.EntityDone, 422: a.EntityFailure},
+                refusals=(409,),
+            ),
+            Operation(
+                method="GET",
+                path=one,
+                name="getEntity",
+                summary="Look at an entity",
+                answer=self.get_entity,
+                answers={200: a.Entity},
+                refusals=(409,),
+            ),
+            Operation(
+                method="DELETE",
+                path=one,
+                name="purgeEntity",
+                summary="Delete an entity",
+                answer=self.purge_entity,
+                answers={200: a.EntitiesDeleted},
+                refusals=(409,),
+            ),
         ]
 
     async def get_entity(self, request: Request) -> Response:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from starlette.routing import Route
-
+from shardrt.http.answers import Health
+from shardrt.http.operations import Operation
 from shardrt.http.problems import json_response
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 PATHS = ("/health/live", "/health/ready")
 
 
-def health_routes(readiness: Callable[[], tuple[bool, dict[str, Any]]]) -> list[Route]:
-    """Return the routes; `readiness` says whether it is ready, and facts about it."""
+def operations(readiness: Callable[[], tuple[bool, dict[str, Any]]]) -> list[Operation]:
+    """Return the operations; `readiness` says whether it is ready, and facts about it."""
 
     async def live(_: Request) -> Response:
         return json_response({"status": "live"})
@@ -30,4 +30,23 @@ def health_routes(readiness: Callable[[], tuple[bool, dict[str, Any]]]) -> list[
             {"status": status, "message": status, **facts}, 200 if is_ready else 503
         )
 
-    return [Route(PATHS[0], live, methods=["GET"]), Route(PATHS[1], ready, methods=["GET"])]
+    return [
+        Operation(
+            method="GET",
+            path=PATHS[0],
+            name="live",
+            summary="Whether the host lives",
+            answer=live,
+            answers={200: Health},
+            is_open=True,
+        ),
+        Operation(
+            method="GET",
+            path=PATHS[1],
+            name="ready",
+            summary="Whether to send requests here",
+            answer=ready,
+            answers={200: Health, 503: Health},
+            is_open=True,
+        ),
+    ]

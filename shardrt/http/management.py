@@ -11,27 +11,30 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from msgspec.structs import replace
-from starlette.routing import Route
 
 from shardrt.client.explaining import explain
 from shardrt.client.filters import page_of, status_of_text
 from shardrt.client.purging import purge_where
 from shardrt.client.starting import check_instance_id
 from shardrt.core import requests as r
-from shardrt.core.history import FINAL
+from shardrt.core.history import FINAL, Status
 from shardrt.errors import (
     InputInvalid,
     InstanceNotFound,
     OrchestratorNotRegistered,
     PayloadTooLarge,
 )
+from shardrt.http import answers as a
 from shardrt.http.bodies import EventBody, ReasonBody, StartBody, parse, read_body
+from shardrt.http.operations import REFUSED_STATES, Endpoint, Operation, Parameter, Time
 from shardrt.http.problems import BadRequest, json_response
 from shardrt.http.shapes import explanation_shape, history_shape, instance_shape, micros_of
 from shardrt.links.frames import ENVELOPE_BYTES_MAX
 from shardrt.store.base import Filter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from msgspec import Raw
     from starlette.requests import Request
     from starlette.responses import Response
@@ -39,13 +42,34 @@ if TYPE_CHECKING:
     from shardrt.http.caller import Caller
 
 ROOT = "/runtime/orchestrations"
+ONE = ROOT + "/{instance_id:path}"
 PAGE_SIZE = 100
 POLL_AFTER_S = 1
 _TRUE = ("true", "1", "yes", "")
 
+SHOW_INPUT = Parameter("showInput", "With inputs; true if left out", bool)
+SHOW_HISTORY = (
+    Parameter("showHistory", "With the history", bool),
+    Parameter("showHistoryOutput", "With what is in its events", bool),
+)
+PAGING = (
+    Parameter("top", "How many at most", int),
+    Parameter("continuationToken", "Of the page before"),
+)
+CONDITIONS = (
+    Parameter("status", "Any of these", Status, is_list=True),
+    Parameter("name", "Of the orchestrator"),
+    Parameter("prefix", "What ids begin with"),
+    Parameter("createdFrom", "Not before", Time),
+    Parameter("createdTo", "Before", Time),
+    Parameter("completedFrom", "Not before", Time),
+    Parameter("completedTo", "Before", Time),
+    Parameter("tag", "key=value; all of these", is_list=True),
+)
+
 
 class ManagementApi:
-    """The routes. Each method answers one of them."""
+    """The operations. Each method answers one of them."""
 
     def __init__(
         self, caller: Caller, *, payload_bytes_max: int, json_depth_max: int, page_size_max: int
@@ -55,24 +79,93 @@ class ManagementApi:
         self._json_depth_max = json_depth_max
         self._page_size_max = page_size_max
 
-    def routes(self) -> list[Route]:
-        one = ROOT + "/{instance_id:path}"
-        posts = {
-            one + "/raiseEvent/{event:path}": self.raise_event,
-            one + "/terminate": self.terminate,
-            one + "/suspend": self.suspend,
-            one + "/resume": self.resume,
-            one + "/rewind": self.rewind,
-            one + "/restart": self.restart,
-        }
+    def operations(self) -> list[Operation]:
         return [
-            Route(ROOT + "/start/{name:path}", self.start, methods=["POST"]),
-            Route(ROOT, self.list_instances, methods=["GET"]),
-            Route(ROOT, self.purge_instances, methods=["DELETE"]),
-            *(Route(path, endpoint, methods=["POST"]) for path, endpoint in posts.items()),
-            Route(one + "/why", self.why, methods=["GET"]),
-            Route(one, self.get, methods=["GET"]),
-            Route(one, self.purge, methods=["DELETE"]),
+            Operation(
+                method="POST",
+                path=ROOT + "/start/{name:path}",
+                name="startInstance",
+                summary="Start an instance of an orchestrator",
+                answer=self.start,
+                body=StartBody,
+                answers={202: a.StartedInstance},
+                refusals=REFUSED_STATES,
+            ),
+            Operation(
+                method="GET",
+                path=ROOT,
+                name="listInstances",
+                summary="List instances, by pages",
+                answer=self.list_instances,
+                parameters=(*CONDITIONS, *PAGING, SHOW_INPUT),
+                answers={200: a.InstancePage},
+            ),
+            Operation(
+                method="DELETE",
+                path=ROOT,
+                name="purgeInstances",
+                summary="Purge instances that have ended, by at least one condition",
+                answer=self.purge_instances,
+                parameters=CONDITIONS,
+                answers={200: a.InstancesDeleted},
+            ),
+            *self._steering(),
+            *self._of_one(),
+        ]
+
+    def _steering(self) -> Iterator[Operation]:
+        steering: list[tuple[str, str, Endpoint, Any]] = [
+            ("raiseEvent", "Send an event to an instance", self.raise_event, EventBody),
+            ("terminate", "End an instance from outside", self.terminate, ReasonBody),
+            ("suspend", "Pause an instance", self.suspend, ReasonBody),
+            ("resume", "Let an instance go on", self.resume, ReasonBody),
+            ("rewind", "Run again what failed", self.rewind, ReasonBody),
+            ("restart", "Run an instance that has ended anew", self.restart, ReasonBody),
+        ]
+        for word, summary, answer, body in steering:
+            rest = "/{event:path}" if body is EventBody else ""
+            yield Operation(
+                method="POST",
+                path=f"{ONE}/{word}{rest}",
+                name=word if rest else f"{word}Instance",
+                summary=summary,
+                answer=answer,
+                parameters=() if rest else (Parameter("reason", "If the body has none"),),
+                body=body,
+                answers={202: a.InstanceDone},
+                refusals=REFUSED_STATES,
+            )
+
+    def _of_one(self) -> list[Operation]:
+        return [
+            Operation(
+                method="GET",
+                path=f"{ONE}/why",
+                name="explainInstance",
+                summary="Tell what an instance waits for",
+                answer=self.why,
+                answers={200: a.Explanation},
+            ),
+            Operation(
+                method="GET",
+                path=ONE,
+                name="getInstance",
+                summary="Look at an instance",
+                answer=self.get,
+                parameters=(SHOW_INPUT, *SHOW_HISTORY),
+                answers={200: a.Instance},
+                refusals=(409,),
+            ),
+            Operation(
+                method="DELETE",
+                path=ONE,
+                name="purgeInstance",
+                summary="Delete an instance that has ended",
+                answer=self.purge,
+                parameters=(Parameter("force", "Also one that cannot be read", bool),),
+                answers={200: a.InstancesDeleted},
+                refusals=REFUSED_STATES,
+            ),
         ]
 
     async def start(self, request: Request) -> Response:

@@ -17,9 +17,9 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from starlette.responses import Response
-from starlette.routing import Route
 
 from shardrt.core.history import Status
+from shardrt.http.operations import Operation
 from shardrt.links.admin import CountInstances, Metrics
 from shardrt.links.metrics import CATALOGUE, Sample, Samples
 from shardrt.store.base import Filter
@@ -56,9 +56,18 @@ class MetricsApi:
         self._counted_s = float("-inf")
         self._open = 0
 
-    def routes(self) -> list[Route]:
-        """Return the routes."""
-        return [Route("/metrics", self.metrics, methods=["GET"])]
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                method="GET",
+                path="/metrics",
+                name="metrics",
+                summary="What this host has counted, for Prometheus",
+                answer=self.metrics,
+                answers={200: str},
+                media_type=CONTENT_TYPE_PLAIN_0_0_4.partition(";")[0],
+            )
+        ]
 
     async def metrics(self, _: Request) -> Response:
         """Return all samples of this host."""

@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
-from starlette.routing import Route
 
 from shardrt.client.filters import SnapshotPages, filter_of
 from shardrt.client.schedules import ScheduleClient, ScheduleStatus
 from shardrt.client.views import status_of, to_datetime
 from shardrt.core import requests as r
 from shardrt.errors import InstanceNotFound
+from shardrt.http import answers as a
 from shardrt.http.bodies import parse, read_body
+from shardrt.http.operations import REFUSED_STATES, Endpoint, Operation, Parameter
 from shardrt.http.problems import json_response
 from shardrt.http.shapes import micros_of
 from shardrt.links.frames import ENVELOPE_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from datetime import datetime
 
     from starlette.requests import Request
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from shardrt.http.caller import Caller
 
 ROOT = "/runtime/schedules"
+ONE = ROOT + "/{schedule_id:path}"
 PAGE_SIZE = 100
 
 
@@ -50,24 +52,75 @@ class ScheduleBody(msgspec.Struct, rename="camel"):
 
 
 class ScheduleApi:
-    """The routes. Each method answers one of them."""
+    """The operations. Each method answers one of them."""
 
     def __init__(self, caller: Caller, *, payload_bytes_max: int, json_depth_max: int) -> None:
         self._schedules = _Schedules(caller)
         self._body_bytes_max = payload_bytes_max + ENVELOPE_BYTES_MAX
         self._json_depth_max = json_depth_max
 
-    def routes(self) -> list[Route]:
-        one = ROOT + "/{schedule_id:path}"
+    def operations(self) -> list[Operation]:
         return [
-            Route(ROOT, self.list_schedules, methods=["GET"]),
-            Route(one + "/pause", self.pause, methods=["POST"]),
-            Route(one + "/resume", self.resume, methods=["POST"]),
-            Route(one + "/trigger", self.trigger, methods=["POST"]),
-            Route(one, self.put, methods=["PUT", "POST"]),
-            Route(one, self.get, methods=["GET"]),
-            Route(one, self.delete, methods=["DELETE"]),
+            Operation(
+                method="GET",
+                path=ROOT,
+                name="listSchedules",
+                summary="List schedules",
+                answer=self.list_schedules,
+                parameters=(Parameter("ended", "Those that have ended, too", bool),),
+                answers={200: a.Schedules},
+            ),
+            *self._steering(),
+            *(
+                Operation(
+                    method=method,
+                    path=ONE,
+                    name=name,
+                    summary="Add a schedule, or replace it",
+                    answer=self.put,
+                    body=ScheduleBody,
+                    needs_body=True,
+                    answers={201: a.ScheduleDone},
+                    refusals=(409,),
+                )
+                for method, name in (("PUT", "putSchedule"), ("POST", "postSchedule"))
+            ),
+            Operation(
+                method="GET",
+                path=ONE,
+                name="getSchedule",
+                summary="Look at a schedule",
+                answer=self.get,
+                answers={200: a.Schedule},
+                refusals=(409,),
+            ),
+            Operation(
+                method="DELETE",
+                path=ONE,
+                name="deleteSchedule",
+                summary="Delete a schedule",
+                answer=self.delete,
+                answers={200: a.ScheduleDone},
+                refusals=REFUSED_STATES,
+            ),
         ]
+
+    def _steering(self) -> Iterator[Operation]:
+        steering: list[tuple[str, str, Endpoint]] = [
+            ("pause", "Let no more instances start", self.pause),
+            ("resume", "Let a paused schedule go on", self.resume),
+            ("trigger", "Start an instance now", self.trigger),
+        ]
+        for word, summary, answer in steering:
+            yield Operation(
+                method="POST",
+                path=f"{ONE}/{word}",
+                name=f"{word}Schedule",
+                summary=summary,
+                answer=answer,
+                answers={202: a.ScheduleDone},
+                refusals=REFUSED_STATES,
+            )
 
     async def put(self, request: Request) -> Response:
         body: Any = parse(
