@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -27,16 +27,29 @@ class Served:
     """`shardrt serve` as a process of ours, which can be killed and started again.
 
     It keeps its port, so that clients find it again. What it logs is shown if it fails.
+
+    Args:
+        options: of the run.
+        store_url: its store.
+        more: further options of the command.
+        variables: further settings, as environment variables.
     """
 
-    def __init__(self, options: Options, store_url: str) -> None:
+    def __init__(
+        self,
+        options: Options,
+        store_url: str,
+        *more: str,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self._arguments = (
             *("--app", "shardrt.bench:app"),
             *("--shards", str(options.shards)),
             *("--partitions", str(options.partitions)),
+            *more,
         )
         # Not on the command line: it holds a password.
-        self._environment = {**os.environ, "SHARDRT_STORE": store_url}
+        self._environment = {**os.environ, "SHARDRT_STORE": store_url, **(variables or {})}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the host
         self._process: asyncio.subprocess.Process | None = None
         self._port = "0"
@@ -89,11 +102,14 @@ class Served:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._process is not None and self._process.returncode is None:
-            await self._stop(self._process)
+        await self.stop()
         self._log.close()
 
-    async def _stop(self, process: asyncio.subprocess.Process) -> None:
+    async def stop(self) -> None:
+        """End it in good order, if it runs."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:

@@ -1,0 +1,1 @@
+"""How long a partition is without a host when hosts die, leave and join, under load."""
