@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from shardrt.bench import processes
 from shardrt.bench.metering import child_role
 from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 60.0
@@ -28,7 +31,7 @@ class Served:
     """A host that can be started again and again: same store, same port once it is known.
 
     Its output goes to `serve.out` and `serve.err` in `directory`, which is also where it
-    runs.
+    runs. It listens on `port`, if that is given, of `address`; `before` is a command that runs it.
     """
 
     def __init__(
@@ -39,13 +42,16 @@ class Served:
         app: str = "shardrt.samples:app",
         variables: dict[str, str] | None = None,
         port: int = 0,
+        address: str = "127.0.0.1",
+        before: Sequence[str] = (),
     ) -> None:
         self._options = ("--app", app, *options)
         self._directory = directory
         self._environment = {"SHARDRT_STORE": store_url} | (variables or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._port = port
-        self.url = f"http://127.0.0.1:{port}" if port else ""
+        self.url = f"http://{address}:{port}" if port else ""
+        self._before = before
         self.starts = 0
 
     @property
@@ -77,7 +83,7 @@ class Served:
         out.write_bytes(b"")
         with out.open("ab") as out_file, err.open("ab") as err_file:
             self._process = subprocess.Popen(
-                [*COMMAND, "serve", *self._options, "--port", str(self._port)],
+                [*self._before, *COMMAND, "serve", *self._options, "--port", str(self._port)],
                 cwd=self._directory,
                 env=environment(self._environment),
                 stdin=subprocess.DEVNULL,

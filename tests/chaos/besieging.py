@@ -20,6 +20,7 @@ from tests.waiting import eventually
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
     from tests.chaos.watcher import Watcher
 
@@ -47,29 +48,32 @@ MORE_WITH_THREE = (
     "kill two",
 )
 """What leaves one host of three while it lasts."""
+UNPLUGGING = ("pull cable", "kill host", "pull cable", "restart all", "pull cable")
+"""For hosts with networks of their own."""
 
 
 class Siege:
     """Plays cards until the time is over and each was played."""
 
-    def __init__(self, cluster: Cluster, watcher: Watcher, rng: random.Random) -> None:
+    def __init__(
+        self, cluster: Cluster, watcher: Watcher, rng: random.Random, deck: Sequence[str]
+    ) -> None:
         self._cluster = cluster
         self._watcher = watcher
         self._rng = rng
         self._long: tuple[Member, asyncio.Task[None]] | None = None
-        three = len(cluster.members) > 2
-        self.deck = (*DECK, *MORE_WITH_THREE) if three else DECK
+        self.deck = deck
         self.blows: Counter[str] = Counter()
 
     async def run(self, over: asyncio.Event) -> None:
-        while not over.is_set():
-            for card in self._shuffled():
-                await asyncio.sleep(self._rng.uniform(*PAUSE_S))
-                await self._play(card)
-                await self._watcher.until_whole()
-                self.blows[card] += 1
-                if over.is_set() and set(self.blows) == set(self.deck):
-                    break
+        cards: list[str] = []
+        while not over.is_set() or set(self.blows) != set(self.deck):
+            cards = cards or self._shuffled()
+            card = cards.pop(0)
+            await asyncio.sleep(self._rng.uniform(*PAUSE_S))
+            await self._play(card)
+            await self._watcher.until_whole()
+            self.blows[card] += 1
         await self._thaw()
 
     def _shuffled(self) -> list[str]:
@@ -98,8 +102,12 @@ class Siege:
                 await self._freeze(card, victim, what, float(ttls[0]))
             case (("cut" | "hold"), _):
                 await self._break(card, victim)
-            case _:
+            case "pull", _:
+                await self._pull_cable(card, victim)
+            case "restart", _:
                 await self._restart_all(card)
+            case _:
+                raise AssertionError(f"there is no such card: {card}")
 
     def _draw(self, *others: Member) -> Member:
         """Return one of the hosts that are not under a long freeze, nor among these."""
@@ -175,6 +183,15 @@ class Siege:
             await self._watcher.until_whole()
         for way in ways:
             way.heal()
+        self._watcher.away.difference_update(owners)
+
+    async def _pull_cable(self, card: str, victim: Member) -> None:
+        assert victim.cable is not None, "it was asked for"
+        owners = self._strike(card, victim)
+        victim.cable.pull()
+        await asyncio.sleep(self._rng.uniform(*BROKEN_S))
+        await self._watcher.until_whole()
+        victim.cable.plug()
         self._watcher.away.difference_update(owners)
 
     async def _restart_all(self, card: str) -> None:

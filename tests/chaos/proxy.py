@@ -1,4 +1,4 @@
-"""A way that can be broken: TCP connections led to a port on this machine, unless told otherwise.
+"""A way that can be broken: TCP connections led somewhere else, unless told otherwise.
 
 Two ways in which it breaks. *Cut*: connections are reset, and new ones, too. *Held*: nothing
 passes and nobody is told, as in a network that drops packets; once it is healed, what was
@@ -17,12 +17,13 @@ CHUNK_BYTES = 64 * 1024
 
 
 class FaultProxy:
-    """Leads from `port` to another; all of it on one event loop."""
+    """Leads from `port`, on all addresses or one, to another; all of it on one event loop."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, target: str = HERE, *, bind: str = HERE) -> None:
         self.port = 0
         """Where it listens; known once started."""
-        self._target_port = target_port
+        self._target = target, target_port
+        self._bind = bind
         self._server: asyncio.Server | None = None
         self._flows = asyncio.Event()
         self._flows.set()
@@ -32,7 +33,7 @@ class FaultProxy:
         """Set whenever a connection has ended."""
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._lead, HERE, 0)
+        self._server = await asyncio.start_server(self._lead, self._bind, 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -69,7 +70,7 @@ class FaultProxy:
         try:
             await self._flows.wait()
             if not self._refuses:
-                far_reader, far_writer = await asyncio.open_connection(HERE, self._target_port)
+                far_reader, far_writer = await asyncio.open_connection(*self._target)
                 writers.append(far_writer)
                 self._writers.add(far_writer)
                 async with asyncio.TaskGroup() as pumps:
