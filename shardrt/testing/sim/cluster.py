@@ -99,9 +99,10 @@ class Cluster:
         """Judge a shard that has just been told how long it may serve."""
         machine, shard = child.machine, child.shard
         left_s = shard.committer.lease_until_s - machine.oscillator.monotonic_s()
-        if left_s <= 0:
-            return
+        serves = any(not host.closed for host in shard.hosts.values())
         row = self.server.store._hub.hosts.get(machine.name)  # noqa: SLF001 - the judge may look
+        if left_s <= 0 or (row is None and not serves):
+            return  # it answers nobody; a host that has left gives it nothing more, either
         ends_s = 0.0 if row is None else (row.expires_at - true_now_us(self.loop)) / 1e6
         if left_s > ends_s + DRIFT_S:
             text = (
