@@ -17,6 +17,7 @@ ShardrtError
 ├── PartitionUnavailable       the partition has no serving owner right now; safe to retry
 ├── Unauthorized               the token is missing or wrong
 ├── Forbidden                  the token does not allow this: it may only read
+├── Untrusted                  the host's certificate is not one that we trust
 ├── ProtocolViolation          a peer sent something that is not of the protocol
 ├── ConnectionLost             the link to the host broke and could not be restored
 ├── OrchestrationFailed        what ``handle.result()`` raises for a failed instance
@@ -163,6 +164,12 @@ class Forbidden(ShardrtError):
     """The token does not allow this."""
 
     code = "Forbidden"
+
+
+class Untrusted(ShardrtError):
+    """The certificate that a host shows is not one that we trust."""
+
+    code = "Untrusted"
 
 
 class ProtocolViolation(ShardrtError):

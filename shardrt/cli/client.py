@@ -25,9 +25,12 @@ WIDE = 100_000
 class Connection:
     """Which host to ask, and in which form to answer."""
 
-    def __init__(self, url: str, token: str | None, as_json: bool) -> None:
+    def __init__(
+        self, url: str, token: str | None, as_json: bool, ca_file: str | None = None
+    ) -> None:
         self.url = url
         self.token = token
+        self.ca_file = ca_file
         self.as_json = as_json
 
     def run(self, work: Callable[[Client], Coroutine[Any, Any, Any]]) -> Any:
@@ -49,7 +52,10 @@ class Connection:
     async def _run(self, work: Callable[[Client], Coroutine[Any, Any, Any]]) -> Any:
         from shardrt.client import Client  # noqa: PLC0415 - only now is it needed
 
-        async with await Client.connect(self.url, token=self.token, call_timeout_s=15) as client:
+        connecting = Client.connect(
+            self.url, token=self.token, ca_file=self.ca_file, call_timeout_s=15
+        )
+        async with await connecting as client:
             return await work(client)
 
     def show(self, answer: Any, text: str | None = None) -> None:
@@ -73,10 +79,18 @@ def client_command(
         help="A host, or several with commas between them, which are tried in turn.",
     )
     @click.option("--token", envvar="SHARDRT_TOKEN", help="If the host asks for one.")
+    @click.option(
+        "--ca-file",
+        envvar="SHARDRT_CA_FILE",
+        metavar="FILE",
+        help="Whom to trust about https:// hosts [default: the system's authorities].",
+    )
     @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
     @functools.wraps(function)
-    def command(url: str, token: str | None, *, as_json: bool, **arguments: Any) -> None:
-        function(Connection(url, token, as_json), **arguments)
+    def command(
+        url: str, token: str | None, ca_file: str | None, *, as_json: bool, **arguments: Any
+    ) -> None:
+        function(Connection(url, token, as_json, ca_file), **arguments)
 
     return command
 

@@ -50,7 +50,7 @@ def _checked(file: str | None) -> dict[str, Any]:
     try:
         loaded = load_traced(file, environ=os.environ)
         report["warnings"] = warnings(loaded.settings, loaded.sources)
-        loaded.settings.tokens()
+        loaded.settings.check_files()
     except ConfigInvalid as error:
         report["errors"] = error.problems
     return report

@@ -35,6 +35,9 @@ EXIT_USAGE = 2
 @click.option("--partitions", type=int, help="Partitions of a new hub; fixed from then on.")
 @click.option("--gateways", type=int, help="Processes that speak to clients.")
 @click.option("--token-file", metavar="FILE", help="File of tokens that clients need.")
+@click.option("--tls-cert", metavar="FILE", help="Certificate in PEM: serve https.")
+@click.option("--tls-key", metavar="FILE", help="Its key in PEM.")
+@click.option("--ca-file", metavar="FILE", help="Authorities by which hosts are trusted.")
 @click.option("--insecure", is_flag=True, help="Serve others than this machine without a token.")
 @click.option(
     "--config",
@@ -59,7 +62,7 @@ def serve(config: str | None, *, insecure: bool, **options: object) -> None:
 
 def overrides(options: dict[str, object], insecure: bool) -> dict[str, object]:
     """Return the options as settings."""
-    keys = {"store": "store.url", "partitions": "hub.partitions"}
+    keys = {"store": "store.url", "partitions": "hub.partitions", "ca_file": "host.tls_ca"}
     given = {keys.get(name, f"host.{name}"): value for name, value in options.items()}
     if insecure:
         given["host.open_access"] = True
@@ -71,7 +74,7 @@ def run(settings: Settings) -> bool:
     log_to_stderr("supervisor", settings.log, host_id=settings.host.host_id)
     # Until it serves, only what went wrong: a start that fails ends with one clear line.
     logging.getLogger().setLevel(logging.WARNING)
-    settings.tokens()  # complains now rather than in a child
+    settings.check_files()  # complains now rather than in a child
     announce = partial(_announce, level=settings.log.level.upper())
     supervisor = Supervisor(settings, import_paths=[os.getcwd()], announce=announce)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -70,11 +70,12 @@ class Client(EntityClient, ScheduleClient):
         self._sealer = sealer_of(payload_codec)
 
     @classmethod
-    async def connect(
+    async def connect(  # noqa: PLR0913 - all that one wants to say here
         cls,
         url: str | Sequence[str],
         *,
         token: str | None = None,
+        ca_file: str | None = None,
         connect_timeout_s: float = 0.0,
         call_timeout_s: float = 60.0,
         retry_overloaded: bool = True,
@@ -87,6 +88,8 @@ class Client(EntityClient, ScheduleClient):
                 list: http(s):// or ws(s)://. One is used at a time; when it fails the client
                 goes on at the next, with what was under way.
             token: if the host asks for one.
+            ca_file: PEM file of the authorities by which an https:// host is trusted; default:
+                the system's.
             connect_timeout_s: how long to keep trying if there is no host yet.
             call_timeout_s: how long a call may take altogether, reconnecting and retrying
                 included, before it fails with `ConnectionLost`. Waiting for results has no
@@ -99,9 +102,10 @@ class Client(EntityClient, ScheduleClient):
             ConfigInvalid: `url` is none.
             ConnectionLost: the host cannot be reached.
             Unauthorized: the host does not take the token.
+            Untrusted: its certificate is not of these authorities, or for another name.
         """
         urls = urls_of(url)
-        dial = over_websocket(urls, token)
+        dial = over_websocket(urls, token, ca_file)
         session = Session(dial, call_timeout_s=call_timeout_s, retry_overloaded=retry_overloaded)
         await session.open(connect_timeout_s)
         return cls(session, payload_codec)

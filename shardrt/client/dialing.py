@@ -76,7 +76,9 @@ def urls_of(given: str | Sequence[str]) -> list[str]:
     return urls
 
 
-def over_websocket(urls: Sequence[str], token: str | None = None) -> Dial:
+def over_websocket(
+    urls: Sequence[str], token: str | None = None, ca_file: str | None = None
+) -> Dial:
     """Return how to reach the first of these hosts that answers.
 
     The first attempt begins with the first of them, any further one with the host after the
@@ -88,7 +90,9 @@ def over_websocket(urls: Sequence[str], token: str | None = None) -> Dial:
         greeter = _Greeter(session)
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                link = await dial_websocket(url, token, ToClient, lambda _: greeter)
+                link = await dial_websocket(
+                    url, token, ToClient, lambda _: greeter, ca_file=ca_file or ""
+                )
                 try:
                     welcome = await _greet(link, greeter, session_id)
                 except BaseException:

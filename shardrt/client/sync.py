@@ -75,11 +75,12 @@ class SyncClient(SyncEntities, SyncSchedules):
         self._closed = False
 
     @classmethod
-    def connect(
+    def connect(  # noqa: PLR0913 - all that one wants to say here
         cls,
         url: str | Sequence[str],
         *,
         token: str | None = None,
+        ca_file: str | None = None,
         connect_timeout_s: float = 0.0,
         call_timeout_s: float = 60.0,
         retry_overloaded: bool = True,
@@ -92,6 +93,7 @@ class SyncClient(SyncEntities, SyncSchedules):
                 Client.connect(
                     url,
                     token=token,
+                    ca_file=ca_file,
                     connect_timeout_s=connect_timeout_s,
                     call_timeout_s=call_timeout_s,
                     retry_overloaded=retry_overloaded,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ENV_PREFIX = "SHARDRT_"
 ENV_ALIASES = {
     "SHARDRT_APP": "host.app",
+    "SHARDRT_CA_FILE": "host.tls_ca",
     "SHARDRT_GATEWAYS": "host.gateways",
     "SHARDRT_HOST": "host.bind",
     "SHARDRT_HOST_ID": "host.host_id",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from shardrt.config.tls import check_server, client_context
 from shardrt.config.tokens import Tokens
 from shardrt.config.urls import mask_dsn, url_problem
 from shardrt.errors import ConfigInvalid
@@ -95,6 +96,16 @@ class HostSettings:
     token_file: str = ""
     """File of tokens, one a line; with `read:` before it, one that may only read. Changes are
     seen without a restart. The first that may do everything is presented to other hosts."""
+
+    tls_cert: str = ""
+    """PEM file of the certificate, and of those between it and the authority: serve https.
+    Clients and other hosts must reach this one by a name that is in it."""
+
+    tls_key: str = ""
+    """PEM file of its key, without a password."""
+
+    tls_ca: str = ""
+    """PEM file of the authorities by which other hosts are trusted; empty: the system's."""
 
     open_access: bool = False
     """Serve without a token on an address that others can reach."""
@@ -253,6 +264,18 @@ class Settings:
         """
         return Tokens(self.host.token, self.host.token_file)
 
+    def check_files(self) -> None:
+        """Check what the settings only name: tokens and certificates.
+
+        Raises:
+            ConfigInvalid: the first problem.
+        """
+        self.tokens()
+        if self.host.tls_cert:
+            check_server(self.host.tls_cert, self.host.tls_key)
+        if self.host.tls_ca:
+            client_context(self.host.tls_ca)
+
 
 @cache
 def section_types() -> dict[str, type[Any]]:
@@ -297,6 +320,8 @@ def rule_problems(settings: Settings) -> Iterator[str]:
         yield "host.app: write it as module:attribute"
     if host.advertise and not host.advertise.startswith(("http://", "https://")):
         yield "host.advertise: write it as http://name:8520"
+    if bool(host.tls_cert) != bool(host.tls_key):
+        yield "host.tls_cert: give tls_cert and tls_key, or neither"
     if host.token and host.token_file:
         yield "host.token: give either token or token_file"
     if host.bind not in LOOPBACK and not (host.token or host.token_file or host.open_access):

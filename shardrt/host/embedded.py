@@ -229,7 +229,8 @@ class EmbeddedHost:
             self.shard.reached(partitions)
 
         here = keep_in_process({HERE: lambda link: Visitor(self.shard, link)})
-        keep = keep_also_peers(here, settings.tokens(), settings.limits.payload_bytes_max)
+        limits, ca_file = settings.limits, settings.host.tls_ca
+        keep = keep_also_peers(here, settings.tokens(), limits.payload_bytes_max, ca_file)
         look = self.membership.look
         stranded_s_max = settings.host.lease_ttl_s + STRANDED_S
         self.router = Router(partitions, keep=keep, stranded_s_max=stranded_s_max, look=look)

@@ -43,12 +43,18 @@ def keep_in_process(shards: Mapping[str, Accept]) -> Keep:
     return keep
 
 
-def keep_also_peers(keep: Keep, tokens: Tokens, payload_bytes_max: int) -> Keep:
-    """Return how to keep links to other hosts, too."""
+def keep_also_peers(keep: Keep, tokens: Tokens, payload_bytes_max: int, ca_file: str = "") -> Keep:
+    """Return how to keep links to other hosts, too, trusted by the authorities in that file."""
 
     def keep_any(address: str, accept: Accept) -> Coroutine[Any, Any, None]:
         if is_peer(address):
-            return keep_peer(address, accept, tokens=tokens, payload_bytes_max=payload_bytes_max)
+            return keep_peer(
+                address,
+                accept,
+                tokens=tokens,
+                payload_bytes_max=payload_bytes_max,
+                ca_file=ca_file,
+            )
         return keep(address, accept)
 
     return keep_any

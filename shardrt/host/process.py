@@ -56,7 +56,12 @@ class ShardProcess:
         self._network = Network(
             configure.socket,
             self._receive,
-            keep=keep_also_peers(keep_unix, settings.tokens(), settings.limits.payload_bytes_max),
+            keep=keep_also_peers(
+                keep_unix,
+                settings.tokens(),
+                settings.limits.payload_bytes_max,
+                settings.host.tls_ca,
+            ),
             reached=self._reached,
             look=lambda: parent.send(control.Stale(self._version)),
         )

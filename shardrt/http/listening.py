@@ -18,15 +18,18 @@ class Listener:
 
     Raises:
         PortInUse: somebody else listens there.
-        ConfigInvalid: this machine has no such address.
+        ConfigInvalid: this machine has no such address, or a certificate is none.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         settings = runtime.settings
+        settings.check_files()
         self._socket = bind(settings.host.bind, settings.host.port)
         self.address = address_of(settings.host, self._socket)
         """The URL at which others reach us."""
-        config = uvicorn_config(embedded_app(runtime), settings.limits.payload_bytes_max)
+        config = uvicorn_config(
+            embedded_app(runtime), settings.limits.payload_bytes_max, settings.host
+        )
         self._server = QuietServer(config)
         self._serving: asyncio.Task[None] | None = None
 

@@ -19,7 +19,7 @@ import uvicorn
 from shardrt import __version__
 from shardrt.client.session import Session
 from shardrt.cluster.routing import STRANDED_S
-from shardrt.config import Settings
+from shardrt.config import HostSettings, Settings
 from shardrt.errors import ConfigInvalid
 from shardrt.host.child import FatalStart, Parent, run_child
 from shardrt.host.keeping import keep_also_peers, keep_unix
@@ -57,6 +57,7 @@ class GatewayProcess:
         self._version = 0
         """Of the routes."""
         try:
+            self._settings.check_files()
             self._tokens = self._settings.tokens()
         except ConfigInvalid as error:
             raise FatalStart(str(error)) from None
@@ -71,7 +72,12 @@ class GatewayProcess:
                 self._settings.limits.payload_bytes_max,
             ),
             ask_supervisor=self._ask_supervisor,
-            keep=keep_also_peers(keep_unix, self._tokens, self._settings.limits.payload_bytes_max),
+            keep=keep_also_peers(
+                keep_unix,
+                self._tokens,
+                self._settings.limits.payload_bytes_max,
+                self._settings.host.tls_ca,
+            ),
             look=lambda: parent.send(control.Stale(self._version)),
             nudged=lambda: parent.send(control.Nudged()),
             stranded_s_max=self._stranded_s_max,
@@ -174,7 +180,7 @@ class GatewayProcess:
             limits=limits,
             host_id=self._host_id,
         )
-        return QuietServer(uvicorn_config(app, limits.payload_bytes_max))
+        return QuietServer(uvicorn_config(app, limits.payload_bytes_max, self._settings.host))
 
     def _readiness(self) -> tuple[bool, dict[str, Any]]:
         served = self._gateway.partitions_served
@@ -190,8 +196,11 @@ class QuietServer(uvicorn.Server):
         yield
 
 
-def uvicorn_config(app: Any, payload_bytes_max: int) -> uvicorn.Config:
+def uvicorn_config(
+    app: Any, payload_bytes_max: int, host: HostSettings | None = None
+) -> uvicorn.Config:
     """Return how uvicorn shall serve the application, whoever runs it."""
+    host = host or HostSettings()
     return uvicorn.Config(
         app,
         http="httptools",
@@ -204,6 +213,8 @@ def uvicorn_config(app: Any, payload_bytes_max: int) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=max(1, round(END_S)),
         backlog=BACKLOG,
+        ssl_certfile=host.tls_cert or None,
+        ssl_keyfile=host.tls_key or None,
     )
 
 

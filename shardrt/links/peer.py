@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from shardrt.errors import ConfigInvalid, ConnectionLost, Unauthorized
+from shardrt.errors import ConfigInvalid, ConnectionLost, Unauthorized, Untrusted
 from shardrt.links.backoff import Backoff
 from shardrt.links.frames import client_frame_bytes_max
 from shardrt.links.messages import PROTOCOL, FromHost
@@ -49,7 +49,9 @@ def peer_url(target: str) -> str:
     return f"{base_url(address)}{HOST_PATH}?protocol={PROTOCOL}&owner={quote(owner, safe='')}"
 
 
-async def keep_peer(target: str, accept: Accept, *, tokens: Tokens, payload_bytes_max: int) -> None:
+async def keep_peer(
+    target: str, accept: Accept, *, tokens: Tokens, payload_bytes_max: int, ca_file: str = ""
+) -> None:
     """Keep a link to another host until cancelled: dial until it answers, and again.
 
     Args:
@@ -57,6 +59,7 @@ async def keep_peer(target: str, accept: Accept, *, tokens: Tokens, payload_byte
         accept: called with each new link.
         tokens: of the hub's hosts, if they have any; the first is presented.
         payload_bytes_max: of the hub's hosts, which bounds what a frame may hold.
+        ca_file: of the authorities by which it is trusted; empty: the system's.
     """
     backoff = Backoff(max_s=PAUSE_S_MAX)
     loop = asyncio.get_running_loop()
@@ -72,8 +75,9 @@ async def keep_peer(target: str, accept: Accept, *, tokens: Tokens, payload_byte
                     FromHost,
                     _ending(accept, ended),
                     target=peer_url(target),
+                    ca_file=ca_file,
                 )
-        except (ConnectionLost, ConfigInvalid, TimeoutError, Unauthorized) as error:
+        except (ConnectionLost, ConfigInvalid, TimeoutError, Unauthorized, Untrusted) as error:
             problem = _problem(error)
             # A host that has just left is forgotten before this is worth a line.
             if problem != told and loop.time() - lost_at >= QUIET_S:

@@ -18,7 +18,8 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from shardrt.errors import ConfigInvalid, ConnectionLost, Unauthorized
+from shardrt.config.tls import client_context
+from shardrt.errors import ConfigInvalid, ConnectionLost, Unauthorized, Untrusted
 from shardrt.links.frames import FRAME_BYTES_MAX, Codec
 from shardrt.links.stream import StreamLink
 
@@ -162,13 +163,21 @@ def base_url(url: str) -> str:
 
 
 async def dial_websocket(
-    url: str, token: str | None, incoming: Any, accept: Accept, *, target: str | None = None
+    url: str,
+    token: str | None,
+    incoming: Any,
+    accept: Accept,
+    *,
+    target: str | None = None,
+    ca_file: str = "",
 ) -> WebSocketLink:
     """Open a link to a host: a client's, or the one that `target` is the WebSocket URL of.
 
     Raises:
-        ConfigInvalid: `url` is none.
+        ConfigInvalid: `url` is none, or `ca_file` holds no authorities.
         Unauthorized: the host does not take the token.
+        Untrusted: its certificate is not of these authorities (the system's, if there is no
+            file), or for another name.
         ConnectionLost: there is no host, or it does not answer as one.
     """
     target = link_url(url) if target is None else target
@@ -180,8 +189,12 @@ async def dial_websocket(
             lambda: WebSocketLink(codec, accept, target, token),
             uri.host,
             uri.port,
-            ssl=ssl.create_default_context() if uri.secure else None,
+            ssl=client_context(ca_file) if uri.secure else None,
         )
+    except ssl.SSLCertVerificationError as error:
+        raise Untrusted(f"{url} is not trusted: {error.verify_message}") from None
+    except ssl.SSLError:
+        raise ConnectionLost(f"cannot reach {url}: no TLS there; is it http://?") from None
     except OSError as error:
         refused = isinstance(error, ConnectionRefusedError)
         why = "connection refused" if refused else error.strerror or error

@@ -91,14 +91,15 @@ def bind(address: str, port: int) -> socket.socket:
 
 def address_of(host: HostSettings, listener: socket.socket) -> str:
     """Return the URL at which clients and other hosts reach a host."""
-    return host.advertise.rstrip("/") or url_of(host.bind, listener)
+    scheme = "https" if host.tls_cert else "http"
+    return host.advertise.rstrip("/") or url_of(host.bind, listener, scheme)
 
 
-def url_of(address: str, listener: socket.socket) -> str:
+def url_of(address: str, listener: socket.socket, scheme: str = "http") -> str:
     """Return the URL of the listener, as far as this machine can tell."""
     host = socket.gethostname() if address in WILDCARDS else address
     port = listener.getsockname()[1]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def sweep_sockets(base: Path) -> None:
