@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 RENEWALS_PER_TTL = 3
 MARGIN = 0.2
 """Part of the TTL by which this host stops before its lease ends."""
+JOIN_TTLS = 4
+"""So long, in TTLs, must somebody else of our id have been there to be more than what a dead
+process has left: its lease, and a last renewal that a slow database carried out late."""
 RETRY_S_MIN = 0.25
 RETRY_S_MAX = 1.0
 """The pause after a failed renewal doubles from the first to this: an outage is over for us
@@ -206,7 +209,7 @@ class LeaseKeeper:
 
     def _give_up_joining(self, now_s: float) -> None:
         assert self._fenced_since_s is not None
-        if now_s - self._fenced_since_s > 2 * self._ttl_s:
+        if now_s - self._fenced_since_s > JOIN_TTLS * self._ttl_s:
             raise ConfigInvalid(
                 f"host.host_id: another running host has the id {self.host.host_id!r}; "
                 "give each host its own"

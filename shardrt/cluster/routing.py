@@ -57,7 +57,7 @@ class _Trouble:
     def __init__(self) -> None:
         self.refusals = 0
         self.hinted = False
-        """Whether a hint was followed already: two hosts may each believe in the other."""
+        """Whether a hint was followed at once already: two hosts may each believe in the other."""
         self.timer: asyncio.TimerHandle | None = None
         """Set while it pauses."""
         self.calls: dict[int, None] = {}
@@ -83,6 +83,8 @@ class Router:
         look: Callable[[], None] = lambda: None,
     ) -> None:
         self.routes: list[Upstream | None] = [None] * partitions
+        """Where calls go: as told, or as a hint of a peer says."""
+        self._told: list[Upstream | None] = [None] * partitions
         self.was_complete = False
         """Whether there was an owner of each partition at some time."""
         self.pending: dict[int, PendingCall] = {}
@@ -221,10 +223,14 @@ class Router:
             return
         pause_s = min(RETRY_S_MAX, RETRY_S_MIN * 2.0 ** min(trouble.refusals, 20))
         trouble.refusals += 1
-        if owner is not None and not trouble.hinted and self._is_news(owner, came_from):
-            trouble.hinted = True
+        if owner is not None and self._is_news(owner, came_from):
             self.routes[partition] = self._upstream(owner)
-            pause_s = 0.0
+            if not trouble.hinted:
+                trouble.hinted = True
+                pause_s = 0.0
+        else:
+            # A hint that led nowhere: nobody tells us again what we have been told.
+            self.routes[partition] = self._told[partition]
         trouble.timer = self._loop.call_later(pause_s, self._retry, partition)
 
     @staticmethod
@@ -284,7 +290,7 @@ class Router:
         changed: set[int] = set()
         for partition, before in enumerate(self.routes):
             target = targets[partition] if partition < len(targets) else None
-            upstream = self.routes[partition] = self._upstream(target)
+            upstream = self.routes[partition] = self._told[partition] = self._upstream(target)
             if upstream is not before:
                 changed.add(partition)
         self.was_complete = self.was_complete or None not in self.routes
@@ -389,7 +395,7 @@ class Router:
                         task.cancel()
 
     def _unused(self) -> list[str]:
-        used = {each.address for each in self.routes if each is not None}
+        used = {each.address for each in (*self.routes, *self._told) if each is not None}
         used |= {call.upstream.address for call in self.pending.values() if call.upstream}
         now = self._loop.time()
         used |= {each.address for each in self._upstreams.values() if each.needed_until > now}
