@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shardrt.core import requests as r
-from shardrt.errors import EpochFenced, RecordCorrupt, StoreUnavailable
+from shardrt.errors import EpochFenced, StoreUnavailable
 from shardrt.host.activity_pool import ActivityPool
 from shardrt.host.black_box import BlackBox
 from shardrt.host.bounds import Bounds
@@ -228,8 +228,11 @@ class Shard:
             except StoreUnavailable as error:
                 logger.warning("partition=%d cannot be recovered yet: %s", partition, error)
                 await asyncio.sleep(OPEN_BACKOFF_S)
-            except RecordCorrupt:
-                # The next owner may have written, and cut, what was being read.
+            except EpochFenced:
+                raise
+            except Exception:
+                # Damage, a bug, or rows of one moment and journal of another: the next owner may
+                # have written, and cut, what was being read.
                 if await self._is_ours(partition, epoch):
                     raise
 
@@ -408,6 +411,8 @@ class Shard:
         while True:
             await asyncio.sleep(TICK_S)
             before = self.clock.now() - SESSION_US
+            # Not only after checkpoints: what is read fills the memory, too.
+            self.checkpointer.evict()
             cores = [host.core for host in self.hosts.values()]
             instances = sum(len(core.instances) + len(core.entities) for core in cores)
             self.is_crowded = instances * RESIDENT_BYTES > CROWDED * self._resident_bytes_max

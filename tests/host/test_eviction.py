@@ -211,6 +211,22 @@ def test_an_instance_that_ended_and_left_is_found_again():
     play(main)
 
 
+def test_what_is_only_read_leaves_memory_again():
+    async def main(hub: Hub, client: HubClient) -> None:
+        ids = [f"one{number}" for number in range(20)]
+        for instance_id in ids:
+            await client.start("quick", "a", instance_id)
+            await client.result(instance_id)
+        await evicted(hub)
+        for instance_id in ids:
+            assert await client.history(instance_id)
+        # Nothing changes any more, so there will be no checkpoint.
+        await evicted(hub)
+        assert await client.start("quick", "a", "another")
+
+    play(main)
+
+
 def test_a_finished_instance_restarts_out_of_the_store():
     async def main(hub: Hub, client: HubClient) -> None:
         await client.start("quick", "a", "one")

@@ -484,3 +484,27 @@ def test_a_recovery_overtaken_by_the_next_owner_is_no_damage():
             assert hub.broken == []
 
     run_virtual(main())
+
+
+def test_a_recovery_that_fails_because_it_was_overtaken_is_no_bug():
+    async def main() -> None:
+        async with Hub(app, partitions=1, shards=2) as hub:
+            await hub.until(lambda: hub.is_quiet)
+            hub.moves = False
+            slow = hub.members[1].store
+            read = slow.head
+
+            async def head(partition: int, epoch: int) -> PartitionHead:
+                found: PartitionHead = await read(partition, epoch)
+                if found.epoch == epoch == 2:
+                    assert await hub.store.claim(partition, epoch, OWNER) is not None
+                    raise AssertionError("rows of one moment, journal of another")
+                return found
+
+            slow.head = head  # type: ignore[attr-defined]
+            await hub.assign(0, hub.members[1])
+            lost = "1 lost 0 under 2: "
+            await hub.until(lambda: any(line.endswith(lost) for line in hub.trace))
+            assert hub.broken == []
+
+    run_virtual(main())
