@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("shardrt")
     group.addoption("--seed", type=int, help="first seed of seeded tests")
     group.addoption("--runs", type=int, help="how many seeds each seeded test runs")
-    group.addoption("--chaos-seconds", type=float, default=120.0, help="how long chaos tests kill")
+    group.addoption("--chaos-seconds", type=float, default=100.0, help="how long chaos tests kill")
     group.addoption("--cluster-seconds", type=float, default=200.0, help="and with several hosts")
     group.addoption("--rewrite", action="store_true", help="write scenario answers anew")
 

@@ -11,9 +11,10 @@ import asyncio
 import signal
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.chaos.cluster import TTL_S, Cluster, Member, frozen_for, pids_of
+from tests.chaos.cluster import PARTITIONS, TTL_S, Cluster, Member, frozen_for, pids_of
 from tests.chaos.monkey import RESTART_TIMEOUT_S
 from tests.serving import DEATH_TIMEOUT_S, alive
 from tests.waiting import eventually
@@ -29,6 +30,10 @@ AWAY_S = (0.0, 2 * TTL_S)
 """How long a killed host stays away. It may be back before its lease is over, or after."""
 BROKEN_S = (1.5 * TTL_S, 3 * TTL_S)
 """How long a way is broken."""
+WHOLE_SHARES = 0.7
+"""How often a blow waits until its victim has its share."""
+SHARE_S_MAX = 10.0
+"""For how long. A share may come later on a slow machine."""
 ROLES = ("shard", "gateway", "supervisor")
 LONG_TTLS = 30.0
 
@@ -89,8 +94,7 @@ class Siege:
         if is_long(card) or (verb, what) in {("kill", "two"), ("restart", "all")}:
             await self._thaw()
         victim = self._draw()
-        # After a restart it takes a while until there is something to take away again.
-        await eventually(lambda: self._watcher.owns(victim.name), within_s=RESTART_TIMEOUT_S)
+        await self._rise(victim)
         match verb, what:
             case "kill", ("host" | "supervisor"):
                 await self._kill_host(card, victim, whole=what == "host")
@@ -108,6 +112,14 @@ class Siege:
                 await self._restart_all(card)
             case _:
                 raise AssertionError(f"there is no such card: {card}")
+
+    async def _rise(self, victim: Member) -> None:
+        """Wait until there is something to take away: mostly a whole share, but always some."""
+        served = partial(self._watcher.served_by, victim.name)
+        if self._rng.random() < WHOLE_SHARES:
+            share = PARTITIONS // len(self._cluster.members)
+            await self._watcher.until(lambda: served() >= share, within_s=SHARE_S_MAX)
+        await eventually(served, within_s=RESTART_TIMEOUT_S)
 
     def _draw(self, *others: Member) -> Member:
         """Return one of the hosts that are not under a long freeze, nor among these."""

@@ -64,6 +64,16 @@ def test_what_takes_too_long_is_a_fault_from_the_last_blow_on() -> None:
     assert watcher.faults() == ["partition 1: no owner for 7.1 s (kill two)"]
 
 
+def test_a_host_serves_once_it_has_committed_to_what_it_owns() -> None:
+    watcher = Watcher(TTL_S)
+    seen = []
+    for owner, epoch, lsn in (("a", 1, 5), ("a", 1, 6), ("b", 2, 7), ("b", 2, 7), ("b", 2, 8)):
+        row = Ownership(0, f"{owner}/1", epoch, lsn, 0)
+        watcher.look(View(1, view(1).hosts, (row,)))
+        seen.append((watcher.served_by("a"), watcher.served_by("b")))
+    assert seen == [(0, 0), (1, 0), (0, 0), (0, 0), (0, 1)]
+
+
 @asynccontextmanager
 async def hub_of(dsn: str) -> AsyncIterator[tuple[Witness, PostgresStore, PostgresStore]]:
     """Yield a witness, and the stores of two hosts: `a`, which owns partition 0, and `b`."""

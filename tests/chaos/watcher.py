@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from shardrt.store.base import Append
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shardrt.store.base import View
     from shardrt.store.postgres.store import PostgresStore
 
@@ -51,6 +53,8 @@ class Watcher:
         self.looks = 0
         self.looked = asyncio.Event()
         self.view: View | None = None
+        self._written: dict[int, int] = {}
+        """For each partition the last epoch under which we saw a commit."""
         self.lost_at: dict[int, int] = {}
         """Since when each orphaned partition has been one."""
         self._blow = "start"
@@ -67,10 +71,14 @@ class Watcher:
         rows = [each for each in self.view.hosts if each.host_id == host_id]
         return f"{host_id}/{rows[0].incarnation}" if rows else ""
 
-    def owns(self, host_id: str) -> bool:
-        """Tell whether a host has anything."""
+    def served_by(self, host_id: str) -> int:
+        """Return how many partitions a host serves: has owned, and committed to since."""
+        assert self.view is not None, "looked"
         owner = self.owner_of(host_id)
-        return self.view is not None and any(row.owner == owner for row in self.view.partitions)
+        return sum(
+            row.owner == owner and self._written.get(row.partition) == row.epoch
+            for row in self.view.partitions
+        )
 
     async def run(self, store: PostgresStore) -> None:
         while True:
@@ -84,7 +92,11 @@ class Watcher:
         """Take in a view."""
         self.looks += 1
         self.looked.set()
-        self.view = view
+        before, self.view = self.view, view
+        if before is not None:
+            for old, new in zip(before.partitions, view.partitions, strict=True):
+                if new.epoch == old.epoch and new.commit_lsn > old.commit_lsn:
+                    self._written[new.partition] = new.epoch
         live = {f"{h.host_id}/{h.incarnation}" for h in view.hosts if h.expires_at > view.now}
         live -= self.away
         for row in view.partitions:
@@ -108,9 +120,15 @@ class Watcher:
     async def until_whole(self) -> None:
         """Wait until every partition has an owner; what came too late is told by `faults`."""
         seen = self.looks + 1
+        await self.until(
+            lambda: self.looks > seen and not self.lost_at, within_s=self.bound_s + PATIENCE_S
+        )
+
+    async def until(self, condition: Callable[[], bool], *, within_s: float) -> None:
+        """Look until a condition is met, but no longer than this."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.bound_s + PATIENCE_S):
-                while self.lost_at or self.looks <= seen:
+            async with asyncio.timeout(within_s):
+                while not condition():
                     self.looked.clear()
                     await self.looked.wait()
 
