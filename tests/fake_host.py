@@ -40,6 +40,7 @@ class FakeHost:
         shards: int = 1,
         token: str | None = None,
         tokens: Tokens | None = None,
+        limits: LimitSettings = LIMITS,
         stranded_s_max: float = 20.0,
         owner: str = "host/1",
     ) -> None:
@@ -51,6 +52,7 @@ class FakeHost:
         keep = keep_also_peers(keep_unix, self.tokens, LIMITS.payload_bytes_max)
         self.gateway = Gateway(welcome, keep=keep, stranded_s_max=stranded_s_max)
         self.owner = owner
+        self.limits = limits
         self.token = token
         self.port = 0
         self.session = Session(self.gateway.dial(), call_timeout_s=2.0)
@@ -91,7 +93,7 @@ class FakeHost:
 
     async def start_http(self) -> None:
         """Serve at the port that was used before, if any."""
-        config = uvicorn_config(self.app(self.session), LIMITS.payload_bytes_max)
+        config = uvicorn_config(self.app(self.session), self.limits)
         self._server = QuietServer(config)
         listening = socket.create_server(("127.0.0.1", self.port))
         self.port = listening.getsockname()[1]

@@ -110,6 +110,10 @@ class HostSettings:
     open_access: bool = False
     """Serve without a token on an address that others can reach."""
 
+    cors_origins: str = ""
+    """Origins whose pages may call the HTTP API from a browser, with commas between them; `*`: all.
+    Empty: none, which is what browsers then enforce."""
+
     lease_ttl_s: Annotated[float, Meta(ge=0.2, le=3600)] = 10.0
     """How long a silent host keeps its partitions. Less finds a dead host sooner, more
     forgives a slow network or database. It is renewed three times as often."""
@@ -189,6 +193,19 @@ class LimitSettings:
 
     page_size_max: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
     """Instances in one page of a list."""
+
+    connections_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """Connections of one gateway. Each takes a file descriptor: see `ulimit -n`."""
+
+    connections_per_address_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 2_000
+    """Those of one address. Behind a proxy, all come from it: give it as much as the gateway."""
+
+    header_bytes_max: Annotated[int, Meta(ge=4096, le=MIB)] = 64 * 1024
+    """Size of a request without its body."""
+
+    header_s_max: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
+    """Time from the start of a connection, or the first byte of a further request on it, to
+    the end of the header. More is kinder to slow networks, and to who holds connections open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

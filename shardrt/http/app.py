@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, WebSocketRoute
 
 from shardrt.config import LimitSettings, Tokens
@@ -13,6 +14,7 @@ from shardrt.config.tokens import Access
 from shardrt.errors import ShardrtError
 from shardrt.http import health, problems
 from shardrt.http.azure import AzureApi
+from shardrt.http.azure_queries import CONTINUATION
 from shardrt.http.azure_shapes import ROOT as AZURE_ROOT
 from shardrt.http.entities import EntityApi
 from shardrt.http.link import LinkEndpoint, PeerDoor, PeerEndpoint
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from shardrt.http.caller import Caller
     from shardrt.links.base import Accept
 
+CORS_METHODS = ("GET", "POST", "PUT", "DELETE")
+CORS_HEADERS = ("Authorization", "Content-Type", CONTINUATION, "x-functions-key")
+
 
 def build_app(  # noqa: PLR0913 - what a host has
     caller: Caller,
@@ -42,6 +47,7 @@ def build_app(  # noqa: PLR0913 - what a host has
     tokens: Tokens | None = None,
     limits: LimitSettings | None = None,
     host_id: str = "",
+    cors_origins: str = "",
 ) -> ASGIApp:
     """Return the application of a host.
 
@@ -53,35 +59,19 @@ def build_app(  # noqa: PLR0913 - what a host has
         tokens: of which clients must present one as bearer token, except for health.
         limits: of what is taken from outside.
         host_id: of this host, for metrics.
+        cors_origins: whose pages may call this from a browser, with commas between them.
     """
     limits, tokens = limits or LimitSettings(), tokens or Tokens()
-    api = ManagementApi(
-        caller,
-        payload_bytes_max=limits.payload_bytes_max,
-        json_depth_max=limits.json_depth_max,
-        page_size_max=limits.page_size_max,
-    )
-    entities = EntityApi(
-        caller,
-        payload_bytes_max=limits.payload_bytes_max,
-        json_depth_max=limits.json_depth_max,
-        page_size_max=limits.page_size_max,
-    )
-    schedules = ScheduleApi(
-        caller,
-        payload_bytes_max=limits.payload_bytes_max,
-        json_depth_max=limits.json_depth_max,
-    )
-    azure = AzureApi(
-        caller,
-        payload_bytes_max=limits.payload_bytes_max,
-        json_depth_max=limits.json_depth_max,
-        page_size_max=limits.page_size_max,
-    )
+    bounds = {
+        "payload_bytes_max": limits.payload_bytes_max,
+        "json_depth_max": limits.json_depth_max,
+    }
+    paged = bounds | {"page_size_max": limits.page_size_max}
+    azure = AzureApi(caller, **paged)
     operations = [
-        *api.operations(),
-        *entities.operations(),
-        *schedules.operations(),
+        *ManagementApi(caller, **paged).operations(),
+        *EntityApi(caller, **paged).operations(),
+        *ScheduleApi(caller, **bounds).operations(),
         *MetricsApi(caller, host_id).operations(),
         *health.operations(readiness),
     ]
@@ -101,7 +91,10 @@ def build_app(  # noqa: PLR0913 - what a host has
             Exception: problems.on_bug,
         },
     )
-    return _TokenRequired(app, tokens)
+    guarded = _TokenRequired(app, tokens)
+    origins = [origin.strip() for origin in cors_origins.split(",") if origin.strip()]
+    # Outside: a browser asks without a token whether it may ask with one.
+    return CORSMiddleware(guarded, origins, CORS_METHODS, CORS_HEADERS) if origins else guarded
 
 
 class _TokenRequired:

@@ -48,6 +48,7 @@ def embedded_app(runtime: Runtime) -> ASGIApp:
         tokens=settings.tokens(),
         limits=settings.limits,
         host_id=runtime.host_id,
+        cors_origins=settings.host.cors_origins,
     )
 
 

@@ -27,9 +27,7 @@ class Listener:
         self._socket = bind(settings.host.bind, settings.host.port)
         self.address = address_of(settings.host, self._socket)
         """The URL at which others reach us."""
-        config = uvicorn_config(
-            embedded_app(runtime), settings.limits.payload_bytes_max, settings.host
-        )
+        config = uvicorn_config(embedded_app(runtime), settings.limits, settings.host)
         self._server = QuietServer(config)
         self._serving: asyncio.Task[None] | None = None
 

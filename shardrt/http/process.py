@@ -19,13 +19,14 @@ import uvicorn
 from shardrt import __version__
 from shardrt.client.session import Session
 from shardrt.cluster.routing import STRANDED_S
-from shardrt.config import HostSettings, Settings
+from shardrt.config import HostSettings, LimitSettings, Settings
 from shardrt.errors import ConfigInvalid
 from shardrt.host.child import FatalStart, Parent, run_child
 from shardrt.host.keeping import keep_also_peers, keep_unix
 from shardrt.host.memory import settle_memory
 from shardrt.http.app import build_app
 from shardrt.http.gateway import Gateway
+from shardrt.http.guard import Door, protocols
 from shardrt.http.link import PeerDoor
 from shardrt.links import control
 from shardrt.links.frames import client_frame_bytes_max
@@ -179,8 +180,9 @@ class GatewayProcess:
             tokens=self._tokens,
             limits=limits,
             host_id=self._host_id,
+            cors_origins=self._settings.host.cors_origins,
         )
-        return QuietServer(uvicorn_config(app, limits.payload_bytes_max, self._settings.host))
+        return QuietServer(uvicorn_config(app, limits, self._settings.host))
 
     def _readiness(self) -> tuple[bool, dict[str, Any]]:
         served = self._gateway.partitions_served
@@ -197,15 +199,14 @@ class QuietServer(uvicorn.Server):
 
 
 def uvicorn_config(
-    app: Any, payload_bytes_max: int, host: HostSettings | None = None
+    app: Any, limits: LimitSettings | None = None, host: HostSettings | None = None
 ) -> uvicorn.Config:
     """Return how uvicorn shall serve the application, whoever runs it."""
-    host = host or HostSettings()
+    limits, host = limits or LimitSettings(), host or HostSettings()
     return uvicorn.Config(
         app,
-        http="httptools",
-        ws="websockets-sansio",
-        ws_max_size=client_frame_bytes_max(payload_bytes_max),
+        **protocols(Door(limits)),
+        ws_max_size=client_frame_bytes_max(limits.payload_bytes_max),
         ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,

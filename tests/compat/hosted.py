@@ -95,7 +95,7 @@ def counter(ctx: EntityContext, amount: Any) -> None:
 async def serving(**settings: Any) -> AsyncIterator[tuple[Runtime, str]]:
     """Serve over a port; yield the runtime and its URL."""
     async with Runtime(app, partitions=4, settings=settings) as runtime:
-        server = QuietServer(uvicorn_config(runtime.asgi(), 1 << 20))
+        server = QuietServer(uvicorn_config(runtime.asgi()))
         listening = socket.create_server(("127.0.0.1", 0))
         task = asyncio.create_task(server.serve(sockets=[listening]))
         try:

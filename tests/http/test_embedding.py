@@ -42,7 +42,7 @@ async def test_the_api_of_a_runtime_works_while_it_runs() -> None:
 async def test_clients_from_outside_reach_it_by_link() -> None:
     runtime = Runtime(app, partitions=4)
     async with runtime:
-        server = QuietServer(uvicorn_config(runtime.asgi(), 1 << 20))
+        server = QuietServer(uvicorn_config(runtime.asgi()))
         listening = socket.create_server(("127.0.0.1", 0))
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -91,7 +91,7 @@ async def test_entities_are_listed_in_pages_and_purged_if_empty() -> None:
 @in_loop
 async def test_the_command_line_and_the_blocking_client_reach_entities() -> None:
     async with Runtime(app, partitions=4, settings=SETTINGS) as runtime:
-        server = QuietServer(uvicorn_config(runtime.asgi(), 1 << 20))
+        server = QuietServer(uvicorn_config(runtime.asgi()))
         listening = socket.create_server(("127.0.0.1", 0))
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -11,6 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from shardrt import App, Runtime
 from shardrt.client import Client
 from shardrt.config import Tokens
 from shardrt.config.tokens import LOOK_S
@@ -169,3 +170,20 @@ async def test_who_may_no_longer_change_things_is_let_go(tmp_path: Path) -> None
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1008
     assert not host.shard.requests
+
+
+@in_loop
+async def test_pages_of_other_origins_may_ask_if_they_are_named() -> None:
+    preflight = {"Origin": "https://ours", "Access-Control-Request-Method": "POST"}
+    for origins, allowed in (("", None), ("https://a, https://ours", "https://ours")):
+        settings = {"host.cors_origins": origins, "host.token": "secret"}
+        runtime = Runtime(App(), settings=settings)
+        transport = httpx.ASGITransport(runtime.asgi())
+        async with httpx.AsyncClient(transport=transport, base_url="http://host") as http:
+            asked = await http.options(START, headers=preflight)
+            assert asked.headers.get("access-control-allow-origin") == allowed
+            assert asked.status_code == (200 if allowed else 401)
+            other = await http.options(START, headers=preflight | {"Origin": "https://theirs"})
+            assert "access-control-allow-origin" not in other.headers
+            # It is about browsers; a token is asked for as ever.
+            assert (await http.post(START, headers={"Origin": "https://ours"})).status_code == 401

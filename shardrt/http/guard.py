@@ -1,0 +1,172 @@
+"""Bounds of connections: how many, and how much and how long they may say before a request.
+
+A few must not use up what is there for all. uvicorn with httptools has no bound for either, so
+its protocols are made to ask a `Door`. Below the bounds, a connection that says nothing costs
+memory and a timer, and no turn of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+if TYPE_CHECKING:
+    from shardrt.config import LimitSettings
+
+logger = logging.getLogger(__name__)
+
+TOLD_S = 10.0
+"""Connections that are turned away are worth a line in the log so often at most."""
+
+
+class Door:
+    """Counts the connections of one server, in all and by address."""
+
+    def __init__(self, limits: LimitSettings) -> None:
+        self.limits = limits
+        self.connections = 0
+        self._by_address: Counter[str] = Counter()
+        self._told_s = float("-inf")
+
+    def enter(self, address: str) -> bool:
+        """Count a connection; False: there is no room for it, and it is not counted."""
+        per_address = self._by_address[address] if address else 0
+        if (
+            self.connections >= self.limits.connections_max
+            or per_address >= self.limits.connections_per_address_max
+        ):
+            self._tell(address, per_address)
+            return False
+        self.connections += 1
+        self._by_address[address] += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """Count one that was let in as gone."""
+        self.connections -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+    def _tell(self, address: str, per_address: int) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._told_s >= TOLD_S:
+            self._told_s = now_s
+            text = "connection turned away: there are %d, of them %d from %s"
+            logger.warning(text, self.connections, per_address, address or "here")
+
+
+def protocols(door: Door) -> dict[str, Any]:
+    """Return uvicorn's options for a server behind this door."""
+    http = type("Http", (_Http,), {"door": door})
+    websocket = type("WebSocket", (_WebSocket,), {"door": door})
+    return {"http": http, "ws": websocket}
+
+
+class _Http(HttpToolsProtocol):
+    """A connection, until it ends or becomes a WebSocket."""
+
+    door: Door
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._address = _address(transport)
+        self._header_bytes = 0
+        """Of the request whose header is not complete yet."""
+        self._waiting: asyncio.TimerHandle | None = None
+        self._entered = self.door.enter(self._address)
+        if self._entered:
+            self._expect_header()
+        else:
+            self._refuse(503, b"Service Unavailable", "too many connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        if self._entered:
+            self._entered = False
+            self.door.leave(self._address)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self._waiting is None and self._is_idle():
+            self._expect_header()
+        self._header_bytes += len(data) if self._waiting is not None else 0
+        super().data_received(data)
+        too_long = self._header_bytes > self.door.limits.header_bytes_max
+        if self._waiting is not None and too_long and not self.transport.is_closing():
+            self._refuse_header()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._fields_bytes += len(name) + len(value) + len(b": \r\n")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._fields_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        self._header_bytes = 0
+        if self._fields_bytes + len(self.url) > self.door.limits.header_bytes_max:
+            self._refuse_header()
+            raise ValueError("the header is too long")  # and nothing of the request is read
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self.transport.is_closing():
+            self._refuse(400, b"Bad Request", msg)
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _expect_header(self) -> None:
+        self._waiting = self.loop.call_later(self.door.limits.header_s_max, self._on_too_slow)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _on_too_slow(self) -> None:
+        self._waiting = None
+        if not self.transport.is_closing():
+            self._refuse(408, b"Request Timeout", "the request took too long to arrive")
+
+    def _refuse_header(self) -> None:
+        text = f"the header exceeds {self.door.limits.header_bytes_max} bytes"
+        self._refuse(431, b"Request Header Fields Too Large", text)
+
+    def _refuse(self, status: int, phrase: bytes, message: str) -> None:
+        body = msgspec.json.encode({"message": message})
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"retry-after: 1\r\nconnection: close\r\n\r\n%b" % (status, phrase, len(body), body)
+        )
+        self.transport.close()
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """What a connection that was let in has become."""
+
+    door: Door
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._address = _address(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.door.leave(self._address)
+        super().connection_lost(exc)
+
+
+def _address(transport: asyncio.Transport) -> str:
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) else ""
