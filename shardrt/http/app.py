@@ -109,7 +109,9 @@ class _TokenRequired:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 or 403, or pass on."""
-        if scope["type"] != "http" or scope["path"] in health.PATHS:
+        # Mounted into another application, the path begins with where that is.
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if scope["type"] != "http" or path in health.PATHS:
             await self.app(scope, receive, send)
             return
         access = access_of(scope, self._tokens)

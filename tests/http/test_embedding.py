@@ -4,6 +4,8 @@ import asyncio
 import socket
 
 import httpx
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from shardrt import App, OrchestrationContext, Runtime
 from shardrt.client import Client
@@ -58,3 +60,14 @@ async def test_clients_from_outside_reach_it_by_link() -> None:
             assert sum((await client.count()).values()) <= 1
         server.should_exit = True
         await serving
+
+
+@in_loop
+async def test_a_mounted_api_asks_for_its_tokens_but_for_health() -> None:
+    async with Runtime(app, partitions=4, settings={"host.token": "secret"}) as runtime:
+        transport = httpx.ASGITransport(Starlette(routes=[Mount("/durable", runtime.asgi())]))
+        async with httpx.AsyncClient(transport=transport, base_url="http://host/durable") as http:
+            assert (await http.get("/health/ready")).status_code == 200
+            assert (await http.get("/metrics")).status_code == 401
+            headers = {"Authorization": "Bearer secret"}
+            assert (await http.get("/metrics", headers=headers)).status_code == 200
