@@ -38,6 +38,8 @@ RETRY_S_MIN = 0.02
 RETRY_S_MAX = 0.5
 ACCEPTED_S = 1.0
 """What was not refused for so long was taken, and lost its owner later."""
+HINT_S = 1.0
+"""How long a host that a hint names may take to be reached."""
 NUDGED_S = 5.0
 """How long a link to a peer is kept that was only made to nudge it."""
 SWEEP_S = 0.5
@@ -85,6 +87,8 @@ class Router:
         self.routes: list[Upstream | None] = [None] * partitions
         """Where calls go: as told, or as a hint of a peer says."""
         self._told: list[Upstream | None] = [None] * partitions
+        self._hinted: dict[int, float] = {}
+        """Partition → when a hint was followed that leads elsewhere than what was told."""
         self.was_complete = False
         """Whether there was an owner of each partition at some time."""
         self.pending: dict[int, PendingCall] = {}
@@ -225,13 +229,18 @@ class Router:
         trouble.refusals += 1
         if owner is not None and self._is_news(owner, came_from):
             self.routes[partition] = self._upstream(owner)
+            self._hinted[partition] = self._loop.time()
             if not trouble.hinted:
                 trouble.hinted = True
                 pause_s = 0.0
         else:
-            # A hint that led nowhere: nobody tells us again what we have been told.
-            self.routes[partition] = self._told[partition]
+            self._go_as_told(partition)
         trouble.timer = self._loop.call_later(pause_s, self._retry, partition)
+
+    def _go_as_told(self, partition: int) -> None:
+        """Forget a hint that led nowhere: nobody tells us again what we have been told."""
+        self._hinted.pop(partition, None)
+        self.routes[partition] = self._told[partition]
 
     @staticmethod
     def _is_news(owner: str, came_from: Upstream | None) -> bool:
@@ -288,6 +297,7 @@ class Router:
         Calls under way to an owner that a partition has left are sent to its new owner.
         """
         changed: set[int] = set()
+        self._hinted.clear()
         for partition, before in enumerate(self.routes):
             target = targets[partition] if partition < len(targets) else None
             upstream = self.routes[partition] = self._told[partition] = self._upstream(target)
@@ -404,9 +414,18 @@ class Router:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
+            self._drop_dead_hints()
             self.expire()
             if self._unused():
                 self._changed.set()
+
+    def _drop_dead_hints(self) -> None:
+        since = self._loop.time() - HINT_S
+        for partition, at in list(self._hinted.items()):
+            route = self.routes[partition]
+            if at <= since and (route is None or route.link is None):
+                self._go_as_told(partition)
+                self._send_stranded()
 
     def expire(self) -> None:
         """Refuse calls that have been without an owner for too long."""

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from shardrt.cluster import looks
 from shardrt.cluster.calls import WAIT, PendingCall
-from shardrt.cluster.routing import RETRY_S_MAX, Router
+from shardrt.cluster.routing import HINT_S, RETRY_S_MAX, SWEEP_S, Router
 from shardrt.core import requests as r
 from shardrt.links.inprocess import connect_in_process
 from shardrt.links.messages import Answer, Ask, Forget, ForwardRaw, Look, NotOwner
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 7.0
 HERE, THERE, ELSEWHERE = "/socket", "http://there#b/1", "http://elsewhere#c/1"
+GONE = "http://gone#d/1"
 START = Raw(msgspec.json.encode(r.Start("hello", fresh=True)))
 MOVING = r.Refusal("PartitionUnavailable", "it is moving", 0.1)
 
@@ -99,6 +100,8 @@ class Rig:
 
     async def keep(self, address: str, accept: Accept) -> None:
         self.kept.append(address)
+        if address == GONE:
+            await asyncio.Event().wait()
         link = connect_in_process(accept, self.owners[address].accept)
         try:
             await asyncio.Event().wait()
@@ -261,6 +264,18 @@ async def test_a_hint_that_leads_nowhere_is_forgotten(rig: Rig) -> None:
     # It serves by now, as we had been told; nobody will tell us again.
     rig.there.answer = lambda call: Answer(call.seq, Raw(b"1"))
     await pass_time(RETRY_S_MAX)
+    assert rig.caller.answers == [Answer(1, Raw(b"1"))]
+
+
+@routed
+async def test_a_hint_to_who_cannot_be_reached_is_forgotten(rig: Rig) -> None:
+    rig.router.set_routes([THERE] * 4)
+    rig.there.answer = lambda call: NotOwner(call.seq, GONE)
+    rig.send()
+    await pass_time(0.1)
+    assert rig.kept == [THERE, GONE]
+    rig.there.answer = lambda call: Answer(call.seq, Raw(b"1"))
+    await pass_time(HINT_S + SWEEP_S)
     assert rig.caller.answers == [Answer(1, Raw(b"1"))]
 
 
