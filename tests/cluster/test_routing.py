@@ -273,7 +273,7 @@ async def test_a_hint_to_who_cannot_be_reached_is_forgotten(rig: Rig) -> None:
     rig.there.answer = lambda call: NotOwner(call.seq, GONE)
     rig.send()
     await pass_time(0.1)
-    assert rig.kept == [THERE, GONE]
+    assert rig.kept[-1] == GONE
     rig.there.answer = lambda call: Answer(call.seq, Raw(b"1"))
     await pass_time(HINT_S + SWEEP_S)
     assert rig.caller.answers == [Answer(1, Raw(b"1"))]
