@@ -82,7 +82,8 @@ def test_a_cluster_loses_nothing(  # noqa: PLR0917 - fixtures
     seconds = float(request.config.getoption("--cluster-seconds")) * share
     deck = (*DECK, *MORE_WITH_THREE) if hosts > 2 else DECK
     counts = asyncio.run(besiege(Trial(tmp_path, postgres, hosts, seconds, seed, deck), show))
-    assert counts["commits refused"] > 0, "no owner of long ago has tried to write"
+    # Whether a host itself tries, too, is chance: "commits refused" is for reading.
+    assert counts["ghost's commits refused"] > 0, "no owner of long ago has tried to write"
     assert counts["effects repeated"] > 0, "nothing was killed in the middle of its work"
 
 
