@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 
 HERE = "127.0.0.1"
 CHUNK_BYTES = 64 * 1024
@@ -49,10 +50,11 @@ class FaultProxy:
         """Reset every connection, and each new one."""
         self._refuses = True
         for writer in self._writers:
-            # Without this it would be an orderly end.
-            writer.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
+            # Without this it would be an orderly end. The socket of one that has just ended is gone.
+            with suppress(OSError):
+                writer.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
             writer.transport.abort()
 
     def hold(self) -> None:
