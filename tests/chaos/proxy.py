@@ -50,7 +50,7 @@ class FaultProxy:
         """Reset every connection, and each new one."""
         self._refuses = True
         for writer in self._writers:
-            # Without this it would be an orderly end. The socket of one that has just ended is gone.
+            # Without this it would be an orderly end. One that has just ended has no socket.
             with suppress(OSError):
                 writer.get_extra_info("socket").setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
