@@ -13,7 +13,7 @@ import yaml
 
 from shardrt.cli.serve import serve
 from shardrt.config.loading import environment_key
-from shardrt.config.settings import key_types
+from shardrt.config.settings import HostSettings, key_types
 from shardrt.host.meter import LEVELS
 from shardrt.links.metrics import CATALOGUE
 
@@ -94,7 +94,7 @@ def test_commands_have_only_options_that_exist(name):
 
 
 def test_stopping_has_longer_than_draining():
-    default_s = 30
+    default_s = HostSettings().drain_s
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     pods = yaml.safe_load_all((DEPLOY / "kubernetes/shardrt.yaml").read_text())
     (deployment,) = [each for each in pods if each["kind"] == "Deployment"]

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from shardrt.core import history as h
-from shardrt.orchestration.payload import ANY, codec_for
+from shardrt.orchestration.payload import ANY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -184,9 +184,3 @@ def _fields(event: h.HistoryEvent) -> dict[str, Any]:
 def _limit_shape(limit: h.Quota) -> dict[str, Any]:
     numbers = {name: getattr(limit.numbers, name) for name in limit.numbers.__struct_fields__}
     return {"limiter": limit.limiter, **{k: v for k, v in numbers.items() if v}}
-
-
-def decode_output(snapshot: Snapshot, annotation: Any) -> Any:
-    """Return the output of a completed instance as that type (None: plain JSON)."""
-    codec = ANY if annotation is None else codec_for(annotation)
-    return codec.decode(snapshot.output, f"output of {snapshot.instance_id}")

@@ -11,6 +11,7 @@ of an entity that nobody can call. It is forgotten a while after it was last use
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 import msgspec
@@ -86,6 +87,10 @@ class Limiter(msgspec.Struct, omit_defaults=True):
     """When the newest slots were granted, oldest first: as many as there are in a window."""
     due: int | None = None
     """When to look again: a window has room again, or nobody has used it for long."""
+
+    def __post_init__(self) -> None:
+        # A plain dict walks over all that have left its front, again and again.
+        self.waiting = OrderedDict(self.waiting)
 
     @property
     def is_unused(self) -> bool:

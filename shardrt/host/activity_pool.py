@@ -225,7 +225,7 @@ class ActivityPool:
             outcome = failure = _with_heartbeat(outcome, running)
         self.attempted(run.name, failure, running.control.time() - running.began_s)
         running.attempt.asker.activity_ended(run, outcome)
-        if self._lines.someone_waits:
+        if self._lines:
             self._advance()
 
     def _expire(self, running: Running, failure: Failure) -> None:

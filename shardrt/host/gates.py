@@ -46,11 +46,6 @@ class Lines:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    @property
-    def someone_waits(self) -> bool:
-        """Whether there is anybody to let through."""
-        return bool(self._waiting)
-
     def wait(self, attempt: Attempt, gate: Gate | None = None) -> None:
         """Put an attempt in line at a gate, or else for room in the shard."""
         self._waiting[key_of(attempt.run)] = attempt

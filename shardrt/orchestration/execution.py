@@ -57,10 +57,6 @@ logger = logging.getLogger(__name__)
 CLOSE_ATTEMPTS_MAX = 10
 """So often is a coroutine that answers GeneratorExit with another await told to close."""
 
-# Some more than tracemalloc says. What user code keeps in its locals is not known.
-_BYTES_BASE = 2_000
-_BYTES_PER_WAIT = 500
-
 _RUNAWAY = Failure(
     type="RuntimeError",
     message=f"one turn ran more than {TURN_CALLBACKS_MAX} callbacks without waiting for anything "
@@ -74,7 +70,7 @@ _unclosable: list[Any] = []
 class Execution:
     """See the module. Once `outcome` is there, or after `close`, nothing more may be called."""
 
-    __slots__ = ("_body", "_loop", "execution_id", "ledger", "outcome", "size", "turn")
+    __slots__ = ("_body", "_loop", "execution_id", "ledger", "outcome", "turn")
 
     def __init__(
         self, execution_id: str, now: int, ready: deque[Handle], guard: Guard = "off"
@@ -83,8 +79,6 @@ class Execution:
         self.turn = 0
         """The next turn to run."""
         self.outcome: Outcome | None = None
-        self.size = 0
-        """Bytes, as last reported."""
         self.ledger = Ledger(now, guard)
         self._loop = OrchestrationLoop(self.ledger, ready)  # type: ignore[abstract]
         self._body: Task[Any] | None = None
@@ -155,14 +149,6 @@ class Execution:
             self._abandon()
         finally:
             leave_turn(outer)
-
-    def bytes_held(self) -> int:
-        """Return a rough estimate of the memory held, without what user code keeps."""
-        ledger = self.ledger
-        held = _BYTES_BASE + _BYTES_PER_WAIT * len(ledger.pending)
-        if self._loop.tasks is not None:
-            held += _BYTES_PER_WAIT * len(self._loop.tasks)
-        return held if ledger.events is None else held + ledger.events.bytes_held()
 
     # -- inside a turn ---------------------------------------------------------------------------
 

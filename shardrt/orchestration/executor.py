@@ -47,8 +47,7 @@ class Executor:
             install()
             adopt(app.orchestrators)
         self._residents: dict[str, Execution] = {}
-        """By instance id, least recently run first."""
-        self._resident_bytes = 0
+        """By instance id."""
         self._ready: deque[Handle] = deque()
         """Shared by all loops; empty between turns."""
 
@@ -62,11 +61,6 @@ class Executor:
 
     def __len__(self) -> int:
         return len(self._residents)
-
-    @property
-    def resident_bytes(self) -> int:
-        """A rough estimate of the memory held by residents."""
-        return self._resident_bytes
 
     def holds(self, instance_id: str, execution_id: str, turn: int) -> bool:
         """Whether that execution is resident and this is its next turn."""
@@ -93,11 +87,11 @@ class Executor:
             except InputInvalid as error:
                 return _parked(item, str(error))
         execution = self._residents.pop(item.instance_id, None)
-        if execution is not None:
-            self._resident_bytes -= execution.size
-            if execution.turn != item.turn or execution.execution_id != item.execution_id:
-                execution.close()
-                execution = None
+        if execution is not None and (
+            execution.turn != item.turn or execution.execution_id != item.execution_id
+        ):
+            execution.close()
+            execution = None
         if execution is None:
             if item.turn > 0 and history is None:
                 raise ValueError(f"{item.instance_id!r} is not resident at turn {item.turn}")
@@ -125,7 +119,7 @@ class Executor:
         rebuilt = self._rebuild(item, history)
         if isinstance(rebuilt, Parked):
             return False
-        self._keep(item.instance_id, rebuilt)
+        self._residents[item.instance_id] = rebuilt
         return True
 
     def retrace(self, item: WorkItem, history: Sequence[HistoryEvent]) -> None:
@@ -179,7 +173,6 @@ class Executor:
         execution = self._residents.pop(instance_id, None)
         if execution is None:
             return False
-        self._resident_bytes -= execution.size
         execution.close()
         return True
 
@@ -188,28 +181,15 @@ class Executor:
         for instance_id in list(self._residents):
             self.drop(instance_id)
 
-    def shrink(self, bytes_max: int) -> list[str]:
-        """Drop the least recently run residents until `resident_bytes` fits; return their ids."""
-        dropped = []
-        while self._resident_bytes > bytes_max and self._residents:
-            dropped.append(next(iter(self._residents)))
-            self.drop(dropped[-1])
-        return dropped
-
     def _step(self, item: WorkItem, execution: Execution) -> Step:
         outcome = execution.outcome
         if execution.ledger.mismatch is not None:
             return _parked(item, execution.ledger.mismatch)
         if outcome is None:
-            self._keep(item.instance_id, execution)
+            self._residents[item.instance_id] = execution
         actions, status = execution.ledger.take()
         step = Step(item.instance_id, item.execution_id, item.turn, actions, outcome, status)
         return step if self._sealer is None else self._sealer.seal_step(step)
-
-    def _keep(self, instance_id: str, execution: Execution) -> None:
-        execution.size = size = execution.bytes_held()
-        self._resident_bytes += size
-        self._residents[instance_id] = execution
 
     def _rebuild(self, item: WorkItem, history: Sequence[HistoryEvent]) -> Execution | Parked:
         """Return the execution as it stands before the turn of `item`."""

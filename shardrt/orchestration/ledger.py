@@ -273,12 +273,6 @@ class Mailbox:
         """Return the names that somebody waits for, as they were given."""
         return tuple(waiters[0].name for waiters in self._waiters.values())
 
-    def bytes_held(self) -> int:
-        """Return a rough estimate of the memory held."""
-        events = sum(len(entries) for entries in self._buffered.values())
-        waiters = sum(len(waiters) for waiters in self._waiters.values())
-        return 300 + 1_000 * len(self._buffered) + 400 * events + 400 * waiters
-
     def unconsumed(self) -> tuple[EventRaised, ...]:
         """Return what nobody asked for, oldest first."""
         numbered = [entry for entries in self._buffered.values() for entry in entries]

@@ -280,12 +280,11 @@ def test_the_executor_knows_what_it_holds():
     assert not executor.holds("i-0", instances[0].execution_id, 1)
     assert not executor.holds("i-0", "another", 2)
     assert not executor.holds("i-9", "another", 2)
-    each = executor.resident_bytes // 4
-    assert executor.shrink(2 * each + each // 2) == ["i-1", "i-2"]
+    assert executor.drop("i-1")
     assert not executor.drop("i-1")
+    assert len(executor) == 3
     executor.drop_all()
-    assert (len(executor), executor.resident_bytes) == (0, 0)
-    assert executor.shrink(0) == []
+    assert len(executor) == 0
 
 
 def test_what_outlives_a_dropped_execution_does_nothing():
@@ -369,7 +368,6 @@ def test_a_waiting_instance_is_small():
         finally:
             tracemalloc.stop()
         assert used / count < 3_000
-        assert 0.7 < executor.resident_bytes / used < 2
 
 
 def test_another_execution_of_the_instance_replaces_the_resident():
