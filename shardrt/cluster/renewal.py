@@ -89,6 +89,8 @@ class LeaseKeeper:
         self.state = LeaseState.JOINING
         self.until_s = 0.0
         """Until when the last renewal lets us serve."""
+        self._granted_s: float | None = None
+        """Until when, by our clock, the row in the store surely keeps others from claiming."""
         self._store = store
         self._clock = clock
         self._ttl_s = ttl_s
@@ -161,7 +163,12 @@ class LeaseKeeper:
         except StoreError as error:
             return self._on_failure(str(error))
         self._failures, self._fenced_since_s = 0, None
-        self.until_s = sent_s + self._ttl_s * (1 - MARGIN)
+        before_s, self._granted_s = self._granted_s, sent_s + self._ttl_s * (1 - MARGIN)
+        if before_s is not None and self._clock.monotonic_s() >= before_s:
+            # The lease may have ended before it was renewed: who claimed at that very moment is
+            # not in this view. From now on nobody can, so the next one has them all.
+            return 0.0
+        self.until_s = self._granted_s
         self._signal(LeaseSignal.RENEWED)
         observer.renewed(view, self.until_s)
         return self._pause_s(view, observer)
@@ -218,7 +225,7 @@ class LeaseKeeper:
     def _rejoin(self, observer: Observer) -> None:
         """Start again as somebody new: our row is gone, and with it all we owned."""
         self.host = msgspec.structs.replace(self.host, incarnation=self._identities.new())
-        self.until_s = 0.0
+        self.until_s, self._granted_s = 0.0, None
         observer.fenced(self.owner)
 
     async def _bury_the_dead(self) -> None:

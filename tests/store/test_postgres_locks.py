@@ -15,7 +15,7 @@ import pytest
 
 from shardrt.errors import EpochFenced, StoreUnavailable
 from shardrt.store.base import Append
-from tests.store.hubs import appended, checkpoint, collect, owned, row
+from tests.store.hubs import EXPIRED_US, appended, checkpoint, collect, host, owned, row
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -65,6 +65,20 @@ async def test_a_claim_waits_for_an_append_in_flight_and_sees_it(pg: Stores):
     assert newer == epoch + 1
     assert (await store.head(0, newer)).commit_lsn == 1
     assert await collect(store.read(0, 0)) == [(1, b"in flight")]
+
+
+async def test_a_claim_waits_for_a_renewal_in_flight_and_respects_it(pg: Stores):
+    store = await pg.open()
+    await store.renew(host(), EXPIRED_US)
+    epoch = await owned(store)
+    async with plain(store) as renewer, plain(store, autocommit=True) as looker:
+        await renewer.execute("UPDATE hosts SET expires_at = expires_at + 3600000000")
+        claim = asyncio.ensure_future(store.claim(0, epoch, "b/1"))
+        await eventually(lambda: waiting(looker))
+        assert not claim.done()
+        await renewer.commit()
+    assert await claim is None
+    assert await store.position(0) == (epoch, 0)
 
 
 async def test_an_append_waits_for_a_claim_and_is_fenced(pg: Stores):

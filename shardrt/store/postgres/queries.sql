@@ -114,7 +114,17 @@ SELECT json_build_object(
        )::text;
 
 -- claim --
--- Compare and swap. The lease decides who may try, the epoch who may write.
+-- Compare and swap. The lease decides who may try, the epoch who may write. The lock makes a
+-- renewal of the old owner's lease and this claim wait for each other: who renews first is not
+-- robbed, and who renews after sees the claim when it looks again.
+WITH holder AS MATERIALIZED (
+    SELECT h.expires_at
+      FROM {schema}.hosts AS h
+      JOIN {schema}.partitions AS q
+        ON q.partition = %(partition)s AND h.host_id || '/' || h.incarnation = q.owner
+     WHERE q.owner <> %(owner)s
+       FOR SHARE OF h
+)
 UPDATE {schema}.partitions AS p
    SET owner = %(owner)s, epoch = p.epoch + 1, barrier = 0
  WHERE p.partition = %(partition)s
@@ -122,9 +132,8 @@ UPDATE {schema}.partitions AS p
    AND (p.owner IS NULL
         OR p.owner = %(owner)s
         OR NOT EXISTS (
-               SELECT FROM {schema}.hosts AS h
-                WHERE h.host_id || '/' || h.incarnation = p.owner
-                  AND h.expires_at > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint))
+               SELECT FROM holder
+                WHERE expires_at > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint))
 RETURNING p.epoch;
 
 -- release --
