@@ -6,14 +6,12 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from shardrt import Client, StartRequest
 from shardrt.client.session import Session
-from shardrt.cluster.routing import STRANDED_S
 from tests.e2e.conftest import UNSAFE
 from tests.serving import STOP_TIMEOUT_S, Served
 from tests.waiting import eventually, wait_until
@@ -113,11 +111,8 @@ async def outlive(a: Served, b: Served) -> None:
         )
         parent = await client.start("family", PARTITIONS, instance_id="parent!0")
         a.kill()
-        killed_s = time.monotonic()
         statuses = await asyncio.gather(*(client.get(each) for each in ids))
         assert None not in statuses
-        # The bound is a promise; it is far from what it takes.
-        assert time.monotonic() - killed_s < TTL_S + STRANDED_S
         assert await asyncio.gather(*(handle.result() for handle in handles)) == [1.0] * PARTITIONS
         assert await parent.result() == sum(2 * n for n in range(PARTITIONS)) + PARTITIONS
         assert await owned(client) == {"b": PARTITIONS}
