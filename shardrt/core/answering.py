@@ -6,7 +6,7 @@ first time, without being applied again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -25,18 +25,10 @@ if TYPE_CHECKING:
 
     from shardrt.core.entity import Entity, EntityWork
     from shardrt.core.state import Instance, PartitionState
+    from shardrt.core.work import WorkItem
 
 INBOX_EVENTS_MAX = 100_000
 """More undelivered arrivals than this and clients' events are refused."""
-
-
-class Out(NamedTuple):
-    """A turn that somebody is running at the moment."""
-
-    execution_id: str
-    turn: int
-    at: int
-    consumed: int
 
 
 class Answering(Quarantine):
@@ -46,13 +38,13 @@ class Answering(Quarantine):
         super().__init__(state)
         self.entries: list[e.Entry] = []
         """Written since the last seal."""
-        self.out: dict[str, Out] = {}
-        """Work items handed out; an execution has at most one."""
+        self.out: dict[str, WorkItem] = {}
+        """Work items handed out, by instance; an execution has at most one."""
         self.entities_out: dict[str, EntityWork] = {}
         """The work of each entity that was handed out last, unless it has come back."""
 
     def _write(self, entry: e.Entry) -> None:
-        self.apply(entry)
+        self._ENTRIES[type(entry)](self, entry)
         self.entries.append(entry)
 
     def request(

@@ -135,7 +135,6 @@ class Entity(msgspec.Struct, omit_defaults=True, kw_only=True):
         """What is carried out next: the inbox, or what its holder asks for."""
         return self.inbox if self.lock is None else self.lock.inbox
 
-    @property
     def has_news(self) -> bool:
         """Whether there is an operation to carry out now."""
         if self.lock is not None:
@@ -145,7 +144,7 @@ class Entity(msgspec.Struct, omit_defaults=True, kw_only=True):
     @property
     def is_active(self) -> bool:
         """Whether it needs its owner's attention without anything arriving or falling due."""
-        return self.has_news or bool(self.inbox)
+        return self.has_news() or bool(self.inbox)
 
     @property
     def is_empty(self) -> bool:

@@ -100,7 +100,7 @@ class EntityAnswering(Answering):
             instance_id, _ = self.entities_ready.popitem(last=False)
             entity = self.entities[instance_id]
             out = self.entities_out.get(instance_id)
-            if (out is not None and out.turn == entity.turn) or not entity.has_news:
+            if (out is not None and out.turn == entity.turn) or not entity.has_news():
                 continue  # `step_entity` wakes it again
             self._handed_out += 1
             work = self.entities_out[instance_id] = EntityWork(

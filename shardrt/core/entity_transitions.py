@@ -64,7 +64,7 @@ class EntityTransitions(Slots):
             self._unlock(entity, lock)
         if entity.lock is None and entity.inbox and isinstance(entity.inbox[0], LockRequest):
             self._acquire(entity, entity.inbox[0])
-        if entity.has_news:
+        if entity.has_news():
             self.entities_ready[entity.instance_id] = None
         else:
             self.entities_ready.pop(entity.instance_id, None)

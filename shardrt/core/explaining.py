@@ -45,7 +45,7 @@ def _awaited(instance: Instance, events: tuple[str, ...] | None) -> Iterator[Awa
         yield Awaited(kind="resume", reason=instance.reason)
     if instance.parked:
         yield Awaited(kind="code", name=instance.name, reason=instance.parked)
-    elif instance.has_news:
+    elif instance.has_news():
         yield Awaited(kind="turn", since=instance.updated_at)
     if START_TIMER in instance.timers:
         yield Awaited(kind="start", due=instance.timers[START_TIMER])

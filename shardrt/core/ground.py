@@ -174,11 +174,12 @@ class Ground:
         )
 
     def _touch(self, instance: Instance, at: int) -> None:
-        instance.updated_at = max(instance.updated_at, at)
+        if at > instance.updated_at:  # noqa: PLR1730 - hot
+            instance.updated_at = at
         self.dirty[instance.instance_id] = None
 
     def _wake(self, instance: Instance) -> None:
-        if instance.has_news:
+        if instance.has_news():
             self.ready[instance.instance_id] = None
 
     def _record(self, instance: Instance, *events: h.HistoryEvent) -> None:

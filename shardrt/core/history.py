@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from math import isfinite
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 import msgspec
 from msgspec import Raw
@@ -48,6 +48,7 @@ class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of small values that travel inside events."""
 
 
+@final
 class Failure(Value, frozen=True, kw_only=True, array_like=False, omit_defaults=True):
     """An exception as data."""
 

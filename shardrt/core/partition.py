@@ -11,10 +11,11 @@ an instance must find it in memory if it exists at all; loading it first is the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from shardrt.core import entries as e, history as h, messages as m
-from shardrt.core.answering import Out
 from shardrt.core.effects import Confirm, Effect, RunActivity, Send
 from shardrt.core.entity import Entity
 from shardrt.core.entity_answering import EntityAnswering
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 NO_HISTORIES: dict[str, Sequence[h.HistoryEvent]] = {}
 
 
-class Sealed(NamedTuple):
+class Sealed(msgspec.Struct, frozen=True, gc=False):
     """What is to be committed as one record, and what may happen after that."""
 
     entries: list[e.Entry]
@@ -124,7 +125,7 @@ class Partition(EntityAnswering):
         self.ready.clear()
         self.entities_ready.clear()
         for entity in self.entities.values():
-            if entity.has_news:
+            if entity.has_news():
                 self.entities_ready[entity.instance_id] = None
         for instance in self.instances.values():
             if instance.is_final:
@@ -154,7 +155,7 @@ class Partition(EntityAnswering):
             self.stale += 1
             return
         event: h.Arrival
-        if isinstance(outcome, h.Failure):
+        if type(outcome) is h.Failure:
             due = retry_at(
                 pending.retry,
                 outcome,
@@ -298,22 +299,21 @@ class Partition(EntityAnswering):
             out = self.out.get(instance_id)
             if out is not None and out.execution_id == instance.execution_id:
                 continue  # `step` wakes it again
-            if not instance.has_news:
+            if not instance.has_news():
                 continue
             # Not before anything that has happened to it, also if another owner's clock was
             # ahead of ours: no code may see a timer fire early.
             at = now if now > instance.updated_at else instance.updated_at  # noqa: FURB136 - hot
-            arrivals = tuple(instance.inbox)
-            self.out[instance_id] = Out(instance.execution_id, instance.turn, at, len(arrivals))
-            return WorkItem(
+            item = self.out[instance_id] = WorkItem(
                 instance_id,
                 instance.execution_id,
                 instance.turn,
                 at,
                 started_of(instance),
-                arrivals,
+                tuple(instance.inbox),
                 instance.seed,
             )
+            return item
         return None
 
     def step(self, step: Step) -> bool:
@@ -335,20 +335,21 @@ class Partition(EntityAnswering):
         ):
             self.stale += 1
             return False
-        if isinstance(step.outcome, Parked):
-            if step.outcome.reason != instance.parked:
-                self._write(e.Stepped(out.at, step.instance_id, 0, outcome=step.outcome))
-            if len(instance.inbox) > out.consumed:
+        outcome, status = step.outcome, step.custom_status
+        if type(outcome) is Parked:
+            if outcome.reason != instance.parked:
+                self._write(e.Stepped(out.at, step.instance_id, 0, outcome=outcome))
+            if len(instance.inbox) > len(out.arrivals):
                 self._wake(instance)
             return True
         self._write(
             e.Stepped(
                 out.at,
                 step.instance_id,
-                out.consumed,
+                len(out.arrivals),
                 step.actions,
-                step.outcome,
-                () if step.custom_status is None else (step.custom_status,),
+                outcome,
+                () if status is None else (status,),
             )
         )
         return True
@@ -370,10 +371,13 @@ class Partition(EntityAnswering):
     def seal(self) -> Sealed:
         """Take what is to be committed next, and the effects to release after that."""
         effects = self.effects
-        effects += [Confirm(source, last) for source, last in self.confirms.items()]
-        lanes = self.state.lanes
-        effects += [Send(destination, lanes[destination].last) for destination in self.sends]
+        if self.confirms:
+            effects += [Confirm(source, last) for source, last in self.confirms.items()]
+            self.confirms = {}
+        if self.sends:
+            lanes = self.state.lanes
+            effects += [Send(destination, lanes[destination].last) for destination in self.sends]
+            self.sends = {}
         sealed = Sealed(self.entries, effects)
         self.entries, self.effects = [], []
-        self.confirms, self.sends = {}, {}
         return sealed

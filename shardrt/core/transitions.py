@@ -63,7 +63,8 @@ class Transitions(Rewinds):
         assert isinstance(event, (h.TaskCompleted, h.TaskFailed))
         instance = self.instances[entry.instance_id]
         pending = instance.pending.pop(event.task_id)
-        self._return_slot(instance, event.task_id, pending)
+        if pending.limit is not None:
+            self._return_slot(instance, event.task_id, pending)
         instance.inbox.append(event)
         self._touch(instance, event.at)
         self._wake(instance)
@@ -129,31 +130,32 @@ class Transitions(Rewinds):
     # -- a turn of the code ------------------------------------------------------------------
 
     def _stepped(self, entry: e.Stepped) -> None:
+        at, consumed, actions, outcome = entry.at, entry.consumed, entry.actions, entry.outcome
         instance = self.instances[entry.instance_id]
-        self._touch(instance, entry.at)
-        if isinstance(entry.outcome, Parked):
-            instance.parked = entry.outcome.reason
+        self._touch(instance, at)
+        if type(outcome) is Parked:
+            instance.parked = outcome.reason
             return
-        tail = instance.tail
-        known = len(tail)
-        tail.append(h.OrchestratorStarted(entry.at))
-        if entry.consumed:
-            tail += instance.inbox[: entry.consumed]
-            del instance.inbox[: entry.consumed]
-        tail += entry.actions
-        instance.history_length += len(tail) - known
-        instance.parked = ""
+        tail, inbox = instance.tail, instance.inbox
+        tail.append(h.OrchestratorStarted(at))
+        if consumed:
+            tail += inbox[:consumed]
+            del inbox[:consumed]
+        tail += actions
+        instance.history_length += 1 + consumed + len(actions)
         instance.turn += 1
-        if not instance.suspended:
+        if instance.parked:
+            instance.parked = ""
+        if instance.status is not h.Status.RUNNING and not instance.suspended:
             instance.status = h.Status.RUNNING
         if entry.custom_status:
             (instance.custom_status,) = entry.custom_status
-        for action in entry.actions:
-            self._ACTIONS[type(action)](self, instance, action, entry.at)
-        if entry.outcome is None:
+        for action in actions:
+            self._ACTIONS[type(action)](self, instance, action, at)
+        if outcome is not None:
+            self._conclude(instance, outcome, at)
+        elif inbox:
             self._wake(instance)
-        else:
-            self._conclude(instance, entry.outcome, entry.at)
 
     def _conclude(
         self, instance: Instance, outcome: Completed | Failed | Continued, at: int
@@ -179,8 +181,8 @@ class Transitions(Rewinds):
             limit=action.limit,
         )
         instance.pending[action.task_id] = pending
-        if pending.deadline is not None:
-            self.timers.add(pending.deadline, instance.instance_id, action.task_id)
+        if action.retry is not None and (deadline := pending.deadline) is not None:
+            self.timers.add(deadline, instance.instance_id, action.task_id)
         self._begin_attempt(instance, action.task_id, pending)
 
     def _cancel(self, instance: Instance, action: h.TaskCanceled, at: int) -> None:

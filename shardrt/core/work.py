@@ -8,7 +8,7 @@ any more is discarded as a whole, outputs included.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 import msgspec
 from msgspec import Raw
@@ -56,6 +56,7 @@ class Continued(msgspec.Struct, frozen=True, array_like=True, tag="Continued", g
     """Of the orchestrator from now on; None: the same."""
 
 
+@final
 class Parked(msgspec.Struct, frozen=True, array_like=True, tag="Parked", gc=False):
     """The code could not be run, or does not fit its history: nothing of this turn counts.
 

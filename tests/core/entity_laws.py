@@ -49,7 +49,7 @@ def check_indexes(node: Node) -> None:
             assert not isinstance(entity.inbox[0], LockRequest), (
                 "nobody gives it to its next holder"
             )
-        if entity.has_news and not entity.parked:
+        if entity.has_news() and not entity.parked:
             out = core.entities_out.get(instance_id)
             is_out = out is not None and out.turn == entity.turn
             assert is_out or instance_id in core.entities_ready, f"{instance_id} is never called"

@@ -66,7 +66,7 @@ def check_instance(node: Node, instance: Instance) -> None:
         assert (instance.calls, instance.locks) == ({}, {})
         # What a failed one had not seen is kept: it may be rewound.
         assert not instance.inbox or instance.status is h.Status.FAILED
-        assert not instance.has_news
+        assert not instance.has_news()
         assert not instance.is_active
     else:
         assert ended == []
@@ -136,7 +136,7 @@ def check_indexes(node: Node) -> None:
     indexed = set(core.timers._heap)
     for instance_id, instance in core.instances.items():
         assert timers_of(instance) <= indexed
-        if instance.has_news and not instance.parked:
+        if instance.has_news() and not instance.parked:
             out = core.out.get(instance_id)
             is_out = out is not None and out.execution_id == instance.execution_id
             assert is_out or instance_id in core.ready, f"{instance_id} is never called"
