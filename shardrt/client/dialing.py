@@ -21,7 +21,7 @@ from shardrt.links.websocket import dial_websocket
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shardrt.client.session import Dial
+    from shardrt.client.session import Asker, Dial
     from shardrt.links.base import Accept, Link, LinkHandler
 
 HANDSHAKE_S = 10.0
@@ -86,12 +86,17 @@ def over_websocket(
     """
     remaining = list(urls)
 
-    async def one(url: str, session_id: str, session: LinkHandler) -> tuple[Link, Welcome]:
+    async def one(url: str, session_id: str, session: Asker) -> tuple[Link, Welcome]:
         greeter = _Greeter(session)
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 link = await dial_websocket(
-                    url, token, ToClient, lambda _: greeter, ca_file=ca_file or ""
+                    url,
+                    token,
+                    ToClient,
+                    lambda _: greeter,
+                    ca_file=ca_file or "",
+                    is_awaited=lambda: session.is_waiting,
                 )
                 try:
                     welcome = await _greet(link, greeter, session_id)
@@ -104,7 +109,7 @@ def over_websocket(
         greeter.adopted = True
         return link, welcome
 
-    async def dial(session_id: str, session: LinkHandler) -> tuple[Link, Welcome]:
+    async def dial(session_id: str, session: Asker) -> tuple[Link, Welcome]:
         for attempt in range(len(urls)):
             # Whatever comes of it, the next attempt is made elsewhere.
             url = remaining.pop(0)
@@ -127,7 +132,7 @@ def in_process(accept: Accept, welcome: Welcome) -> Dial:
         welcome: what a gateway would say.
     """
 
-    async def dial(session_id: str, session: LinkHandler) -> tuple[Link, Welcome]:
+    async def dial(session_id: str, session: Asker) -> tuple[Link, Welcome]:
         def far(link: Link) -> LinkHandler:
             return _Forwarding(accept(link), session_id, welcome.partitions)
 

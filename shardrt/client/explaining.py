@@ -158,8 +158,9 @@ def _line(slot: r.SlotSnapshot | None) -> str:
 
 
 async def _without_owner(caller: Caller, instance_id: str, error: Exception) -> Explanation:
-    view: dict[str, Any] = msgspec.json.decode(await caller.ask(Cluster()))
-    rows = view.get("partitions") or []
+    # Where there is nobody to ask about the cluster, null comes back.
+    view: dict[str, Any] | None = msgspec.json.decode(await caller.ask(Cluster()))
+    rows = (view or {}).get("partitions") or []
     reason = str(error) or "no answer"
     if rows:
         number = partition_of(instance_id, len(rows))

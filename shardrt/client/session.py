@@ -18,7 +18,7 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -43,8 +43,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Dial: TypeAlias = Callable[[str, LinkHandler], Awaitable[tuple[Link, Welcome]]]
-"""Opens a link for a session id, on which this handler is told about answers and the end."""
+
+class Asker(LinkHandler, Protocol):
+    """Who listens at a client's end of a link."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the host owes it an answer."""
+        ...
+
+
+Dial: TypeAlias = Callable[[str, Asker], Awaitable[tuple[Link, Welcome]]]
+"""Opens a link for a session id, on which it is told about answers and the end."""
 
 SWEEP_S = 0.25
 """How often deadlines are looked at."""
@@ -181,6 +191,11 @@ class Session:
     @property
     def is_connected(self) -> bool:
         return self._link is not None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anything is unanswered."""
+        return bool(self._calls or self._waits)
 
     # -- asking ---------------------------------------------------------------------------------
 

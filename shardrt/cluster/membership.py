@@ -257,6 +257,7 @@ class Membership:
 
     def _describe_partitions(self, view: View) -> list[dict[str, Any]]:
         held, troubles = self._ownership.holdings.held, self._ownership.holdings.troubles
+        alarms, serving = self._ownership.alarms, self.serving()
         now_s = self._clock.monotonic_s()
         rows = []
         for row in view.partitions:
@@ -274,7 +275,10 @@ class Membership:
                     "checkpoint_lsn": row.checkpoint_lsn,
                     "trouble": trouble.reason if trouble else None,
                     "trouble_s": round(now_s - trouble.since_s, 1) if trouble else None,
-                    "unserved_s": self._ownership.alarms.unserved_s(row.partition, now_s),
+                    # The alarms know what the latest view has shown; here it may be served since.
+                    "unserved_s": None
+                    if row.partition in serving
+                    else alarms.unserved_s(row.partition, now_s),
                 }
             )
         return rows

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from shardrt.config.tls import check_server, client_context
+from shardrt.config.tls import client_context, server_context
 from shardrt.config.tokens import Tokens
 from shardrt.config.urls import mask_dsn, url_problem
 from shardrt.errors import ConfigInvalid
@@ -99,7 +99,8 @@ class HostSettings:
 
     tls_cert: str = ""
     """PEM file of the certificate, and of those between it and the authority: serve https.
-    Clients and other hosts must reach this one by a name that is in it."""
+    Clients and other hosts must reach this one by a name that is in it. Changes are seen
+    without a restart."""
 
     tls_key: str = ""
     """PEM file of its key, without a password."""
@@ -289,7 +290,7 @@ class Settings:
         """
         self.tokens()
         if self.host.tls_cert:
-            check_server(self.host.tls_cert, self.host.tls_key)
+            server_context(self.host.tls_cert, self.host.tls_key)
         if self.host.tls_ca:
             client_context(self.host.tls_ca)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hmac
 import logging
-import os
 import time
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shardrt.config.files import stamp_of
 from shardrt.errors import ConfigInvalid
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Tokens:
         self._stamp: tuple[int, ...] | None = None
         self._looked_s = monotonic_s()
         if path:
-            self._stamp = _stamp(path)
+            self._stamp = stamp_of(path)
             self._tokens = _read(path)
 
     @property
@@ -91,7 +91,7 @@ class Tokens:
         if not self._path or now_s - self._looked_s < LOOK_S:
             return
         self._looked_s = now_s
-        stamp = _stamp(self._path)
+        stamp = stamp_of(self._path)
         if stamp == self._stamp:
             return
         self._stamp = stamp  # of before it is read: a change meanwhile is seen at the next look
@@ -104,14 +104,6 @@ class Tokens:
             self._tokens = tokens
             self.version += 1
             logger.info("tokens were read anew: %d", len(tokens))
-
-
-def _stamp(path: str) -> tuple[int, ...] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _read(path: str) -> dict[bytes, Access]:

@@ -33,9 +33,9 @@ from shardrt.links.messages import Ask, Call, ForwardRaw, Welcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shardrt.client.session import Dial
+    from shardrt.client.session import Asker, Dial
     from shardrt.cluster.upstream import Keep
-    from shardrt.links.base import Link, LinkHandler
+    from shardrt.links.base import Link
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Gateway:
     def dial(self) -> Dial:
         """Return how a session in this process reaches this gateway."""
 
-        async def dial(session_id: str, session: LinkHandler) -> tuple[Link, Welcome]:
+        async def dial(session_id: str, session: Asker) -> tuple[Link, Welcome]:
             def far(link: Link) -> Visitor:
                 return self.accept_typed(link, session_id)
 

@@ -166,6 +166,12 @@ class _WebSocket(WebSocketsSansIOProtocol):
         self.door.leave(self._address)
         super().connection_lost(exc)
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            # uvicorn takes a refusal for a handshake that was forgotten, and logs an error.
+            self.handshake_complete = True
+
 
 def _address(transport: asyncio.Transport) -> str:
     name = transport.get_extra_info("peername")

@@ -20,6 +20,7 @@ from shardrt import __version__
 from shardrt.client.session import Session
 from shardrt.cluster.routing import STRANDED_S
 from shardrt.config import HostSettings, LimitSettings, Settings
+from shardrt.config.tls import Certificate
 from shardrt.errors import ConfigInvalid
 from shardrt.host.child import FatalStart, Parent, run_child
 from shardrt.host.keeping import keep_also_peers, keep_unix
@@ -203,7 +204,7 @@ def uvicorn_config(
 ) -> uvicorn.Config:
     """Return how uvicorn shall serve the application, whoever runs it."""
     limits, host = limits or LimitSettings(), host or HostSettings()
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         **protocols(Door(limits)),
         ws_max_size=client_frame_bytes_max(limits.payload_bytes_max),
@@ -217,6 +218,11 @@ def uvicorn_config(
         ssl_certfile=host.tls_cert or None,
         ssl_keyfile=host.tls_key or None,
     )
+    if host.tls_cert:
+        config.load()
+        assert config.ssl is not None, "made of the certificate"
+        Certificate(host.tls_cert, host.tls_key).show(config.ssl)
+    return config
 
 
 async def serve(parent: Parent, configure: control.Configure) -> None:

@@ -24,10 +24,22 @@ from shardrt.links.frames import FRAME_BYTES_MAX, Codec
 from shardrt.links.stream import StreamLink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shardrt.links.base import Accept
 
-PING_INTERVAL_S = 20.0
-"""A host that sends nothing for two intervals, not even the answer to a ping, is gone."""
+TICK_S = 1.0
+"""Silence is counted in turns of a timer rather than by the clock: while this process stands
+still, it says nothing of the host."""
+IDLE_TICKS = 20
+"""A host that has been silent for so long is pinged, and so often again."""
+AWAITED_TICKS = 1
+"""The same while somebody waits for an answer."""
+PONG_TICKS = 3
+"""A host that lets a ping wait for so long, while somebody waits, is gone; otherwise for
+`IDLE_TICKS`."""
+UPLOAD_BYTES_PER_TICK = 256 * 1024
+"""What was written lately may still be on its way, this slowly, and the ping behind it."""
 
 PATH = "/link"
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
@@ -36,7 +48,14 @@ _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 class WebSocketLink(StreamLink):
     """A client's link. Made by `dial_websocket`."""
 
-    def __init__(self, codec: Codec, accept: Accept, url: str, token: str | None) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        accept: Accept,
+        url: str,
+        token: str | None,
+        is_awaited: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__(codec, accept)
         self._protocol = ClientProtocol(parse_uri(url), max_size=FRAME_BYTES_MAX)
         self._token = token
@@ -44,9 +63,18 @@ class WebSocketLink(StreamLink):
         self.accepted: asyncio.Future[None] = self._loop.create_future()
         """Done once messages may flow; its exception says why they never will."""
         self._fragments: list[bytes] = []
-        self._ping: asyncio.TimerHandle | None = None
+        self._is_awaited = is_awaited
+        """Returns whether somebody waits for the host to say something."""
+        self._ticker: asyncio.TimerHandle | None = None
         self._heard = True
-        """Whether anything came since the last ping."""
+        """Whether anything came since the last tick."""
+        self._silent_ticks = 0
+        self._pinged_ticks: int | None = None
+        """Of the silence, when the host was pinged; None: not in this silence."""
+        self._written_bytes = 0
+        """Since the last tick."""
+        self._upload_bytes = 0
+        """Written in this silence, or in the tick before it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -69,15 +97,15 @@ class WebSocketLink(StreamLink):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._ping is not None:
-            self._ping.cancel()
+        if self._ticker is not None:
+            self._ticker.cancel()
         if not self.accepted.done():
             self.accepted.set_exception(self._refusal(exc))
         super().connection_lost(exc)
 
     def _shaken_hands(self) -> None:
         if self._protocol.handshake_exc is None:
-            self._ping = self._loop.call_later(PING_INTERVAL_S, self._on_ping_due)
+            self._ticker = self._loop.call_later(TICK_S, self._on_tick)
             self.accepted.set_result(None)
             self._opened()
 
@@ -112,6 +140,7 @@ class WebSocketLink(StreamLink):
     def _frames(self, bodies: list[bytes]) -> list[bytes]:
         for body in bodies:
             self._protocol.send_binary(body)
+            self._written_bytes += len(body)
         return self._protocol.data_to_send()
 
     def _say_goodbye(self) -> None:
@@ -125,14 +154,27 @@ class WebSocketLink(StreamLink):
         if pieces and self._transport is not None:
             self._transport.writelines(pieces)
 
-    def _on_ping_due(self) -> None:
-        if not self._heard:
-            self._abort("the host has fallen silent")
+    def _on_tick(self) -> None:
+        self._ticker = self._loop.call_later(TICK_S, self._on_tick)
+        written_bytes, self._written_bytes = self._written_bytes, 0
+        if self._heard:
+            self._heard, self._silent_ticks, self._pinged_ticks = False, 0, None
+            self._upload_bytes = written_bytes
             return
-        self._heard = False
-        self._protocol.send_ping(b"")
-        self._write_pending()
-        self._ping = self._loop.call_later(PING_INTERVAL_S, self._on_ping_due)
+        self._silent_ticks += 1
+        self._upload_bytes += written_bytes
+        is_awaited = self._is_awaited()
+        if self._pinged_ticks is None:
+            if self._silent_ticks >= (AWAITED_TICKS if is_awaited else IDLE_TICKS):
+                self._pinged_ticks = self._silent_ticks
+                self._protocol.send_ping(b"")
+                self._write_pending()
+            return
+        patience = PONG_TICKS if is_awaited else IDLE_TICKS
+        patience += self._upload_bytes // UPLOAD_BYTES_PER_TICK
+        if self._silent_ticks - self._pinged_ticks >= patience:
+            self._ticker.cancel()
+            self._abort("the host has fallen silent")
 
 
 def link_url(url: str) -> str:
@@ -162,7 +204,7 @@ def base_url(url: str) -> str:
     return f"{scheme}://{where}{f':{port}' if port else ''}{path.removesuffix(PATH)}"
 
 
-async def dial_websocket(
+async def dial_websocket(  # noqa: PLR0913 - all that a link needs
     url: str,
     token: str | None,
     incoming: Any,
@@ -170,8 +212,11 @@ async def dial_websocket(
     *,
     target: str | None = None,
     ca_file: str = "",
+    is_awaited: Callable[[], bool] = lambda: False,
 ) -> WebSocketLink:
     """Open a link to a host: a client's, or the one that `target` is the WebSocket URL of.
+
+    A host that falls silent is found out within five seconds while it `is_awaited`.
 
     Raises:
         ConfigInvalid: `url` is none, or `ca_file` holds no authorities.
@@ -186,7 +231,7 @@ async def dial_websocket(
     codec = Codec(incoming)
     try:
         _, link = await loop.create_connection(
-            lambda: WebSocketLink(codec, accept, target, token),
+            lambda: WebSocketLink(codec, accept, target, token, is_awaited),
             uri.host,
             uri.port,
             ssl=client_context(ca_file) if uri.secure else None,

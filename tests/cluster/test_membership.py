@@ -36,6 +36,8 @@ async def test_the_first_host_takes_everything_at_once(hub: FakeHub) -> None:
     assert a.owned == ALL
     assert await hub.epochs() == [1] * 8
     assert a.member.serving() == dict.fromkeys(ALL, 1)
+    # The view that it decided by is of before.
+    assert {row["unserved_s"] for row in a.member.describe()["partitions"]} == {None}
 
 
 @virtual

@@ -109,6 +109,7 @@ async def test_who_expects_another_host_is_turned_away(caplog: pytest.LogCapture
             with pytest.raises(InvalidStatus) as refused:
                 await connect(peer_url(target_of(one.url, owner)))
             assert refused.value.response.status_code == 421
+        assert not [each for each in caplog.records if each.name.startswith("uvicorn")]
         caplog.set_level(logging.WARNING)
         one.gateway.set_routes([target_of(one.url, "gone/1")] * PARTITIONS, "one/1")
         async with await one.client() as client:

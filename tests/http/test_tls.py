@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import ssl
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +12,7 @@ import pytest
 
 from shardrt import App, OrchestrationContext, Runtime
 from shardrt.client import Client
-from shardrt.config import HostSettings, Settings
+from shardrt.config import HostSettings, Settings, tls
 from shardrt.errors import ConfigInvalid, ConnectionLost, Untrusted
 from tests.loops import in_loop
 from tests.serving import Served, cli
@@ -111,6 +113,42 @@ def test_files_that_make_no_sense_are_named(files: Files, tmp_path: Path) -> Non
             Settings(host=host).check_files()
     with pytest.raises(ConfigInvalid, match="give tls_cert and tls_key, or neither"):
         Settings(host=HostSettings(tls_cert=files.cert))
+
+
+def shown(port: int) -> bytes:
+    """The certificate that a server shows."""
+    return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", port), timeout=10))
+
+
+@in_loop
+async def test_a_renewed_certificate_is_shown_without_a_restart(
+    files: Files, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "LOOK_S", 0.0)
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    shutil.copy(files.cert, cert)
+    shutil.copy(files.key, key)
+    settings = {"host.tls_cert": str(cert), "host.tls_key": str(key), "host.tls_ca": files.ca}
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    issued = ca.issue_cert("127.0.0.1")
+    async with Runtime(app, partitions=2, listen="127.0.0.1:0", settings=settings) as rt:
+        port = int(rt.address.rpartition(":")[2])
+        before = await asyncio.to_thread(shown, port)
+        async with await Client.connect(rt.address, ca_file=files.ca) as stays:
+            issued.cert_chain_pems[0].write_to_path(str(cert))
+            assert await asyncio.to_thread(shown, port) == before
+            assert "the certificate stays as it was" in caplog.text
+            issued.private_key_pem.write_to_path(str(key))
+            assert await asyncio.to_thread(shown, port) == ssl.PEM_cert_to_DER_cert(
+                issued.cert_chain_pems[0].bytes().decode()
+            )
+            handle = await stays.start(double, 1)
+            assert await handle.result() == 2
+        with pytest.raises(Untrusted):
+            await Client.connect(rt.address, ca_file=files.ca)
+        async with await Client.connect(rt.address, ca_file=str(tmp_path / "ca.pem")) as client:
+            assert await client.get("none") is None
 
 
 @pytest.mark.proc

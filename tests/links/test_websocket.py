@@ -89,7 +89,7 @@ async def test_the_end_of_the_host_is_told() -> None:
 
 @in_loop
 async def test_a_silent_host_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "PING_INTERVAL_S", 0.02)
+    monkeypatch.setattr(websocket, "TICK_S", 0.001)
     release = asyncio.Event()
 
     async def handler(connection: ServerConnection) -> None:
