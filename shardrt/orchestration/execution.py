@@ -8,6 +8,7 @@ compared instead of handed out.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import warnings
@@ -244,6 +245,8 @@ class Execution:
                 for task in tasks:
                     _close(task)
                 tasks.clear()
+        for waiter in ledger.pending.values():
+            _let_go(waiter)
         ledger.pending.clear()
         ledger.events = None
         self._loop.tasks = None  # they know the loop: a cycle
@@ -259,6 +262,19 @@ def _close(task: Task[Any]) -> None:
         except BaseException as error:  # noqa: BLE001
             logger.debug("dropped orchestration raised %r", error)
         if getattr(coroutine, "cr_frame", None) is None:
+            _let_go(getattr(task, "_fut_waiter", None))
+            _let_go(task)
             return
     logger.warning("dropped orchestration does not let go%s", line_of_coroutine(coroutine))
     _unclosable.append(coroutine)
+
+
+def _let_go(waiter: object) -> None:
+    """Cut what was waited for from who waited: a cycle, which stays until garbage is collected.
+
+    That is seldom, where so much is alive. Nobody is called back, for the loop is inert.
+    """
+    if isinstance(waiter, asyncio.Future):
+        asyncio.Future.cancel(waiter)
+    elif isinstance(waiter, Handle):
+        Handle.cancel(waiter)
