@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 import msgspec
 from msgspec import Raw
@@ -15,6 +15,7 @@ class _Effect(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
+@final
 class Reply(_Effect, frozen=True):
     """Answer a request. `to` is whatever the host passed in with it."""
 
@@ -22,6 +23,7 @@ class Reply(_Effect, frozen=True):
     result: Result | Refusal | None
 
 
+@final
 class RunActivity(_Effect, frozen=True):
     """Start an attempt. Its outcome must come back with the same four ids."""
 

@@ -345,6 +345,7 @@ class EntityLockGranted(_Event, frozen=True, tag="EntityLockGranted"):
     at: int
 
 
+@final
 class EventRaised(_Event, frozen=True, tag="EventRaised"):
     """An external event; names compare without case."""
 

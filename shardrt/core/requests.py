@@ -10,7 +10,7 @@ they are neither remembered nor do they hold `low` back, however long they wait.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 import msgspec
 from msgspec import Raw
@@ -277,6 +277,7 @@ Result: TypeAlias = (
 """Raw is JSON, already encoded (history, exported instances)."""
 
 
+@final
 class Refusal(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An error as an answer; `code` is an `errors.ShardrtError.code`."""
 

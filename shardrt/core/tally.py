@@ -22,6 +22,16 @@ class Tally:
         """By code; those of retries and delays do not count."""
         self.timers_fired = 0
 
+    def is_empty(self) -> bool:
+        """Whether nothing of note has happened, as most often."""
+        return not (
+            self.started
+            or self.ended
+            or self.events_raised
+            or self.timers_created
+            or self.timers_fired
+        )
+
     def clear(self) -> None:
         """Forget everything."""
         self.started.clear()

@@ -88,7 +88,7 @@ class ActivityPool:
         """Told of each attempt that ended: of which activity, how, and after how many seconds."""
 
     def __len__(self) -> int:
-        return len(self._running) + len(self._lines)
+        return len(self._running) + len(self._lines.waiting)
 
     @property
     def lingering(self) -> int:
@@ -113,7 +113,7 @@ class ActivityPool:
         key = (effect.instance_id, effect.execution_id, effect.task_id)
         running = self._running.get(key)
         if running is not None:
-            self._abandon(key, running)
+            self._abandon(running)
             self._advance()
         else:
             self._lines.forget(key)
@@ -121,9 +121,9 @@ class ActivityPool:
     def cancel_all(self, asker: Asker) -> None:
         """Stop everything that a partition asked for."""
         self._lines.forget_all(asker)
-        for key, running in list(self._running.items()):
+        for running in list(self._running.values()):
             if running.attempt.asker is asker:
-                self._abandon(key, running)
+                self._abandon(running)
         self._advance()
 
     async def finish(self, asker: Asker, grace_s: float) -> None:
@@ -140,8 +140,8 @@ class ActivityPool:
     async def close(self) -> None:
         """Cancel everything and wait for it, but not for threads."""
         self._lines.clear()
-        for key, running in list(self._running.items()):
-            self._abandon(key, running)
+        for running in list(self._running.values()):
+            self._abandon(running)
         for task, running in self._detached.items():
             if running.kind.activity.executor == "thread":
                 task.cancel()
@@ -173,8 +173,8 @@ class ActivityPool:
                 gate.used += 1
         loop = asyncio.get_running_loop()
         control = Control(self._payloads, loop.time, attempt.run.heartbeat)
-        running = Running(attempt, kind, control, loop.time())
-        self._running[key_of(attempt.run)] = running
+        running = Running(attempt, key_of(attempt.run), kind, control, loop.time())
+        self._running[running.key] = running
         # By the loop, for that of tests keeps count; named, or it would first make a name up.
         running.task = loop.create_task(kind.body(running), name=attempt.run.name)
 
@@ -197,9 +197,9 @@ class ActivityPool:
         self._kinds[name] = kind
         return kind
 
-    def _abandon(self, key: Key, running: Running) -> None:
+    def _abandon(self, running: Running) -> None:
         """Make room at once; what still runs is told to stop and reports to nobody."""
-        del self._running[key]
+        del self._running[running.key]
         running.stop()
         if running.task is not None:
             self._detached[running.task] = running
@@ -211,29 +211,27 @@ class ActivityPool:
         self._advance()
 
     def _ended(self, running: Running, outcome: Raw | Failure) -> None:
-        run = running.attempt.run
-        key = key_of(run)
-        if self._running.get(key) is not running:
+        if self._running.get(running.key) is not running:
             return  # given up before
-        del self._running[key]
+        del self._running[running.key]
         if running.timer is not None or running.pulse is not None:
             running.disarm()
         if running.kind.gates:
             self._lines.give_back(running.kind.gates)
         failure = None
-        if isinstance(outcome, Failure):
+        if type(outcome) is Failure:
             outcome = failure = _with_heartbeat(outcome, running)
+        run = running.attempt.run
         self.attempted(run.name, failure, running.control.time() - running.began_s)
         running.attempt.asker.activity_ended(run, outcome)
-        if self._lines:
+        if self._lines.waiting:
             self._advance()
 
     def _expire(self, running: Running, failure: Failure) -> None:
         """Report a failure of code that may go on for a while; nobody waits for it."""
         run = running.attempt.run
-        key = key_of(run)
-        if self._running.get(key) is running:
-            self._abandon(key, running)
+        if self._running.get(running.key) is running:
+            self._abandon(running)
             self.attempted(run.name, failure, running.control.time() - running.began_s)
             running.attempt.asker.activity_ended(run, _with_heartbeat(failure, running))
             self._advance()

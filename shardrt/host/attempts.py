@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from shardrt.host.payloads import DETAILS
+import msgspec
+from msgspec import Raw
+
+from shardrt.core.effects import RunActivity
+from shardrt.host.payloads import DETAILS, Payloads
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
-    from msgspec import Raw
-
-    from shardrt.core.effects import RunActivity
     from shardrt.core.history import Failure
     from shardrt.host.gates import Gate
-    from shardrt.host.payloads import Payloads
     from shardrt.orchestration.definitions import ActivityDefinition
 
 
@@ -34,7 +35,7 @@ class Owner(Asker, Protocol):
     epoch: int
 
 
-class Attempt(NamedTuple):
+class Attempt(msgspec.Struct, frozen=True, eq=False):
     """One run of an activity, asked for by one partition."""
 
     asker: Asker
@@ -49,23 +50,20 @@ def key_of(run: RunActivity) -> Key:
     return run.instance_id, run.execution_id, run.task_id
 
 
-class Control:
+class Control(msgspec.Struct, eq=False):
     """What a running activity can see of the pool. Used from the thread that it runs in."""
 
-    __slots__ = ("_payloads", "beat_s", "cancelled", "details", "time")
-
-    def __init__(self, payloads: Payloads, time: Callable[[], float], details: Raw) -> None:
-        self._payloads = payloads
-        self.time = time
-        self.cancelled = False
-        self.beat_s = 0.0
-        """When it was last heard of, in time of the loop."""
-        self.details = details
-        """What it told then, or an earlier attempt did."""
+    payloads: Payloads
+    time: Callable[[], float]
+    details: Raw
+    """What it told when it was last heard of, or an earlier attempt did."""
+    beat_s: float = 0.0
+    """When that was, in time of the loop."""
+    cancelled: bool = False
 
     def heartbeat(self, details: Raw) -> None:
         """Take a sign of life."""
-        self.beat(self._payloads.stored(details, DETAILS))
+        self.beat(self.payloads.stored(details, DETAILS))
 
     def beat(self, details: Raw) -> None:
         """Do the same with details as they are stored."""
@@ -85,22 +83,20 @@ class Kind(NamedTuple):
     body: Callable[[Running], Coroutine[None, None, None]]
 
 
-class Running:
+class Running(msgspec.Struct, eq=False):
     """A started attempt."""
 
-    __slots__ = ("attempt", "began_s", "control", "kind", "pulse", "task", "timer")
-
-    def __init__(self, attempt: Attempt, kind: Kind, control: Control, began_s: float) -> None:
-        self.attempt = attempt
-        self.began_s = began_s
-        """In time of the loop."""
-        self.kind = kind
-        self.control = control
-        self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        """Rings when it has taken too long."""
-        self.pulse: asyncio.TimerHandle | None = None
-        """Rings when it has been silent for too long, unless it was heard of meanwhile."""
+    attempt: Attempt
+    key: Key
+    kind: Kind
+    control: Control
+    began_s: float
+    """In time of the loop."""
+    task: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None
+    """Rings when it has taken too long."""
+    pulse: asyncio.TimerHandle | None = None
+    """Rings when it has been silent for too long, unless it was heard of meanwhile."""
 
     def stop(self) -> None:
         """Tell the code to end. A thread can only be told: it looks at `is_cancelled`."""

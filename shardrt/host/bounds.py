@@ -97,15 +97,13 @@ class Bounds:
 
     def step(self, step: Step) -> Step:
         """Return the step, or in its place a failed one if it asks for what cannot be."""
-        if self._is_plain(step):
-            return step
         failure = self._step_failure(step)
         if failure is None:
             return step
         return Step(step.instance_id, step.execution_id, step.turn, outcome=Failed(failure))
 
-    def _is_plain(self, step: Step) -> bool:
-        """Whether it is one that needs no closer look, as most are."""
+    def is_plain(self, step: Step) -> bool:
+        """Whether it is one that `step` need not look at, as most are."""
         for action in step.actions:
             if (
                 type(action) is not TaskScheduled

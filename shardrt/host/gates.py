@@ -36,33 +36,30 @@ class Lines:
     """Everything that waits in a shard, and who is next. First come, first served, per gate."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Key, Attempt] = {}
+        self.waiting: dict[Key, Attempt] = {}
         """What is in a line. A line may also hold what has been forgotten since."""
         self._room = Gate(0)
         """Waits for room in the shard, at no gate in particular."""
         self._open: dict[Gate, None] = {}
         """Gates at which places were given back since anybody was let through."""
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     def wait(self, attempt: Attempt, gate: Gate | None = None) -> None:
         """Put an attempt in line at a gate, or else for room in the shard."""
-        self._waiting[key_of(attempt.run)] = attempt
+        self.waiting[key_of(attempt.run)] = attempt
         (gate or self._room).line.append(attempt)
 
     def forget(self, key: Key) -> None:
         """Take an attempt out of whatever line it is in, if it is in one."""
-        self._waiting.pop(key, None)
+        self.waiting.pop(key, None)
 
     def forget_all(self, asker: Asker) -> None:
         """Take out everything that a partition asked for."""
-        for key in [key for key, each in self._waiting.items() if each.asker is asker]:
-            del self._waiting[key]
+        for key in [key for key, each in self.waiting.items() if each.asker is asker]:
+            del self.waiting[key]
 
     def clear(self) -> None:
         """Take out everything."""
-        self._waiting.clear()
+        self.waiting.clear()
 
     def give_back(self, gates: Iterable[Gate]) -> None:
         """Give up a place behind each gate."""
@@ -97,7 +94,7 @@ class Lines:
 
     def _take(self, gate: Gate) -> Attempt | None:
         attempt = gate.line.popleft()
-        if self._waiting.get(key_of(attempt.run)) is not attempt:
+        if self.waiting.get(key_of(attempt.run)) is not attempt:
             return None
-        del self._waiting[key_of(attempt.run)]
+        del self.waiting[key_of(attempt.run)]
         return attempt

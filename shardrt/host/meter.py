@@ -34,6 +34,8 @@ class Meter:
 
     def count(self, tally: Tally) -> None:
         """Count what has happened in a partition, and clear the tally."""
+        if tally.is_empty():
+            return
         for name in tally.started:
             self.add("orchestrations_started", (name,))
         for instance in tally.ended:

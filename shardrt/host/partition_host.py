@@ -18,6 +18,7 @@ from msgspec import Raw
 from shardrt.core import requests as r
 from shardrt.core.codec import encode_record
 from shardrt.core.effects import CancelActivity, Confirm, Effect, Reply, RunActivity, Send
+from shardrt.core.history import Failure
 from shardrt.host.condemning import condemn
 from shardrt.host.history_reader import HistoryReader
 from shardrt.host.lanes import Lanes
@@ -33,7 +34,6 @@ from shardrt.store.transactions import OutcomeKey
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from shardrt.core.history import Failure
     from shardrt.core.partition import Partition
     from shardrt.core.state import Resident
     from shardrt.links.control import Blamed
@@ -44,7 +44,7 @@ FIRE_MAX = 1000
 """Timers fired per turn: a storm of overdue ones must not hold up the rest."""
 
 _encode = msgspec.json.Encoder().encode
-_WAITS = (r.Wait, r.CallEntity)
+_WAITS = frozenset({r.Wait, r.CallEntity})
 """Requests whose answer may take for ever: they do not count as being in flight."""
 
 
@@ -120,7 +120,8 @@ class PartitionHost:
     def submit(self, call: Forward, answer: Answering) -> None:
         """Take a client's request. The answer may come before this returns, or much later."""
         request = call.request
-        to = To(call.seq, answer, not isinstance(request, _WAITS), payload_bytes(request))
+        counted = type(request) not in _WAITS
+        to = To(call.seq, answer, counted, payload_bytes(request) if counted else 0)
         if to.counted:
             self.shard.requests_in_flight += 1
             self.shard.bytes_in_flight += to.bytes
@@ -178,18 +179,18 @@ class PartitionHost:
         """Take the outcome of an attempt. Called by tasks of activities, so a bug stops here."""
         if self.frozen:
             return
+        shard = self.shard
+        draw = shard.draw() if type(outcome) is Failure else 0.0
         try:
-            self._activity_ended(run, outcome)
+            self.core.activity_ended(run, outcome, shard.clock.now(), draw)
         except Exception as error:
             logger.exception("partition=%d stops", self.partition)
             self.discard(f"{type(error).__name__}: {error}")
-
-    def _activity_ended(self, run: RunActivity, outcome: Raw | Failure) -> None:
-        self.core.activity_ended(run, outcome, self.shard.clock.now(), self.shard.draw())
-        if run.name in self.shard.transactional and isinstance(outcome, Raw):
+            return
+        if run.name in shard.transactional and isinstance(outcome, Raw):
             key = (run.instance_id, run.execution_id, run.task_id)
             self.settled.append(OutcomeKey(self.partition, *key))
-        self.shard.wake(self)
+        shard.wake(self)
 
     def receive(self, message: Deliver | Acknowledge | Resend) -> None:
         """Take a message of another partition's host; what is not taken is sent again."""
@@ -355,12 +356,14 @@ class PartitionHost:
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
+            if type(effect) is RunActivity:
+                if not self.draining:
+                    self.shard.pool.start(self, effect)
+                continue
+            if type(effect) is Reply:
+                self._reply(effect)
+                continue
             match effect:
-                case RunActivity():
-                    if not self.draining:
-                        self.shard.pool.start(self, effect)
-                case Reply():
-                    self._reply(effect)
                 case CancelActivity():
                     self.shard.pool.cancel(effect)
                 case Send(destination, last):
@@ -375,14 +378,14 @@ class PartitionHost:
         to: Any = reply.to
         if not self.shard.may_answer():
             self._refuse_moving(to)  # also instead of a "no" that may be stale
-        elif isinstance(reply.result, r.Refusal):
+        elif type(reply.result) is r.Refusal:
             self._refuse(to, reply.result)
         else:
             self._answer(to, reply.result)
 
     def _answer(self, to: To, result: r.Result | None) -> None:
         self._settled(to)
-        encoded = result if isinstance(result, Raw) else Raw(_encode(result))
+        encoded = result if type(result) is Raw else Raw(_encode(result))
         to.answer(Answer(to.seq, encoded))
 
     def _refuse(self, to: To, refusal: r.Refusal) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    from shardrt.core.effects import Effect
+import msgspec
+
+from shardrt.core.effects import Effect
 
 
-class Held(NamedTuple):
+class Held(msgspec.Struct, frozen=True, gc=False):
     """Effects that wait for a record."""
 
     lsn: int

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shardrt.core import requests as r
 from shardrt.errors import EpochFenced, StoreUnavailable
@@ -318,7 +318,7 @@ class Shard:
             message = f"partition {call.partition} is not served by this shard"
             answer(Answer(call.seq, refusal=r.Refusal("PartitionUnavailable", message, 0.1)))
             return
-        self._guarded(host, lambda: host.submit(call, answer))
+        self._guarded(host, host.submit, call, answer)
 
     def forget(self, wait: Forward, answer: Answering) -> None:
         """Drop a wait that was submitted with this `answer`: nobody wants it any more."""
@@ -335,7 +335,7 @@ class Shard:
         to = message.destination if isinstance(message, Deliver) else message.source
         host = self.hosts.get(to)
         if host is not None:
-            self._guarded(host, lambda: host.receive(message))
+            self._guarded(host, host.receive, message)
 
     def reached(self, partitions: set[int]) -> None:
         """Note that there is a new way to these partitions, and to us for those of ours."""
@@ -345,10 +345,11 @@ class Shard:
             if host.partition in partitions:
                 host.ask_again()
 
-    def _guarded(self, host: PartitionHost, act: Callable[[], None]) -> None:
+    @staticmethod
+    def _guarded(host: PartitionHost, act: Callable[..., None], *args: Any) -> None:
         """Act; a bug stops this partition, and others go on."""
         try:
-            act()
+            act(*args)
         except Exception as error:
             logger.exception("partition=%d stops", host.partition)
             host.discard(f"{type(error).__name__}: {error}")
@@ -371,7 +372,7 @@ class Shard:
         deadline_s = self.clock.monotonic_s() + TURN_S
         for host in woken:
             if not host.closed:
-                self._guarded(host, partial(self._turn_of, host, deadline_s))
+                self._guarded(host, self._turn_of, host, deadline_s)
 
     def _turn_of(self, host: PartitionHost, deadline_s: float) -> None:
         if host.run_turns(deadline_s):
@@ -400,7 +401,7 @@ class Shard:
                 continue
             if due <= now:
                 # Its turn arms the alarm again.
-                self._guarded(host, partial(host.fire, now))
+                self._guarded(host, host.fire, now)
             elif following is None or due < following:
                 following = due
         if following is not None:

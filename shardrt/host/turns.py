@@ -175,7 +175,7 @@ class Turns:
             self._running = None
 
     def _finish(self, host: PartitionHost, step: Step) -> None:
-        checked = self._bounds.step(step)
+        checked = step if self._bounds.is_plain(step) else self._bounds.step(step)
         if not host.core.step(checked) or checked is not step:
             self.executor.drop(step.instance_id)
 

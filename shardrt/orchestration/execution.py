@@ -176,7 +176,7 @@ class Execution:
 
     def _deliver(self, arrival: Arrival) -> None:
         ledger = self.ledger
-        if isinstance(arrival, EventRaised):
+        if type(arrival) is EventRaised:
             ledger.mailbox().arrive(arrival)
             return
         # Nobody waits for what was cancelled, or for what was never asked for.

@@ -53,7 +53,7 @@ def test_who_came_first_is_served_first():
     for task_id in (3, 1, 2):
         room.lines.wait(an_attempt(task_id))
     assert room.advance() == [3, 1]
-    assert len(room.lines) == 1
+    assert len(room.lines.waiting) == 1
 
 
 def test_who_moves_on_to_another_gate_lets_the_next_one_through():
@@ -86,7 +86,7 @@ def test_who_is_forgotten_is_passed_over():
     room.lines.wait(other)
     room.lines.forget(("i", "x", 1))
     assert room.advance() == [2]
-    assert len(room.lines) == 0
+    assert len(room.lines.waiting) == 0
 
 
 def test_what_a_partition_asked_for_is_forgotten_together():
