@@ -156,7 +156,7 @@ class _Forwarding:
         self._shard.on_closed()
 
     def _forward(self, message: TypedCall | TypedAsk) -> Forward | Ask:
-        if isinstance(message, TypedAsk):
+        if type(message) is TypedAsk:
             return Ask(message.seq, Raw(msgspec.json.encode(message.question)))
         return Forward(
             message.seq,

@@ -5,6 +5,8 @@ On the wire they are the same as `Call` and `Ask`; within a process nothing need
 
 from __future__ import annotations
 
+from typing import final
+
 import msgspec
 
 from shardrt.core.requests import Request
@@ -20,6 +22,7 @@ class TypedCall(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="cal
     request: Request
 
 
+@final
 class TypedAsk(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="ask"):
     """`Ask`, before it is encoded."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec.structs import replace
 
@@ -41,7 +41,7 @@ class Intake:
     def pinned(self, call: Forward) -> Forward:
         """Return a checked call with the version to run in it, so that it stays the same."""
         start = call.request
-        if not isinstance(start, r.Start) or start.version is not None:
+        if type(start) is not r.Start or start.version is not None:
             return call
         version = self._app.find_orchestrator(start.name).version
         if version is None:
@@ -63,17 +63,10 @@ class Intake:
             return r.Refusal("InputInvalid", problem)
         if is_limiter_id(call.instance_id) and not _is_for_limiters(call.request):
             return r.Refusal("InputInvalid", f"{call.instance_id!r} is reserved")
-        match call.request:
-            case r.Start() as start:
-                return self._check_start(start)
-            case r.Raise() as event:
-                return self._check_event(event)
-            case r.SignalEntity() | r.CallEntity() as asked:
-                return self._check_operation(call.instance_id, asked)
-            case _:
-                return None
+        check = self._CHECKS.get(type(call.request))
+        return None if check is None else check(self, call.instance_id, call.request)
 
-    def _check_event(self, event: r.Raise) -> r.Refusal | None:
+    def _check_event(self, _instance_id: str, event: r.Raise) -> r.Refusal | None:
         problem = self._bounds.name(event.name, "the name of an event")
         if problem is not None:
             return r.Refusal("InputInvalid", problem)
@@ -96,7 +89,7 @@ class Intake:
             return r.Refusal(error.code, str(error))
         return self._check_payload(request.input, "input")
 
-    def _check_start(self, start: r.Start) -> r.Refusal | None:
+    def _check_start(self, _instance_id: str, start: r.Start) -> r.Refusal | None:
         if self._shard.is_crowded:
             return r.Refusal("Overloaded", "memory is full of busy instances", RETRY_AFTER_S)
         if start.on_conflict not in {"fail", "return", "restart"}:
@@ -131,6 +124,13 @@ class Intake:
             return r.Refusal("PayloadTooLarge", problem)
         problem = self._bounds.foreign(payload, what)
         return None if problem is None else r.Refusal("InputInvalid", problem)
+
+    _CHECKS: ClassVar[dict[type, Any]] = {
+        r.Start: _check_start,
+        r.Raise: _check_event,
+        r.SignalEntity: _check_operation,
+        r.CallEntity: _check_operation,
+    }
 
 
 def _is_for_limiters(request: r.Request) -> bool:

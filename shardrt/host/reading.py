@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from shardrt.links.messages import Forward
 
 
+_TAKEN = frozenset({r.GetHistory, r.Export, r.Rewind, r.Explain})
+
+
 class Reading:
     """Takes such requests of one partition."""
 
@@ -34,17 +37,16 @@ class Reading:
 
     def take(self, call: Forward, to: To) -> bool:
         """Take the request, if it is of this kind; return whether it is."""
+        if type(call.request) not in _TAKEN:
+            return False
         if call.instance_id in self._host.core.quarantined and type(call.request) is not r.Explain:
             return False  # the core says so
-        match call.request:
-            case r.GetHistory() | r.Export():
-                self._history(call, to)
-            case r.Rewind():
-                self._rewind(call, call.request, to)
-            case r.Explain():
-                self._explain(call.instance_id, to)
-            case _:
-                return False
+        if isinstance(call.request, r.Rewind):
+            self._rewind(call, call.request, to)
+        elif isinstance(call.request, r.Explain):
+            self._explain(call.instance_id, to)
+        else:
+            self._history(call, to)
         return True
 
     def _explain(self, instance_id: str, to: To) -> None:

@@ -26,7 +26,7 @@ class Visitor:
         shard, answer = self._shard, self._link.send
         for message in messages:
             if isinstance(message, Forward):
-                if isinstance(message.request, Wait):
+                if type(message.request) is Wait:
                     self._waits[message.seq] = message
                     shard.submit(message, self._answer_wait)
                 else:

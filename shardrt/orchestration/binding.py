@@ -109,7 +109,8 @@ class Binding:
         if self._is_plain:
             if self._input is None:
                 return self._fn() if self._context is None else self._fn(context)
-            value = self.input_codec.decode(payload, self._input_title)
+            codec = self._input_codec or self.input_codec
+            value = codec.decode(payload, self._input_title)
             return self._fn(value) if self._context is None else self._fn(context, value)
         positional, named = self.arguments(context, payload)
         return self._fn(*positional, **named)

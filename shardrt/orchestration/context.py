@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from shardrt.core.history import (
     EventSent,
-    ExecutionStarted,
     Quota,
     SubOrchestrationInstanceCreated,
     TaskScheduled,
@@ -47,9 +46,7 @@ if TYPE_CHECKING:
     from shardrt.orchestration.definitions import (
         ActivityDefinition,
         OrchestratorDefinition,
-        Registry,
     )
-    from shardrt.orchestration.loop import OrchestrationLoop
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741
@@ -60,23 +57,6 @@ class OrchestrationContext(EntityCalls):
     """One execution, as its orchestrator sees it. Made by the runtime, never by users."""
 
     __slots__ = ()
-
-    def __init__(
-        self,
-        *,
-        instance_id: str,
-        execution_id: str,
-        started: ExecutionStarted,
-        registry: Registry,
-        loop: OrchestrationLoop,
-    ) -> None:
-        super().__init__(
-            instance_id=instance_id,
-            execution_id=execution_id,
-            started=started,
-            registry=registry,
-            loop=loop,
-        )
 
     # -- calls ---------------------------------------------------------------------------------
 
@@ -172,7 +152,9 @@ class OrchestrationContext(EntityCalls):
         if input is not None and known is not None and not known.binding.takes_input:
             raise InputInvalid(f"activity {name!r} takes no input")
         payload = encode(input, "input of activity", name)
-        quota = _quota(name, known, input, options)
+        quota = None
+        if options or (known is not None and known.limit is not None):
+            quota = _quota(name, known, input, options)
         ledger = self._ledger
         task_id = ledger.new_id()
         ledger.emit(_task_scheduled(task_id, name, payload, known, quota, options))
