@@ -81,5 +81,5 @@ def decoded(message: Any) -> Any:
     """
     if isinstance(message, DeliverRaw):
         messages = _decode_messages(message.messages)
-        return Deliver(message.source, message.destination, message.first, messages)
+        return Deliver(message.source, message.destination, message.first, messages, message.epoch)
     return forward_of(message) if isinstance(message, ForwardRaw) else message

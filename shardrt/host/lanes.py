@@ -101,7 +101,8 @@ class Lanes:
             upto = min(last, sent + BATCH_MESSAGES_MAX)
             messages = _first_of(lane.messages[start : start + upto - sent])
             upto = sent + len(messages)
-            deliver = Deliver(self._state.partition, destination, sent + 1, messages)
+            state = self._state
+            deliver = Deliver(state.partition, destination, sent + 1, messages, state.epoch)
             self._network.send(destination, deliver)
             sent = upto
         self._sent[destination] = sent

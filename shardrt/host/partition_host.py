@@ -28,7 +28,7 @@ from shardrt.host.release import Release
 from shardrt.host.rewinding import Rewinding
 from shardrt.host.surroundings import Answering, Surroundings, To, payload_bytes
 from shardrt.links.messages import Acknowledge, Answer, Deliver, Forward, Resend
-from shardrt.store.base import Append
+from shardrt.store.base import Append, era_of
 from shardrt.store.transactions import OutcomeKey
 
 if TYPE_CHECKING:
@@ -198,12 +198,20 @@ class PartitionHost:
             return
         match message:
             case Acknowledge(_, destination, last):
-                self.core.acknowledged(destination, last)
+                if self._is_of_our_era(message.epoch):
+                    self.core.acknowledged(destination, last)
             case Resend(_, destination, first):
                 self.lanes.resend(destination, first, self.release_of_lane(destination))
             case Deliver():
-                if not self.is_full:
+                if not self.is_full and self._is_of_our_era(message.epoch):
                     self._deliver(message)
+
+    def _is_of_our_era(self, epoch: int) -> bool:
+        """Whether who speaks lives in the same history of the store as we do.
+
+        After a fail-over that lost something, memory of before speaks of what never happened.
+        """
+        return epoch == 0 or era_of(epoch) == era_of(self.epoch)
 
     def ask_again(self) -> None:
         """Tell others which of their messages come next: some may have come in vain."""
@@ -369,7 +377,7 @@ class PartitionHost:
                 case Send(destination, last):
                     self.lanes.transmit(destination, last)
                 case Confirm(source, last):
-                    acknowledge = Acknowledge(source, self.partition, last)
+                    acknowledge = Acknowledge(source, self.partition, last, self.epoch)
                     self.shard.network.send(source, acknowledge)
 
     # -- answers -------------------------------------------------------------------------------

@@ -109,6 +109,8 @@ class Deliver(_Link, frozen=True, tag="deliver"):
     destination: int
     first: int
     messages: tuple[Message, ...]
+    epoch: int = 0
+    """Of the source; 0 if it was sent by a release that did not tell."""
 
 
 class DeliverRaw(_Link, frozen=True, tag="deliver"):
@@ -118,6 +120,7 @@ class DeliverRaw(_Link, frozen=True, tag="deliver"):
     destination: int
     first: int
     messages: Raw
+    epoch: int = 0
 
 
 class Acknowledge(_Link, frozen=True, tag="ack"):
@@ -126,6 +129,8 @@ class Acknowledge(_Link, frozen=True, tag="ack"):
     source: int
     destination: int
     last: int
+    epoch: int = 0
+    """Of the destination; 0 if it was sent by a release that did not tell."""
 
 
 class Resend(_Link, frozen=True, tag="resend"):

@@ -242,7 +242,8 @@ class PostgresServer:
         except FileNotFoundError:
             return False
         # The file of a killed predecessor may still be there: compare the process id.
-        return len(lines) >= 8 and lines[0] == str(self._pid) and lines[7].strip() == "ready"
+        ours = len(lines) >= 8 and lines[0] == str(self._pid)
+        return ours and lines[7].strip() in {"ready", "standby"}
 
     def _log_tail(self) -> str:
         if not self.log_file.exists():

@@ -39,3 +39,42 @@ async def test_callers_with_little_patience_do_not_put_off_the_next_attempt(
         return attempts > 1
 
     await eventually(tried_again)
+
+
+async def test_a_caller_who_gives_up_leaves_the_attempt_to_connect_to_the_next():
+    """Of two servers the first may be dead, which takes longer to learn than a caller waits."""
+    attempts, slow = 0, asyncio.Event()
+
+    async def refused_in_the_end() -> NoReturn:
+        nonlocal attempts
+        attempts += 1
+        await slow.wait()
+        raise psycopg.OperationalError("connection refused")
+
+    lane = Lane(parse_url("postgresql://localhost/db"), refused_in_the_end)
+    lane.start()
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await lane.run(b"", tuple)
+    slow.set()
+    with pytest.raises(StoreUnavailable, match="refused"):
+        await lane.run(b"", tuple)
+    assert attempts == 1
+
+
+async def test_a_caller_who_waits_for_a_connection_is_told_of_the_end():
+    connecting = asyncio.Event()
+
+    async def never() -> NoReturn:
+        connecting.set()
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    lane = Lane(parse_url("postgresql://localhost/db"), never)
+    lane.start()
+    waiting = asyncio.ensure_future(lane.run(b"", tuple))
+    await connecting.wait()
+    lane.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await waiting

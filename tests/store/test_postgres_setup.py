@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from shardrt.errors import (
     ConfigInvalid,
@@ -131,6 +132,21 @@ def test_a_malformed_url_shows_nothing_of_its_secrets(url: str):
     with pytest.raises(ConfigInvalid) as caught:
         make_store(url)
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_url_may_name_several_servers():
+    url = "postgresql://me:pw@a:1,b:2/db?target_session_attrs=read-write"
+    servers = [conninfo_to_dict(each) for each in parse_url(url).conninfos]
+    assert [(each["host"], each["port"]) for each in servers] == [("a", "1"), ("b", "2")]
+    assert {each["target_session_attrs"] for each in servers} == {"read-write"}
+    for one in (
+        "postgresql://a/db",
+        "postgresql:///db",
+        "postgresql://a,b/db?hostaddr=1.1.1.1,::2",
+    ):
+        assert len(parse_url(one).conninfos) == 1
+    assert len(parse_url("postgresql://a,b:5/db").conninfos) == 2
+    assert len(parse_url("postgresql:///db?host=/run/a,/run/b&port=5").conninfos) == 2
 
 
 def test_a_masked_url_says_where_but_not_how():

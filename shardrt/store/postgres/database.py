@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -16,12 +17,12 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 from shardrt.errors import CommitUnknown, ConfigInvalid, StoreError, StoreUnavailable
 from shardrt.store.named_queries import load_queries
 from shardrt.store.postgres.arrays import register_arrays
-from shardrt.store.postgres.failures import OUTDATED, connect_failed, refused
+from shardrt.store.postgres.failures import OLD_PRIMARY, OUTDATED, connect_failed, refused
 from shardrt.store.postgres.lane import ANSWER_S_MAX, Lane
 from shardrt.store.postgres.url import PostgresUrl, parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     Row = tuple[Any, ...]
     Connection = psycopg.AsyncConnection[Row]
@@ -58,7 +59,9 @@ class Database:
         self._connect_error: psycopg.Error | None = None
         self.queries_run = 0
         self.identity = ""
-        """Which data the commit connection is connected to, and since which fail-over."""
+        """Which data we are connected to, and since which fail-over: the latest that we know."""
+        self._identities: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
+        """Of the connections in the pool, where they can be told."""
 
     async def probe(self) -> dict[str, str]:
         """Connect once, so that what is wrong with the URL shows at once and in full.
@@ -124,7 +127,8 @@ class Database:
             raise StoreUnavailable(f"{self.url.masked}: the store is not open")
         try:
             connection = await self._pool.getconn()
-            while not _is_alive(connection):
+            while not (_is_alive(connection) and self._is_current(connection)):
+                await connection.close()
                 await self._pool.putconn(connection)  # which drops it
                 connection = await self._pool.getconn()
         except PoolClosed:
@@ -146,14 +150,14 @@ class Database:
             """Keeps the reason why connecting failed, which the pool would hide."""
 
             @classmethod
-            async def connect(cls, *args: Any, **kwargs: Any) -> Self:
+            async def connect(cls, *_: Any, **kwargs: Any) -> Self:
                 try:
-                    connection = await super().connect(*args, **kwargs)
+                    connection = await database._connect(super().connect, **kwargs)
                 except psycopg.Error as error:
                     database._connect_error = error
                     raise
                 database._connect_error = None
-                return connection
+                return cast("Self", connection)
 
         return AsyncConnectionPool(
             self.url.conninfo,
@@ -179,30 +183,71 @@ class Database:
         return int(rows[0][1])
 
     async def _connect_lane(self) -> tuple[Connection, int]:
-        connection = await psycopg.AsyncConnection.connect(self.url.conninfo, autocommit=True)
+        connection = await self._connect(psycopg.AsyncConnection.connect, autocommit=True)
         try:
             birth = await self._set_session(connection)
+            if identity := self._identities.get(connection):
+                await connection.execute(self._queries["begin_era"], {"identity": identity})
             await connection.execute(self._prepare)
-            await self._identify(connection)
         except BaseException:
             await connection.close()
             raise
         return connection, birth
 
+    async def _connect(
+        self, connect: Callable[..., Awaitable[Connection]], **kwargs: Any
+    ) -> Connection:
+        """Connect to the first server that may be written to, and was not replaced."""
+        failures: list[psycopg.Error] = []
+        for conninfo in self.url.conninfos:
+            try:
+                connection = await connect(conninfo, **kwargs)
+                await self._identify(connection)
+            except psycopg.OperationalError as error:
+                failures.append(error)
+            else:
+                return connection
+        raise next((each for each in failures if OLD_PRIMARY in str(each)), failures[-1])
+
     async def _identify(self, connection: Connection) -> None:
+        """Learn which data a new connection leads to, where that can be told.
+
+        Raises:
+            psycopg.OperationalError: a server that we have seen replaced. It may not know, and
+                let others write; what it says is not believed.
+        """
         try:
             cursor = await connection.execute(self._queries["identity"])
             ((found,),) = await cursor.fetchall()
         except psycopg.Error:
             return  # not permitted, or not that kind of server
-        if self.identity and found != self.identity:
-            logger.warning(
-                "%s: the server is another one, or was promoted: %s, before %s",
-                self.url.masked,
-                found,
-                self.identity,
+        if is_outdated(found, self.identity):
+            await connection.close()
+            raise psycopg.OperationalError(
+                f"{OLD_PRIMARY}: its data is {found}, not {self.identity}"
             )
-        self.identity = str(found)
+        self._identities[connection] = found
+        if found != self.identity:
+            before, self.identity = self.identity, found
+            if before:
+                logger.warning(
+                    "%s: the server is another one, or was promoted: %s, before %s",
+                    self.url.masked,
+                    found,
+                    before,
+                )
+                self.lane.drop("it leads to a server that was replaced")
+
+    def _is_current(self, connection: Connection) -> bool:
+        """Whether a connection of the pool leads where the newest one does."""
+        return self._identities.get(connection, self.identity) == self.identity
+
+
+def is_outdated(found: str, known: str) -> bool:
+    """Return whether an identity is of the same data as a known one, before a promotion."""
+    system, _, timeline = found.partition("/")
+    known_system, _, known_timeline = known.partition("/")
+    return system == known_system and int(timeline) < int(known_timeline)
 
 
 def _is_alive(connection: Connection) -> bool:

@@ -11,6 +11,8 @@ from shardrt.errors import EpochFenced, StoreUnavailable
 if TYPE_CHECKING:
     from shardrt.store.postgres.url import PostgresUrl
 
+OLD_PRIMARY = "the server is a primary that was replaced"
+
 # Servers may speak other languages; then the message stands without the remedy.
 _REMEDIES = (
     ("password authentication failed", "check user and password in the store URL"),
@@ -22,6 +24,7 @@ _REMEDIES = (
     ("refused", "check host and port in the store URL, and that PostgreSQL runs there"),
     ("No such file", "check the socket directory, and that PostgreSQL runs there"),
     ("timeout", "check host and port in the store URL, and the network in between"),
+    (OLD_PRIMARY, "shut it down; if it was restored on purpose, restart the hosts"),
     ("too many", "raise max_connections, or run fewer shards per host"),
 )
 

@@ -67,6 +67,9 @@ class Lane:
         # A moment and not a pause: callers may have less patience than that, one after the other.
         self._connect_from_s = 0.0
         self._closed = True
+        self._opening: asyncio.Task[StoreError | None] | None = None
+        self._warning = ""
+        """What the server has warned of since the statement in flight was sent."""
 
     async def run(
         self,
@@ -95,12 +98,43 @@ class Lane:
     def close(self) -> None:
         """Close the connection; a call in flight gets `CommitUnknown`."""
         self._closed = True
+        if self._opening is not None:
+            self._opening.cancel()
         self._lose("closed")
 
     def _is_closed(self) -> bool:
         return self._closed
 
+    def drop(self, reason: str) -> None:
+        """Lose the connection, if there is one; the next call makes another."""
+        self._lose(reason)
+
     async def _open(self) -> None:
+        """Connect. A caller who is cancelled leaves the attempt to the next one.
+
+        Of several servers the first may be so dead that it takes all the patience of a caller
+        to find out.
+        """
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._try_to_open())
+            self._opening.add_done_callback(self._opened)
+        failure = await asyncio.shield(self._opening)
+        if failure is not None:
+            raise failure
+
+    def _opened(self, _: object) -> None:
+        self._opening = None
+
+    async def _try_to_open(self) -> StoreError | None:
+        try:
+            await self._connect_once()
+        except StoreError as error:
+            return error
+        except asyncio.CancelledError:  # by `close`
+            return StoreUnavailable(f"{self._url.masked}: the store is closed")
+        return None
+
+    async def _connect_once(self) -> None:
         if self._is_closed():
             raise StoreUnavailable(f"{self._url.masked}: the store is not open")
         loop = asyncio.get_running_loop()
@@ -123,6 +157,7 @@ class Lane:
         self._connection = connection
         self._pgconn = connection.pgconn
         self._socket = connection.pgconn.socket
+        connection.add_notice_handler(self._noticed)
         loop.add_reader(self._socket, self._readable)
 
     def _send(
@@ -132,6 +167,7 @@ class Lane:
         assert pgconn is not None
         loop = asyncio.get_running_loop()
         self._deadline = loop.time() + ANSWER_S_MAX
+        self._warning = ""
         waiter = self._waiter = loop.create_future()
         try:
             formats = _BINARY[: len(arguments)]
@@ -143,6 +179,12 @@ class Lane:
         if self._watchdog is None:
             self._watchdog = loop.call_later(ANSWER_S_MAX, self._watch)
         return waiter
+
+    def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
+        # Nothing that we do is worth a warning, but for this: whoever cancels a commit that waits
+        # for a standby makes it succeed, on this server alone. Reading back waits again.
+        if notice.severity_nonlocalized == "WARNING":
+            self._warning = notice.message_primary or "unknown warning"
 
     def _writable(self) -> None:
         pgconn = self._pgconn
@@ -178,7 +220,10 @@ class Lane:
         results, self._results = self._results, []
         failure = next((r for r in results if r.status not in _SUCCESS), None)
         if failure is None:
-            self._settle(results[-1])
+            if self._warning:
+                self._lose(self._warning)
+            else:
+                self._settle(results[-1])
             return
         sqlstate = (failure.error_field(DiagnosticField.SQLSTATE) or b"").decode()
         message = failure.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"unknown error"

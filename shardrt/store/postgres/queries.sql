@@ -348,9 +348,29 @@ SELECT name, setting
  WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit');
 
 -- identity --
--- Which data this is, and since which fail-over; not everywhere permitted.
+-- Which data this is, and since which fail-over; not everywhere permitted. A server that was
+-- promoted has a new timeline at once, but tells it of its checkpoints minutes later.
 SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text
-       || '/' || (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint());
+       || '/'
+       || CASE WHEN pg_catalog.pg_is_in_recovery()
+               THEN (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())
+               ELSE ('x' || left(pg_catalog.pg_walfile_name(
+                               pg_catalog.pg_current_wal_insert_lsn()), 8))::bit(32)::bigint
+          END;
+
+-- begin_era --
+-- Fence everything that was claimed on another server or timeline. A commit connection starts
+-- with this: whoever comes first does it, and nobody appends before it is done.
+WITH changed AS (
+    UPDATE {schema}.hub
+       SET identity = %(identity)s, era = era + CASE WHEN identity = '' THEN 0 ELSE 1 END
+     WHERE identity <> %(identity)s
+    RETURNING era
+)
+UPDATE {schema}.partitions
+   SET epoch = epoch %% 1000000000 + changed.era * 1000000000::bigint, barrier = 0
+  FROM changed
+ WHERE epoch / 1000000000 < changed.era;
 
 -- schema_exists --
 SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s);

@@ -34,6 +34,8 @@ class PostgresUrl(NamedTuple):
 
     conninfo: str
     """What libpq connects with. Holds the password: never show or log it."""
+    conninfos: tuple[str, ...]
+    """The same for each server that it names, in that order."""
     schema: str
     masked: str
     secrets: tuple[str, ...]
@@ -70,12 +72,25 @@ def parse_url(url: str) -> PostgresUrl:
     secrets = {str(given[key]) for key in _SECRET_KEYS if given.get(key)}
     secrets |= {quote(secret, safe="") for secret in secrets} | _password_as_written(parts.netloc)
     defaults = {key: value for key, value in _DEFAULTS.items() if key not in given}
+    conninfo = make_conninfo(bare, **defaults)
     return PostgresUrl(
-        conninfo=make_conninfo(bare, **defaults),
+        conninfo=conninfo,
+        conninfos=_of_each_server(conninfo),
         schema=schema,
         masked=_masked(url),
         secrets=tuple(sorted(filter(None, secrets), key=len, reverse=True)),
     )
+
+
+def _of_each_server(conninfo: str) -> tuple[str, ...]:
+    given = conninfo_to_dict(conninfo)
+    hosts = str(given.get("host") or "").split(",")
+    ports = str(given.get("port") or "").split(",")
+    if len(hosts) == 1 or given.get("hostaddr") or len(ports) not in {1, len(hosts)}:
+        return (conninfo,)
+    ports *= len(hosts) // len(ports)
+    pairs = zip(hosts, ports, strict=True)
+    return tuple(make_conninfo(conninfo, host=host, port=port) for host, port in pairs)
 
 
 def _password_as_written(netloc: str) -> set[str]:
