@@ -246,11 +246,16 @@ class Membership:
 
     def describe(self) -> dict[str, Any]:
         """Return the hub as this host sees it, as JSON-able facts."""
-        view = self.view
+        view, lease = self.view, self._lease
         return {
             "host_id": self.host.host_id,
             "incarnation": self.host.incarnation,
             "lease": str(self.state),
+            "renewed_s": None
+            if lease.renewed_s is None
+            else round(self._clock.monotonic_s() - lease.renewed_s, 3),
+            "ping_s": None if lease.ping_s is None else round(lease.ping_s, 4),
+            "problem": lease.problem,
             "hosts": [] if view is None else _describe_hosts(view),
             "partitions": [] if view is None else self._describe_partitions(view),
         }

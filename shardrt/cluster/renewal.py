@@ -95,6 +95,12 @@ class LeaseKeeper:
         self._clock = clock
         self._ttl_s = ttl_s
         self._interval_s = ttl_s / RENEWALS_PER_TTL
+        self.ping_s: float | None = None
+        """How long the last renewal took."""
+        self.renewed_s: float | None = None
+        """When it was answered; None: never."""
+        self.problem = ""
+        """Why the one under way is not the first attempt."""
         self._failures = 0
         self._fenced_since_s: float | None = None
         """Since when another incarnation has kept us from joining."""
@@ -163,6 +169,8 @@ class LeaseKeeper:
         except StoreError as error:
             return self._on_failure(str(error))
         self._failures, self._fenced_since_s = 0, None
+        self.problem, self.renewed_s = "", self._clock.monotonic_s()
+        self.ping_s = self.renewed_s - sent_s
         before_s, self._granted_s = self._granted_s, sent_s + self._ttl_s * (1 - MARGIN)
         if before_s is not None and self._clock.monotonic_s() >= before_s:
             # The lease may have ended before it was renewed: who claimed at that very moment is
@@ -187,6 +195,7 @@ class LeaseKeeper:
 
     def _on_failure(self, reason: str) -> float:
         self._failures += 1
+        self.problem = reason
         if self._failures == 1 and self.state not in {LeaseState.HELD, LeaseState.DOUBTFUL}:
             logger.warning("host=%s cannot renew its lease: %s", self.host.host_id, reason)
         self._signal(LeaseSignal.RENEWAL_FAILED, reason)

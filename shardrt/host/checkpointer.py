@@ -80,8 +80,8 @@ class Checkpointer:
         self.resident_bytes_max = resident_bytes_max
         """For idle instances; may be changed at any time."""
         self._drop = drop
-        self._under_way: dict[PartitionHost, asyncio.Task[None]] = {}
-        """Those of the rounds so far that have not ended."""
+        self._under_way: dict[PartitionHost, float] = {}
+        """Since when, by loop time, those of the rounds so far that have not ended."""
         self._stumbled = asyncio.Event()
         """Set when the store has refused a checkpoint."""
         self._idle: OrderedDict[str, Idle] = OrderedDict()
@@ -91,6 +91,12 @@ class Checkpointer:
         self.lag_s = 0.0
         self.on_flushed: Callable[[float], None] = lambda _: None
         """Told how many seconds each checkpoint took to write."""
+
+    @property
+    def wait_s(self) -> float:
+        """How long the oldest checkpoint that is under way has been, in seconds."""
+        since_s = min(self._under_way.values(), default=None)
+        return 0.0 if since_s is None else asyncio.get_running_loop().time() - since_s
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -108,7 +114,8 @@ class Checkpointer:
 
     async def _begin(self, host: PartitionHost, tasks: asyncio.TaskGroup) -> None:
         """Checkpoint a partition; return when that is done, or may take long."""
-        task = self._under_way[host] = tasks.create_task(self.checkpoint(host))
+        task = tasks.create_task(self.checkpoint(host))
+        self._under_way[host] = asyncio.get_running_loop().time()
         task.add_done_callback(lambda _: self._under_way.pop(host))
         self._stumbled.clear()
         stumbled = tasks.create_task(self._stumbled.wait())

@@ -69,8 +69,12 @@ class Parent:
 
     async def beat(self, facts: Callable[[], control.Beat] = control.Beat) -> None:
         """Prove twice a second, until cancelled, that this loop turns."""
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
         while True:
-            self.send(facts())
+            now_s = loop.time()
+            self.send(msgspec.structs.replace(facts(), lag_s=round(now_s - due_s, 3)))
+            due_s = now_s + BEAT_INTERVAL_S
             await asyncio.sleep(BEAT_INTERVAL_S)
 
     async def leave(self) -> None:

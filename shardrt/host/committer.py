@@ -67,6 +67,13 @@ class Committer:
         """Told how many seconds each batch took that the store has taken."""
         self.stuck_since_s: float | None = None
         """Since when the store has not taken a batch; None if it does."""
+        self._since_s: float | None = None
+        """Since when a batch has been under way; None: there is none."""
+
+    @property
+    def wait_s(self) -> float:
+        """How long the batch that is under way has been, in seconds."""
+        return 0.0 if self._since_s is None else self._clock.monotonic_s() - self._since_s
 
     def wake(self, partition: Committable) -> None:
         """Let the partition take part in the next batch."""
@@ -93,7 +100,9 @@ class Committer:
                 if record is not None:
                     batch[partition] = record
             if batch:
+                self._since_s = self._clock.monotonic_s()
                 await self._commit(batch)
+                self._since_s = None
                 self.on_committed()
 
     @staticmethod

@@ -23,6 +23,7 @@ from shardrt.cluster.routing import STRANDED_S, Router
 from shardrt.cluster.targets import live_targets, routes_to_hosts
 from shardrt.errors import ConfigInvalid, ShardrtError
 from shardrt.host.clock import HubClock
+from shardrt.host.health import Report, report_of
 from shardrt.host.imports import reference_to
 from shardrt.host.keeping import keep_also_peers, keep_in_process
 from shardrt.host.local import LocalVisitor
@@ -67,6 +68,7 @@ class EmbeddedHost:
         self._source = _source_of(app)
         self._store = store
         self._clock = HubClock()
+        self._started_s = self._clock.monotonic_s()
         self._life: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._view: View | None = None
@@ -163,6 +165,20 @@ class EmbeddedHost:
             if instances := quarantined.get(row["partition"]):
                 row["quarantined"] = instances
         return facts
+
+    def health(self) -> Report:
+        """Return how this host stands."""
+        child = {
+            "name": "shard-0",
+            "role": "shard",
+            "pid": os.getpid(),
+            "ready": True,
+            "uptime_s": round(self._clock.monotonic_s() - self._started_s, 3),
+            "restarts": 0,
+            "partitions": sorted(self.membership.serving()),
+            "counters": self.shard.counters(),
+        }
+        return report_of(self.describe() | {"children": [child]}, self._settings)
 
     def samples(self) -> Samples:
         """Return what this host has counted and measured."""

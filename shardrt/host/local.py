@@ -12,7 +12,7 @@ from shardrt.cluster.routing import OVERLOADED_RETRY_AFTER_S, RETRY_AFTER_S
 from shardrt.core.requests import Refusal, Wait
 from shardrt.errors import Overloaded, PartitionUnavailable
 from shardrt.host.visitor import Visitor
-from shardrt.links.admin import Cluster, Metrics, Question
+from shardrt.links.admin import Cluster, HostHealth, Metrics, Question
 from shardrt.links.messages import Answer, Ask, Forward, ForwardRaw
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class LocalVisitor(Visitor):
             facts: object = self._host.describe()
         elif isinstance(question, Metrics):
             facts = self._host.samples()
+        elif isinstance(question, HostHealth):
+            facts = self._host.health()
         else:
             return False
         self.link.send(Answer(ask.seq, Raw(msgspec.json.encode(facts))))

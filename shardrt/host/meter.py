@@ -137,6 +137,8 @@ LEVELS = frozenset(
         "bytes_in_flight",
         "requests_in_flight",
         "checkpoint_lag_s",
+        "checkpoint_wait_s",
+        "commit_wait_s",
     }
 )
 """Counters of a shard that go up and down."""

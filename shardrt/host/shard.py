@@ -465,6 +465,8 @@ class Shard:
             "messages_dropped": sum(host.core.dropped for host in hosts),
             "stale_results": sum(host.core.stale for host in hosts),
             "checkpoint_lag_s": self.checkpointer.lag_s,
+            "checkpoint_wait_s": self.checkpointer.wait_s,
+            "commit_wait_s": self.committer.wait_s,
             "journal_unsaved_bytes": sum(host.unsaved_bytes for host in hosts),
             **self.store.stats(),
         }

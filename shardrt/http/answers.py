@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from shardrt.core.history import Status
+from shardrt.host.health import Report
 
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
@@ -32,6 +33,12 @@ class Health(_Answer):
     message: str | UnsetType = UNSET
     partitions: int | UnsetType = UNSET
     partitions_served: int | UnsetType = UNSET
+
+
+class HealthDetails(Report, frozen=True, kw_only=True, rename="camel"):
+    """How the host stands, and why; durations in seconds."""
+
+    message: str = ""
 
 
 class Failure(msgspec.Struct, kw_only=True):

@@ -55,7 +55,7 @@ def build_app(  # noqa: PLR0913 - what a host has
         caller: answers what the API asks.
         accept: who listens to clients' links (`Gateway.accept`); None: there is no ``/link``.
         peers: where other hosts come in; None: they cannot.
-        readiness: whether requests should come here, and facts about it.
+        readiness: whether requests lead anywhere from here, and facts about it.
         tokens: of which clients must present one as bearer token, except for health.
         limits: of what is taken from outside.
         host_id: of this host, for metrics.
@@ -73,7 +73,7 @@ def build_app(  # noqa: PLR0913 - what a host has
         *EntityApi(caller, **paged).operations(),
         *ScheduleApi(caller, **bounds).operations(),
         *MetricsApi(caller, host_id).operations(),
-        *health.operations(readiness),
+        *health.HealthApi(caller, readiness, host_id).operations(),
     ]
     operations.append(openapi([*operations, *azure.operations()]))
     routes: list[BaseRoute] = [*(each.route() for each in operations), *azure.routes()]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -26,7 +26,8 @@ from shardrt.core.requests import Origin
 from shardrt.errors import InputInvalid, Overloaded, PartitionUnavailable, ProtocolViolation
 from shardrt.host.keeping import keep_unix
 from shardrt.http.visitor import TypedVisitor, Visitor
-from shardrt.links.admin import Cluster, Metrics, Question
+from shardrt.links import control
+from shardrt.links.admin import Cluster, HostHealth, HostQuestion, Metrics, Question
 from shardrt.links.inprocess import connect_in_process
 from shardrt.links.messages import Ask, Call, ForwardRaw, Welcome
 
@@ -43,10 +44,14 @@ STRANDED_S_MAX = 20.0
 """How long a call is kept without an owner to send it to, unless told otherwise."""
 SEQ_MAX = 2**53
 
-AskSupervisor: TypeAlias = Callable[
-    [Literal["cluster", "metrics"], Callable[[dict[str, Any]], None]], None
-]
-"""Ask the supervisor for its view of the cluster, or samples, and have it told to a callback."""
+AskSupervisor: TypeAlias = Callable[[control.Subject, Callable[[dict[str, Any]], None]], None]
+"""Ask the supervisor for its view of the cluster, samples, or health, and have it told to a
+callback."""
+_SUBJECTS: dict[type[HostQuestion], control.Subject] = {
+    Cluster: "cluster",
+    Metrics: "metrics",
+    HostHealth: "health",
+}
 
 _decode_question = msgspec.json.Decoder(Question).decode
 DEPTH_MAX = 600
@@ -165,7 +170,7 @@ class Gateway:
         except (msgspec.MsgspecError, UnicodeError) as error:
             visitor.refuse(ask.seq, ProtocolViolation.code, f"not a question: {error}")
             return
-        if isinstance(question, (Cluster, Metrics)):
+        if isinstance(question, HostQuestion):
             self._ask_about_host(visitor, ask.seq, question)
             return
         seq = self.router.number()
@@ -190,12 +195,12 @@ class Gateway:
         visitor.refuse(call.seq, InputInvalid.code, text)
         return False
 
-    def _ask_about_host(self, visitor: Visitor, seq: int, question: Cluster | Metrics) -> None:
+    def _ask_about_host(self, visitor: Visitor, seq: int, question: HostQuestion) -> None:
         if self._ask_supervisor is None:
-            visitor.answer(seq, Raw(b"{}"))
+            visitor.answer(seq, Raw(b"null" if isinstance(question, HostHealth) else b"{}"))
             return
         self._ask_supervisor(
-            "metrics" if isinstance(question, Metrics) else "cluster",
+            _SUBJECTS[type(question)],
             lambda facts: visitor.answer(seq, Raw(msgspec.json.encode(facts))),
         )
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import uvicorn
@@ -145,7 +145,7 @@ class GatewayProcess:
                 answered(message.view)
 
     def _ask_supervisor(
-        self, what: Literal["cluster", "metrics"], answered: Callable[[dict[str, Any]], None]
+        self, what: control.Subject, answered: Callable[[dict[str, Any]], None]
     ) -> None:
         self._query_seq += 1
         self._queries[self._query_seq] = answered

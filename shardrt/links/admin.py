@@ -44,7 +44,13 @@ class Metrics(_Question, frozen=True, tag="metrics"):
     """What this host has counted and measured (`links.metrics.Samples`); answered likewise."""
 
 
-Question: TypeAlias = ListInstances | CountInstances | ListEntities | Cluster | Metrics
+class HostHealth(_Question, frozen=True, tag="health"):
+    """How this host stands (`host.health.Report`); answered likewise."""
+
+
+HostQuestion: TypeAlias = Cluster | Metrics | HostHealth
+"""What concerns a host rather than what is stored."""
+Question: TypeAlias = ListInstances | CountInstances | ListEntities | HostQuestion
 
 
 class SnapshotPage(msgspec.Struct, frozen=True):

@@ -145,6 +145,8 @@ class Beat(_Control, frozen=True, tag="beat"):
     """Partition → instances whose stored state cannot be read, as far as that is known."""
     samples: Samples = {}
     """What it has counted and measured so far (`links.metrics`)."""
+    lag_s: float = 0.0
+    """How much later than it should have this beat was sent: so busy was the loop."""
 
 
 class Opened(_Control, frozen=True, tag="opened"):
@@ -185,15 +187,19 @@ class Nudged(_Control, frozen=True, tag="nudged"):
     """Another host has given something away, maybe for us: look at the hub soon."""
 
 
+Subject: TypeAlias = Literal["cluster", "metrics", "health"]
+"""What a gateway asks for: `cluster_view`, `samples_of`, or a `host.health.Report`."""
+
+
 class Query(_Control, frozen=True, tag="query"):
     """A gateway asks for facts of this host; answered by `ClusterView`."""
 
     seq: int
-    what: Literal["cluster", "metrics"] = "cluster"
+    what: Subject = "cluster"
 
 
 class ClusterView(_Control, frozen=True, tag="cluster"):
-    """Answer to `Query`: JSON-able facts about hosts, shards and partitions, or samples."""
+    """Answer to `Query`: JSON-able facts about hosts, shards and partitions, samples, or health."""
 
     seq: int
     view: dict[str, Any]

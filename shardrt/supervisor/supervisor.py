@@ -14,13 +14,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never, cast
+
+import msgspec
 
 from shardrt.cluster.holdings import Terms
 from shardrt.cluster.looks import LOOK_S_MIN
 from shardrt.cluster.membership import Membership
 from shardrt.errors import ConfigInvalid, ShardrtError
 from shardrt.host.clock import HubClock
+from shardrt.host.health import report_of
 from shardrt.links import control
 from shardrt.supervisor import prepare
 from shardrt.supervisor.blame import Blames
@@ -318,10 +321,14 @@ class Supervisor:
                 assert_never(message)
         self._wake.set()
 
-    def _facts(self, what: str) -> dict[str, Any]:
+    def _facts(self, what: control.Subject) -> dict[str, Any]:
         if what == "metrics":
             return samples_of(self._membership, self._slots)
-        return cluster_view(self._membership, self._shards, self._slots)
+        now_s = self._clock.monotonic_s()
+        view = cluster_view(self._membership, self._shards, self._slots, now_s)
+        if what == "health":
+            return cast("dict[str, Any]", msgspec.to_builtins(report_of(view, self._settings)))
+        return view
 
     def _look(self) -> None:
         """Look at the hub, if somebody wants it; they do all at once, so not too often."""

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 
 def cluster_view(
-    membership: Membership | None, shards: Shards, slots: Sequence[Slot]
+    membership: Membership | None, shards: Shards, slots: Sequence[Slot], now_s: float
 ) -> dict[str, Any]:
-    """Return hosts, partitions with their lags, and the children of this host."""
+    """Return hosts, partitions with their lags, and the children of this host.
+
+    `now_s` is monotonic.
+    """
     facts: dict[str, Any] = {} if membership is None else membership.describe()
     progress = {
         partition: lsns
@@ -36,11 +39,11 @@ def cluster_view(
             row["applied_lsn"], row["commit_lsn"], row["checkpoint_lsn"] = lsns
         if instances := quarantined.get(row["partition"]):
             row["quarantined"] = instances
-    facts["children"] = [_child(slot, shards) for slot in slots]
+    facts["children"] = [_child(slot, shards, now_s) for slot in slots]
     return facts
 
 
-def _child(slot: Slot, shards: Shards) -> dict[str, Any]:
+def _child(slot: Slot, shards: Shards, now_s: float) -> dict[str, Any]:
     child = slot.child
     return {
         "name": slot.name,
@@ -50,6 +53,8 @@ def _child(slot: Slot, shards: Shards) -> dict[str, Any]:
         "ready": slot.serves,
         "uptime_s": round(slot.uptime_s, 3),
         "restarts": slot.restarts.total,
+        "silent_s": None if child is None else round(now_s - child.heard_s, 3),
+        "lag_s": None if child is None else child.beat.lag_s,
         "partitions": shards.hosted_by(slot) if slot.role == "shard" else [],
         "counters": {} if child is None else child.beat.counters,
         "running": [] if child is None else child.beat.running,

@@ -21,7 +21,9 @@ AZURE = "/runtime/webhooks/durabletask"
 PATHS = (
     "/metrics",
     "/openapi.json",
+    "/health",
     "/health/ready",
+    "/health/details",
     "/runtime/orchestrations",
     f"{AZURE}/instances",
 )

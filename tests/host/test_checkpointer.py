@@ -128,6 +128,10 @@ def test_it_is_tried_with_growing_pauses():
             await HubClient(hub).start("listener", None, "one!0")
             await pass_time(60.0)
             assert 10 < store.tries < 25
+            assert 59.0 < hub.members[0].shard.counters()["checkpoint_wait_s"] <= 60.0
+            store.refuses = False
+            await pass_time(6.0)
+            assert hub.members[0].shard.counters()["checkpoint_wait_s"] == 0.0
 
     run_virtual(main())
 

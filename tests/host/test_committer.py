@@ -102,6 +102,21 @@ def test_what_gathers_during_a_commit_is_the_next_one():
     play(main)
 
 
+def test_it_tells_how_long_a_commit_has_been_under_way():
+    async def main(committer: Committer, journal: Journal) -> None:
+        assert committer.wait_s == 0.0
+        journal.errors = [(StoreUnavailable("away"), False)] * 3
+        committer.wake(Partition(0))
+        await pass_time(0.05)
+        assert 0.04 < committer.wait_s < 0.06
+        await pass_time(0.45)
+        assert 0.49 < committer.wait_s < 0.51
+        await pass_time(2)
+        assert committer.wait_s == 0.0
+
+    play(main)
+
+
 def test_an_unknown_commit_that_took_effect_is_not_sent_again():
     async def main(committer: Committer, journal: Journal) -> None:
         journal.errors = [(CommitUnknown("lost"), True)]

@@ -117,6 +117,8 @@ ROWS = [
     Row(f"DELETE {SCHEDULE}", f"{SCH}/delete", 200, (f"{SCH}/none", 404)),
     Row("GET /metrics", "/metrics", 200, ("/metrics?x=%ff", 200)),
     Row("GET /openapi.json", "/openapi.json", 200, ("/openapi.json?x=%ff", 200)),
+    Row("GET /health", "/health", 200, ("/health?x=%ff", 200)),
+    Row("GET /health/details", "/health/details", 200, ("/health/details?x=%ff", 200)),
     Row("GET /health/live", "/health/live", 200, ("/health/live?x=%ff", 200)),
     Row("GET /health/ready", "/health/ready", 200, ("/health/ready?x=%ff", 200)),
     Row(
@@ -197,7 +199,7 @@ ROWS = [
     ),
 ]
 LINKS = {"/link", "/link/host"}
-OPEN = {"/health/live", "/health/ready"}
+OPEN = {"/health", "/health/live", "/health/ready"}
 
 app = App()
 

@@ -108,7 +108,11 @@ async def test_only_health_is_open_and_azures_callers_have_their_own_ways() -> N
     document = await openapi_of()
     assert document["security"] == [{"bearer": []}]
     ways = {path: operation.get("security") for _, path, operation in described(document)}
-    assert {path for path, way in ways.items() if way == []} == {"/health/live", "/health/ready"}
+    assert {path for path, way in ways.items() if way == []} == {
+        "/health",
+        "/health/live",
+        "/health/ready",
+    }
     azure = {path for path, way in ways.items() if way and {"code": []} in way}
     assert azure == {path for path in ways if "/webhooks/durabletask/" in path}
 

@@ -12,13 +12,16 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from msgspec import to_builtins
 
 from shardrt.client import Client
 from shardrt.config import HostSettings, Settings
 from shardrt.host.child import EXIT_FATAL, EXIT_ORPHANED
+from shardrt.host.health import report_of
 from shardrt.links import control
 from shardrt.links.control_link import ControlLink, connect_control
 from tests.fake_shard import FakeShard
+from tests.host.test_health import child
 from tests.loops import in_loop
 
 pytestmark = [pytest.mark.proc, pytest.mark.slow]
@@ -66,7 +69,10 @@ class Child:
         self.messages.append(message)
         self.news.set()
         if isinstance(message, control.Query):
-            self.link.send(control.ClusterView(message.seq, {"asked": message.seq}))
+            facts: dict[str, Any] = {"asked": message.seq}
+            if message.what == "health":
+                facts = to_builtins(report_of({"lease": "held", "children": [child()]}, Settings()))
+            self.link.send(control.ClusterView(message.seq, facts))
 
     async def said(self, kind: type[T], count: int = 1) -> T:
         """Wait for the n-th message of a kind."""
