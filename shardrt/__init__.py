@@ -16,6 +16,7 @@ from shardrt.orchestration.context import OrchestrationContext
 from shardrt.orchestration.entity_context import EntityContext
 from shardrt.orchestration.entity_id import EntityId
 from shardrt.orchestration.limit import Limit
+from shardrt.orchestration.middleware import CallNext, ExecutionInfo, SchedulingInfo
 from shardrt.orchestration.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -56,10 +57,12 @@ def __getattr__(name: str) -> object:
 __all__ = [
     "ActivityContext",
     "App",
+    "CallNext",
     "Client",
     "EntityContext",
     "EntityId",
     "EntityStatus",
+    "ExecutionInfo",
     "HistoryEvent",
     "Limit",
     "OrchestrationContext",
@@ -67,6 +70,7 @@ __all__ = [
     "OrchestrationStatus",
     "RetryPolicy",
     "Runtime",
+    "SchedulingInfo",
     "StartRequest",
     "Status",
     "SyncClient",

@@ -28,6 +28,7 @@ ShardrtError
 ├── OperationSuspended         an operation of an entity waited for something
 ├── AnswerForgotten            an operation was done, but how it went is not known any more
 ├── LockViolation              what a critical section does not allow
+├── SchedulingVetoed           middleware of the app did not let it be scheduled
 ├── NonDeterminism             replayed code asked for something else than history says
 ├── RecordCorrupt              stored bytes fail their checksum or cannot be decoded
 └── StoreError
@@ -253,6 +254,12 @@ class OrchestrationTerminated(ShardrtError):
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
         super().__init__(reason or "terminated")
+
+
+class SchedulingVetoed(ShardrtError):
+    """Middleware of the app did not let something be scheduled; nothing was recorded of it."""
+
+    code = "SchedulingVetoed"
 
 
 class NonDeterminism(ShardrtError):

@@ -14,12 +14,13 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
 from shardrt.core.history import NULL, Failure
 from shardrt.errors import ActivityNotRegistered, ConfigInvalid
+from shardrt.host.around import FailedElsewhere, outcome_of, wrapped
 from shardrt.host.attempts import Attempt, Control, Kind, Running, key_of
 from shardrt.host.black_box import BlackBox, Stretches, note_of
 from shardrt.host.bounds import Bounds
@@ -30,6 +31,8 @@ from shardrt.host.worker_pool import AppSource, WorkerPool
 from shardrt.links.worker_link import Perform
 from shardrt.orchestration.activity import ActivityContext
 from shardrt.orchestration.failure import failure_of
+from shardrt.orchestration.middleware import ExecutionKind
+from shardrt.orchestration.payload import ANY
 from shardrt.store.transactions import OutcomeKey
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
     from shardrt.store.transactions import Transactions
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CLOSE_S_MAX = 1.0
 """How long cancelled attempts get to clean up when the shard ends."""
@@ -185,15 +190,20 @@ class ActivityPool:
 
     def _find_kind(self, name: str) -> Kind:
         activity = self._app.find_activity(name)
-        own = () if activity.max_concurrency is None else (Gate(activity.max_concurrency),)
-        if activity.transactional:
-            kind = Kind(activity, (*own, self._transaction_gate), self._in_loop)
-        elif activity.executor == "async":
-            kind = Kind(activity, own, self._in_loop)
+        around = self._app.executing(ExecutionKind.ACTIVITY)
+        gates = () if activity.max_concurrency is None else (Gate(activity.max_concurrency),)
+        call: Callable[[Any, Raw], Any] = activity.binding.call
+        takes_context = activity.binding.takes_context
+        body = self._in_loop
+        if activity.executor == "thread":
+            gates, body = (*gates, self._thread_gate), self._in_thread
         elif activity.executor == "process":
-            kind = Kind(activity, (*own, self._process_gate), self._in_process)
-        else:
-            kind = Kind(activity, (*own, self._thread_gate), self._in_thread)
+            gates, body = (*gates, self._process_gate), self._in_process
+        elif activity.transactional:
+            gates = (*gates, self._transaction_gate)
+        if around and activity.executor == "async":
+            call, takes_context = wrapped(around, call), True
+        kind = Kind(activity, gates, body, call, takes_context, around)
         self._kinds[name] = kind
         return kind
 
@@ -249,15 +259,15 @@ class ActivityPool:
         outcome: Raw | Failure
         if run.heartbeat_timeout is not None:
             self._watch(running)
-        activity = running.kind.activity
-        binding = activity.binding
+        kind = running.kind
+        activity = kind.activity
         try:
-            context = self._context(running) if binding.takes_context else None
+            context = self._context(running) if kind.takes_context else None
             call: Awaitable[Any]
             if activity.transactional:
                 call = self._transact(running)
             else:
-                call = binding.call(context, self._payloads.open(run.input))
+                call = kind.call(context, self._payloads.open(run.input))
             if self._box.watches:
                 call = Stretches(self._box, note_of(run), call)
             if run.timeout is None:
@@ -278,13 +288,13 @@ class ActivityPool:
 
     async def _transact(self, running: Running) -> Raw:
         """Run it in a transaction, unless another attempt has committed already."""
-        run, binding = running.attempt.run, running.kind.activity.binding
+        run, kind = running.attempt.run, running.kind
         if self.transactions is None:
             raise ConfigInvalid(f"activity {run.name!r} needs a store with transactions")
 
         async def work(connection: Any) -> Raw:
             context = self._context(running, connection)
-            value = await binding.call(context, self._payloads.open(run.input))
+            value = await kind.call(context, self._payloads.open(run.input))
             return self._payloads.result(value, run.name)
 
         owner = cast("Owner", running.attempt.asker)
@@ -298,25 +308,65 @@ class ActivityPool:
             return
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._thread_gate.places, "shardrt-activity")
-        binding = running.kind.activity.binding
+        call = running.kind.call
 
         def body() -> Raw | Failure:
             try:
-                value = binding.call(self._context(running), self._payloads.open(run.input))
+                value = call(self._context(running), self._payloads.open(run.input))
                 return self._payloads.result(value, run.name)
             except BaseException as error:  # noqa: BLE001 - what users raise is data
                 return failure_of(error)
 
         self._limit_time(running)
+        if running.kind.around:
+            context = self._context(running)
+            inner = partial(self._value_by_thread, running, context)
+            outcome = await outcome_of(running, context, self._payloads, inner)
+        else:
+            outcome = await self._by_thread(running, body)
+        self._ended(running, outcome)
+
+    async def _value_by_thread(self, running: Running, context: ActivityContext) -> Any:
+        """Run it in a thread and return or raise what it does, for middleware to see."""
+        call, run = running.kind.call, running.attempt.run
+
+        def body() -> tuple[Any, BaseException | None]:
+            try:
+                return call(context, self._payloads.open(run.input)), None
+            except BaseException as error:  # noqa: BLE001 - it is handed on
+                return None, error
+
+        value, error = await self._by_thread(running, body)
+        if error is not None:
+            raise error
+        return value
+
+    async def _by_thread(self, running: Running, body: Callable[[], T]) -> T:
+        run = running.attempt.run
         slot = self._box.hold(note_of(run, alone=self._isolation in running.kind.gates))
         try:
-            outcome = await asyncio.get_running_loop().run_in_executor(self._threads, body)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, body)
         finally:
             self._box.free(slot)
-        self._ended(running, outcome)
 
     async def _in_process(self, running: Running) -> None:
         """Run it in a worker process, which is killed if this task is cancelled."""
+        if running.kind.around:
+            self._limit_time(running)  # also what is around it; anew once a worker has it
+            inner = partial(self._value_by_process, running)
+            context = self._context(running)
+            outcome = await outcome_of(running, context, self._payloads, inner)
+        else:
+            outcome = await self._by_process(running)
+        self._ended(running, outcome)
+
+    async def _value_by_process(self, running: Running) -> Any:
+        outcome = await self._by_process(running)
+        if isinstance(outcome, Failure):
+            raise FailedElsewhere(outcome, f"activity {running.attempt.run.name!r} failed: ")
+        return ANY.decode(self._payloads.open(outcome))
+
+    async def _by_process(self, running: Running) -> Raw | Failure:
         run = running.attempt.run
         call = Perform(
             run.name,
@@ -330,10 +380,11 @@ class ActivityPool:
             run.heartbeat,
         )
         began = partial(self._limit_time, running)
-        self._ended(running, await self.workers.perform(call, running.control.beat, began))
+        return await self.workers.perform(call, running.control.beat, began)
 
     def _limit_time(self, running: Running) -> None:
-        """Give up an attempt that cannot be interrupted once its time is over."""
+        """Give up an attempt that cannot be interrupted once its time is over, from now on."""
+        running.disarm()
         if running.attempt.run.heartbeat_timeout is not None:
             self._watch(running)
         timeout = running.attempt.run.timeout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shardrt.core.history import Failure
     from shardrt.host.gates import Gate
     from shardrt.orchestration.definitions import ActivityDefinition
+    from shardrt.orchestration.middleware import ExecutionMiddleware
 
 
 class Asker(Protocol):
@@ -81,6 +82,11 @@ class Kind(NamedTuple):
     gates: tuple[Gate, ...]
     """It runs only with a place behind each of them."""
     body: Callable[[Running], Coroutine[None, None, None]]
+    call: Callable[[Any, Raw], Any]
+    """With the context, which may be None if it is not taken, and the input as plain JSON."""
+    takes_context: bool
+    around: tuple[ExecutionMiddleware, ...] = ()
+    """What is wrapped around a call outside of the loop; within, `call` sees to it."""
 
 
 class Running(msgspec.Struct, eq=False):

@@ -29,6 +29,7 @@ from shardrt.host.recovery import recover
 from shardrt.host.retention import Retention
 from shardrt.host.transactional import orphans_of, transactional_names
 from shardrt.host.turns import Turns
+from shardrt.host.vetting import vetting_of
 from shardrt.links.messages import Answer, Ask, Deliver, Forward, PartitionTraffic
 from shardrt.orchestration.entity_executor import EntityExecutor
 from shardrt.orchestration.executor import Executor
@@ -113,6 +114,7 @@ class Shard:
         self.checkpointer = self._make_checkpointer(settings)
         self._queries = Queries(store, settings, partitions)
         self._intake = Intake(settings, app, self)
+        self._vetting = vetting_of(app, self)
         self._retention = Retention(
             store,
             clock,
@@ -158,6 +160,8 @@ class Shard:
             for handle in (self._alarm, self._unwatch):
                 if handle is not None:
                     handle.cancel()
+            if self._vetting is not None:
+                self._vetting.close()
             await self._queries.close()
             await self.pool.close()
 
@@ -313,6 +317,13 @@ class Shard:
             answer(Answer(call.seq, refusal=refusal))
             return
         call = self._intake.pinned(call)
+        if self._vetting is not None and self._vetting.concerns(call):
+            self._vetting.take(call, answer)
+        else:
+            self.admit(call, answer)
+
+    def admit(self, call: Forward, answer: Answering) -> None:
+        """Hand a call that may be taken to its partition."""
         host = self.hosts.get(call.partition)
         if host is None:
             message = f"partition {call.partition} is not served by this shard"

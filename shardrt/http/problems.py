@@ -25,6 +25,7 @@ STATUS = {
     errors.InstanceNotFound: 404,
     errors.OrchestratorNotRegistered: 404,
     errors.EntityNotRegistered: 404,
+    errors.SchedulingVetoed: 403,
     errors.InstanceExists: 409,
     errors.InstanceNotFinished: 409,
     errors.InstanceNotFailed: 409,

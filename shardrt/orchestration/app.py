@@ -28,6 +28,7 @@ from shardrt.orchestration.definitions import (
     age_of,
 )
 from shardrt.orchestration.entity_registry import EntityRegistry
+from shardrt.orchestration.middleware import MiddlewareRegistry
 from shardrt.orchestration.packages import modules_of
 from shardrt.orchestration.retry import (
     Duration,
@@ -72,7 +73,7 @@ class OrchestratorOptions(TypedDict, total=False):
     version: str | None
 
 
-class App(EntityRegistry):
+class App(EntityRegistry, MiddlewareRegistry):
     """A collection of activities, orchestrators and entities, to be served by a runtime.
 
     Args:
@@ -81,7 +82,8 @@ class App(EntityRegistry):
     """
 
     def __init__(self, *, payload_codec: PayloadCodec | None = None) -> None:
-        super().__init__()
+        EntityRegistry.__init__(self)
+        MiddlewareRegistry.__init__(self)
         self.payload_codec = payload_codec
         self.sealer = sealer_of(payload_codec)
         self._activities: dict[str, ActivityDefinition] = {}
@@ -174,6 +176,8 @@ class App(EntityRegistry):
     def include(self, other: App) -> None:
         """Register everything that `other` has registered so far.
 
+        Its middleware comes inside of what is here, and is for the whole app from then on.
+
         Raises:
             ConfigInvalid: a name is taken; then nothing of `other` is registered.
         """
@@ -198,6 +202,7 @@ class App(EntityRegistry):
             self._orchestrators.setdefault(name, {}).update(versions)
         self._activities.update(other._activities)
         self._by_function.update(other._by_function)
+        self._include_middleware(other)
 
     def scan(self, package: str) -> None:
         """Import a package with all modules below it, and include every `App` at their top level.

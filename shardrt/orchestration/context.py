@@ -27,6 +27,7 @@ from shardrt.orchestration.entity_calls import EntityCalls
 from shardrt.orchestration.facts import EPOCH, MICROSECOND
 from shardrt.orchestration.futures import CallFuture, EventFuture, TimerFuture
 from shardrt.orchestration.limit import quota_of
+from shardrt.orchestration.middleware import SchedulingSource
 from shardrt.orchestration.payload import ANY, codec_for, encode
 from shardrt.orchestration.retry import (
     CallOptions,
@@ -156,6 +157,8 @@ class OrchestrationContext(EntityCalls):
         if options or (known is not None and known.limit is not None):
             quota = _quota(name, known, input, options)
         ledger = self._ledger
+        if ledger.permits is not None and not ledger.inert:
+            ledger.permits.ask(SchedulingSource.ACTIVITY, name, payload)
         task_id = ledger.new_id()
         ledger.emit(_task_scheduled(task_id, name, payload, known, quota, options))
         return self._call(task_id, name, known, result_type, ActivityFailed)
@@ -239,9 +242,12 @@ class OrchestrationContext(EntityCalls):
         if ledger.section is not None:
             ledger.section.refuse("no sub-orchestration can be started")
         task_id = ledger.new_id()
+        child_id = instance_id or f"{self._instance_id}:{self._execution_id[:8]}:{task_id:04x}"
+        if ledger.permits is not None and not ledger.inert:
+            ledger.permits.ask(SchedulingSource.CHILD, name, payload, child_id)
         child = SubOrchestrationInstanceCreated(
             task_id,
-            instance_id or f"{self._instance_id}:{self._execution_id[:8]}:{task_id:04x}",
+            child_id,
             name,
             payload,
             version if version is not None or known is None else known.version,
@@ -327,13 +333,19 @@ class OrchestrationContext(EntityCalls):
         ledger.mailbox().wait(name, future)
         if timeout is not None and not future.done():
             fire_at = ledger.now + microseconds(timeout)
-            future.handle = self._loop.call_at_us(fire_at, future.expire, ())  # type: ignore[assignment]
+            try:
+                future.handle = self._loop.call_at_us(fire_at, future.expire, ())  # type: ignore[assignment]
+            except BaseException:
+                future.cancel()  # or it would take the event, and nobody would get it
+                raise
         return future
 
     def send_event(self, instance_id: str, name: str, data: object = None) -> None:
         """Raise an external event on another instance. Takes effect with this turn."""
         payload = encode(data, "event", name)
         ledger = self._ledger
+        if ledger.permits is not None and not ledger.inert:
+            ledger.permits.ask(SchedulingSource.EVENT, name, payload, instance_id)
         ledger.emit(EventSent(ledger.new_id(), instance_id, name, payload))
 
     # -- state ---------------------------------------------------------------------------------

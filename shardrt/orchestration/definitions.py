@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from shardrt.orchestration.binding import Binding
     from shardrt.orchestration.entity import EntityDefinition
     from shardrt.orchestration.limit import Limit, LimitKey
+    from shardrt.orchestration.middleware import (
+        ExecutionKind,
+        ExecutionMiddleware,
+        SchedulingMiddleware,
+        SchedulingSource,
+    )
     from shardrt.orchestration.sealing import Sealer
 
 Mode: TypeAlias = Literal["async", "thread", "process"]
@@ -96,3 +102,9 @@ class Registry(Protocol):
 
     def find_entity(self, entity: Callable[..., Any] | str) -> EntityDefinition:
         """Raise `EntityNotRegistered` if there is none."""
+
+    def executing(self, kind: ExecutionKind) -> tuple[ExecutionMiddleware, ...]:
+        """Return what wraps things of this kind, outermost first."""
+
+    def scheduling(self, source: SchedulingSource) -> tuple[SchedulingMiddleware, ...]:
+        """Return what looks at things of this source, outermost first."""

@@ -22,10 +22,11 @@ from shardrt.errors import (
 )
 from shardrt.orchestration.entity_context import EntityContext
 from shardrt.orchestration.failure import failure_of
+from shardrt.orchestration.middleware import ExecutionInfo, ExecutionKind, layered
 from shardrt.orchestration.payload import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from msgspec import Raw
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from shardrt.core.history import Failure
     from shardrt.orchestration.definitions import Registry
     from shardrt.orchestration.entity import EntityDefinition
+    from shardrt.orchestration.middleware import ExecutionMiddleware
     from shardrt.orchestration.sealing import Sealer
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class EntityExecutor:
     def __init__(self, app: Registry, limits: Limits | None = None) -> None:
         self._app = app
         self._limits = limits
+        self._around = app.executing(ExecutionKind.ENTITY)
 
     def run(self, work: EntityWork) -> EntityStep:
         """Carry out the operations, one after the other."""
@@ -69,7 +72,7 @@ class EntityExecutor:
                 work = _opened(work, sealer)
             except InputInvalid as error:
                 return EntityStep(work.instance_id, work.token, parked=str(error))
-        batch = _Batch(work, definition, self._limits)
+        batch = _Batch(work, definition, self._limits, self._around)
         results = tuple(batch.perform(operation) for operation in work.operations)
         state = None if batch.state == work.state else batch.state
         step = EntityStep(work.instance_id, work.token, results, state, tuple(batch.outputs))
@@ -97,8 +100,13 @@ class _Batch:
     """The operations of one work item."""
 
     def __init__(
-        self, work: EntityWork, definition: EntityDefinition, limits: Limits | None
+        self,
+        work: EntityWork,
+        definition: EntityDefinition,
+        limits: Limits | None,
+        around: Sequence[ExecutionMiddleware] = (),
     ) -> None:
+        self._around = around
         self._work = work
         self._definition = definition
         self._limits = limits
@@ -109,11 +117,10 @@ class _Batch:
         """Carry out one operation; if it fails, all is as before."""
         context = EntityContext(self._work, operation, self.state, len(self.outputs))
         try:
-            if self._definition.binding is not None:
-                value = self._call_function(context, operation)
-                state = context.state
+            if self._around:
+                value, state = self._call_wrapped(context, operation)
             else:
-                value, state = self._call_method(context, operation)
+                value, state = self._call(context, operation)
             result = encode(value, "result of operation", operation.name)
             self._check(result, state, context.outputs)
         except KeyboardInterrupt:
@@ -133,6 +140,36 @@ class _Batch:
                 error,
             )
         return failure_of(error)
+
+    def _call(self, context: EntityContext, operation: Operation) -> tuple[Any, State]:
+        if self._definition.binding is not None:
+            return self._call_function(context, operation), context.state
+        return self._call_method(context, operation)
+
+    def _call_wrapped(self, context: EntityContext, operation: Operation) -> tuple[Any, State]:
+        state = self.state
+
+        async def innermost() -> Any:
+            nonlocal state
+            try:
+                value, state = self._call(context, operation)
+            except BaseException:
+                # The middleware may make a result of it; the operation is undone all the same.
+                context.state, context.deleted = self.state, False
+                context.outputs.clear()
+                raise
+            return value
+
+        info = ExecutionInfo(
+            kind=ExecutionKind.ENTITY,
+            name=self._definition.name,
+            instance_id=self._work.instance_id,
+            context=context,
+            operation=operation.name,
+            payload=operation.input,
+        )
+        value = _value_of(layered(self._around, info, innermost)(), operation.name)
+        return value, state
 
     def _call_function(self, context: EntityContext, operation: Operation) -> Any:
         binding = self._definition.binding

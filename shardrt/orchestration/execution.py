@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from shardrt.core.work import WorkItem
     from shardrt.orchestration.definitions import OrchestratorDefinition, Registry
     from shardrt.orchestration.futures import Task
+    from shardrt.orchestration.middleware import Layers
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class Execution:
         item: WorkItem,
         definition: OrchestratorDefinition,
         registry: Registry,
+        layers: Layers | None = None,
     ) -> None:
         """Make the body, which runs with the first turn. Its input may not fit: an outcome."""
         started = item.started
@@ -100,7 +102,11 @@ class Execution:
             loop=self._loop,
         )
         try:
-            body = definition.binding.call(context, started.input)
+            if layers is None:
+                body = definition.binding.call(context, started.input)
+            else:
+                self.ledger.permits = layers.permits(context)
+                body = layers.body(context, definition.binding, started.input)
         except InputInvalid as error:
             self.outcome = Failed(failure_of(error))
         else:
@@ -249,6 +255,7 @@ class Execution:
             _let_go(waiter)
         ledger.pending.clear()
         ledger.events = None
+        ledger.permits = None  # they know the context, and it the ledger: a cycle
         self._loop.tasks = None  # they know the loop: a cycle
 
 

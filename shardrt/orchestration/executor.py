@@ -20,7 +20,9 @@ from shardrt.errors import (
 )
 from shardrt.orchestration.execution import Execution
 from shardrt.orchestration.guard import adopt, install
+from shardrt.orchestration.middleware import layers_of
 from shardrt.orchestration.replay import past_turns
+from shardrt.orchestration.schedules import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,6 +45,7 @@ class Executor:
         self._app = app
         self._guard: Guard = guard
         self._sealer = app.sealer
+        self._layers = layers_of(app)
         if guard != "off":
             install()
             adopt(app.orchestrators)
@@ -210,7 +213,8 @@ class Executor:
         started = item.started
         execution = Execution(item.execution_id, started.at, self._ready, self._guard)
         definition = self._app.orchestrator_of(started.name, started.version)
-        execution.start(item, definition, self._app)
+        layers = None if started.name in BUILT_IN else self._layers
+        execution.start(item, definition, self._app, layers)
         return execution
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from msgspec import Raw
 
     from shardrt.orchestration.critical_section import CriticalSection
+    from shardrt.orchestration.middleware import Permits
 
 REFUSALS_MAX = 100
 """So often does an inert ledger raise. User code that swallows even GeneratorExit in a loop
@@ -120,6 +121,7 @@ class Ledger:
         "now",
         "patches",
         "pending",
+        "permits",
         "refusals",
         "replaying",
         "section",
@@ -149,6 +151,8 @@ class Ledger:
         """Why this turn must not count: code and history differ, or a call was refused."""
         self.inert = False
         self.refusals = 0
+        self.permits: Permits | None = None
+        """To be asked before what is scheduled, if the app has middleware for that."""
         self.section: CriticalSection | None = None
         """The one that the code is in, or about to enter."""
 

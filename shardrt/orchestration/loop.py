@@ -197,6 +197,8 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         elif fire_at <= ledger.now:
             self._ready.append(handle)
         else:
+            if ledger.permits is not None:
+                ledger.permits.ask_for_timer(fire_at)
             handle.task_id = ledger.new_id()
             handle.loop = self
             ledger.pending[handle.task_id] = handle

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from shardrt import ActivityContext, App, OrchestrationContext, RetryPolicy, Runtime
+from shardrt import (
+    ActivityContext,
+    App,
+    CallNext,
+    ExecutionInfo,
+    OrchestrationContext,
+    RetryPolicy,
+    Runtime,
+)
 from shardrt.errors import ConfigInvalid
 from shardrt.store.postgres.store import PostgresStore
 from tests.waiting import eventually
@@ -97,6 +105,25 @@ def test_what_an_activity_writes_is_committed_with_its_result(hub_dsn: str):
                 return await bank.outcomes() == 0
 
             await eventually(is_tidy)
+
+    asyncio.run(main())
+
+
+def test_what_middleware_fails_is_rolled_back(hub_dsn: str):
+    async def main() -> None:
+        bank = await Bank.of(hub_dsn)
+
+        @bank.app.execution_middleware
+        async def around(info: ExecutionInfo, call_next: CallNext) -> Any:
+            result = await call_next()
+            if info.attempt == 1:
+                raise ValueError("after it was written")
+            return result + 1
+
+        async with bank.runtime(PostgresStore(hub_dsn, connections=4, unsafe=True)) as runtime:
+            handle = await runtime.client.start("paying", 5)
+            assert await handle.result(timeout=10) == 6
+            assert (bank.runs, await bank.payments()) == (2, [5])
 
     asyncio.run(main())
 
