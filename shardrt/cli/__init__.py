@@ -28,6 +28,7 @@ class LazyGroup(click.Group):
         "schedule": "shardrt.cli.schedule:schedule",
         "why": "shardrt.cli.why:why",
         "cluster": "shardrt.cli.cluster:cluster",
+        "db": "shardrt.cli.db:db",
         "verify": "shardrt.cli.verify:verify",
         "check": "shardrt.cli.check:check",
         "export": "shardrt.cli.export:export",

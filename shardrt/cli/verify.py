@@ -71,7 +71,7 @@ async def _verify(
     from shardrt.store.base import Filter  # noqa: PLC0415
     from shardrt.store.factory import make_store  # noqa: PLC0415
 
-    _check_exists(url)
+    check_exists(url)
     # Whether it could lose data is not the question here, and nothing is written.
     store = make_store(url, unsafe=True)
     await store.open()
@@ -88,7 +88,8 @@ async def _verify(
         await store.close()
 
 
-def _check_exists(url: str) -> None:
+def check_exists(url: str) -> None:
+    """Keep SQLite from making the file. Raises `ConfigInvalid`."""
     if url.startswith("sqlite:"):
         from shardrt.store.sqlite.store import parse_url  # noqa: PLC0415
 

@@ -87,6 +87,11 @@ class PostgresStore:
             raise ConfigInvalid(f"partitions must be at least 1, not {partitions}")
         return await create_hub(self._database, partitions)
 
+    async def schema(self) -> int:
+        """Return the version of the schema."""
+        ((version,),) = await self._database.fetch("migrations")
+        return int(version)
+
     async def renew(self, host: Host, ttl: int) -> View:
         result = await self._repeatable(
             b"shardrt_renew",

@@ -90,6 +90,11 @@ class SqliteStore:
             raise ConfigInvalid(f"partitions must be at least 1, not {partitions}")
         return await self._writer.run(lambda c: create_hub(c, partitions, str(self._path)))
 
+    async def schema(self) -> int:
+        """Return the version of the schema."""
+        ((version,),) = await self._fetch("migrations")
+        return int(version)
+
     async def renew(self, host: Host, ttl: int) -> View:
         def work(connection: sqlite3.Connection) -> View:
             now = self._now()
