@@ -13,6 +13,7 @@ from shardrt.bench.workloads import (
     fanout,
     hello,
     history,
+    overload,
     parked,
     payload,
     producers,
@@ -51,7 +52,13 @@ class Workload:
 
 
 WORKLOADS: dict[str, Workload] = {
-    "hello": Workload(run=hello.run, about="Five activities in a row.", n=20_000, concurrency=500),
+    "hello": Workload(
+        run=hello.run,
+        about="Five activities in a row.",
+        n=20_000,
+        concurrency=500,
+        sizes={"speculative": Size(default=False, help="Activities need not wait for commits.")},
+    ),
     "sequence": Workload(
         run=sequence.run,
         about="Many activities in a row.",
@@ -147,11 +154,23 @@ WORKLOADS: dict[str, Workload] = {
         sizes={"idle_s": Size(default=10.0, help="For how long the idle hub is watched.")},
         has_loop=False,
     ),
+    "overload": Workload(
+        run=overload.run,
+        about="More hello than the hub can carry: what is still done, and what is refused.",
+        n=20_000,
+        concurrency=1_000,
+        sizes={
+            "factor": Size(default=5.0, help="Starts offered, as a multiple of the maximum."),
+            "offer_s": Size(default=10.0, help="For how long."),
+        },
+        modes=("serve",),
+        has_loop=False,
+    ),
     "recovery": Workload(
         run=recovery.run,
         about="kill -9 of a host under load, with instances open.",
         n=1_000,
-        concurrency=200,
+        concurrency=1_000,
         sizes={"steps": Size(default=20, help="Activities behind each open instance.")},
         modes=("serve",),
         has_loop=False,

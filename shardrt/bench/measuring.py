@@ -1,8 +1,8 @@
 """From options to the results of one run."""
 
 import contextlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +24,23 @@ async def measure(workload: str, options: Options) -> dict[str, Any]:
     Raises:
         RunFailed: it says nothing, or an answer was wrong; perhaps within groups.
     """
+    async with prepared(options) as bench:
+        await WORKLOADS[workload].run(bench)
+        return {
+            "workload": workload,
+            "n": options.n,
+            "settings": figures.settings(options, bench.store_url),
+            "figures": bench.figures,
+            "machine": figures.machine(),
+            "versions": figures.versions(),
+            "postgres": bench.postgres.facts() if bench.postgres else None,
+            "series": bench.series,
+        }
+
+
+@asynccontextmanager
+async def prepared(options: Options) -> AsyncIterator[Bench]:
+    """Yield what a workload works with: a store, a host that serves, and meters at both."""
     async with contextlib.AsyncExitStack() as stack:
         # A host that runs already has its store; told which, we can read what it writes.
         store_url = options.store or ""
@@ -35,18 +52,7 @@ async def measure(workload: str, options: Options) -> dict[str, Any]:
         served = await stack.enter_async_context(host(options, store_url))
         find_roles = [*served.find_roles, *([postgres.roles] if postgres else [])]
         progress = stack.enter_context(progress_bars())
-        bench = Bench(served, options, CpuMeter(find_roles), postgres, store_url, progress)
-        await WORKLOADS[workload].run(bench)
-        return {
-            "workload": workload,
-            "n": options.n,
-            "settings": figures.settings(options, store_url),
-            "figures": bench.figures,
-            "machine": figures.machine(),
-            "versions": figures.versions(),
-            "postgres": postgres.facts() if postgres else None,
-            "series": bench.series,
-        }
+        yield Bench(served, options, CpuMeter(find_roles), postgres, store_url, progress)
 
 
 @contextmanager

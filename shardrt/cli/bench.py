@@ -54,8 +54,12 @@ def options_for(workload: Workload) -> Iterator[Callable[[Any], Any]]:
     """Yield the options that a workload takes, in the order of the help."""
     yield click.option("--n", type=click.IntRange(1), default=workload.n, show_default=True)
     for name, size in workload.sizes.items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(size.default, bool):
+            yield click.option(option, is_flag=True, help=size.help)
+            continue
         yield click.option(
-            f"--{name.replace('_', '-')}",
+            option,
             type=click.IntRange(1) if isinstance(size.default, int) else click.FloatRange(0),
             default=size.default,
             show_default=True,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SMALL: dict[str, dict[str, Any]] = {
-    "hello": {"n": 20},
+    "hello": {"n": 20, "speculative": False},
     "sequence": {"n": 3, "steps": 10},
     "fanout": {"n": 3, "width": 20},
     "tree": {"n": 2, "depth": 2, "width": 3},
@@ -62,12 +62,16 @@ def figures_of(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_every_workload_is_run_here_or_in_a_host() -> None:
-    assert {*SMALL, "recovery"} == set(WORKLOADS)
+    assert {*SMALL, "overload", "recovery"} == set(WORKLOADS)
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_a_workload_gets_its_answers(name: str) -> None:
     assert figures_of(name)
+
+
+def test_speculative_activities_get_their_answers() -> None:
+    assert figures_of("hello", sizes={"speculative": True})
 
 
 def test_an_open_loop_gets_its_answers() -> None:
@@ -82,6 +86,7 @@ def test_a_host_that_is_killed_gives_every_answer(tmp_path: Path) -> None:
     )
     figures = asyncio.run(measure("recovery", options))["figures"]
     assert 0 < figures["kill_to_ready_s"] <= figures["kill_to_first_progress_s"]
+    assert figures["kill_to_first_progress_s"] <= figures["kill_to_all_partitions_s"]
     # Started; five times a turn, what it asked for and what came; the last turn.
     assert figures["history_events_each"] == 17
 

@@ -35,7 +35,7 @@ async def run(bench: Bench) -> None:
     bench.figures["memory_bytes_per_instance"] = {
         role: round(each) for role, each in sorted(grown.items())
     } | {"total": round(sum(grown.values()))}
-    bench.figures["memory_bytes_total"] = sum(after.values())
+    bench.figures["memory_bytes"] = after | {"total": sum(after.values())}
     await _idle(bench)
     await _wake(bench, ids[:: max(1, len(ids) // WOKEN_MAX)])
 

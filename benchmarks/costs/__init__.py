@@ -1,0 +1,5 @@
+"""What a step costs, by part.
+
+python -m benchmarks.costs               CPU of `hello` under load, by process and by layer
+python -m benchmarks.costs.commits       every commit of one `hello` alone, and what is in it
+"""

@@ -1,0 +1,60 @@
+"""Measure parts, print a table of each, and say what is flat.
+
+    python -m benchmarks.scale [--part shards]... [--values 1,2,4] [--json FILE] [--small]
+
+Without --store every figure has a Postgres of its own with fsync on. All on one machine.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from benchmarks.scale.parts import PARTS, SMALL, USUAL
+from benchmarks.scale.verdicts import said, table_of, verdicts
+from shardrt.bench.figures import machine, versions
+
+
+@click.command()
+@click.option(
+    "--part", "names", multiple=True, type=click.Choice(list(PARTS)), help="Default: all."
+)
+@click.option("--values", default="", help="Of the one part, in place of its own: 1,2,4.")
+@click.option("--n", type=click.IntRange(1), default=USUAL.n, show_default=True)
+@click.option("--small", is_flag=True, help="So small that it says nothing: whether it runs.")
+@click.option("--store", help="Store URL [default: a throw-away Postgres].")
+@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Add lines.")
+def main(
+    names: tuple[str, ...], values: str, n: int, *, small: bool, store: str | None, out: Path | None
+) -> None:
+    """Vary what is named, one after the other."""
+    if values and len(names) != 1:
+        raise click.UsageError("--values belong to one --part")
+    given = tuple(int(each) for each in values.split(",")) if values else ()
+    size = (SMALL if small else replace(USUAL, n=n)).in_store(store)
+    for name in names or PARTS:
+        part = PARTS[name]
+        began_s = time.perf_counter()
+        rows = asyncio.run(part.run(size, given or (part.small if small else part.values)))
+        found = verdicts(rows, part.flat)
+        print(f"\n{name}: {part.about}, {time.perf_counter() - began_s:.0f} s")
+        Console(width=WIDTH).print(table_of(rows))
+        for verdict in found:
+            print(said(verdict))
+        sys.stdout.flush()
+        if out is not None:
+            result = {"part": name, "n": size.n, "rows": rows, "verdicts": found}
+            facts = {"machine": machine(), "versions": versions()}
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(result | facts) + "\n")
+
+
+WIDTH = 200
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks.scale")

@@ -1,0 +1,285 @@
+"""What can be varied. Each part returns a row of figures per value."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchmarks.scale.verdicts import Row
+from benchmarks.takeover.probing import is_even
+from shardrt import Client
+from shardrt.bench.bench import Bench
+from shardrt.bench.errors import check
+from shardrt.bench.hosts import Host, Served
+from shardrt.bench.loops import RunOne
+from shardrt.bench.measuring import measure, prepared, progress_bars
+from shardrt.bench.metering import CpuMeter, FindRoles, host_processes, this_process
+from shardrt.bench.options import Options
+from shardrt.bench.postgres_stats import PostgresStats
+from shardrt.bench.stores import store
+from shardrt.bench.workloads import parked
+from shardrt.bench.workloads.hello import CITIES, EXPECTED, hello
+from shardrt.store.factory import make_store
+
+Figures = dict[str, Any]
+POLL_S = 0.05
+OPEN_STEPS = 2
+HISTORY_STEPS = 10
+HISTORY_CONCURRENCY = 20
+OVERLOAD_FIGURES = (
+    "offered_per_s",
+    "goodput_per_s",
+    "goodput_share",
+    "carried_per_s",
+    "accepted",
+    "refused",
+    "all_done_after_s",
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a run is."""
+
+    n: int
+    """Instances of `hello` for each figure."""
+    concurrency: int
+    store: str | None = None
+    """None: a throw-away Postgres with fsync on for each figure."""
+    idle_s: float = 5.0
+
+    def in_store(self, url: str | None) -> "Size":
+        return replace(self, store=url)
+
+    def options(self, **changes: Any) -> Options:
+        given: Figures = {"n": self.n, "concurrency": self.concurrency, "store": self.store}
+        return Options(**({"warmup": min(self.n // 10, 2000)} | given | changes))
+
+
+USUAL = Size(n=20_000, concurrency=1_000)
+SMALL = Size(n=20, concurrency=5, idle_s=0.05)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that is varied."""
+
+    about: str
+    run: Callable[[Size, Sequence[int]], Coroutine[Any, Any, list[Row]]]
+    values: tuple[int, ...]
+    small: tuple[int, ...]
+    flat: tuple[str, ...] = ()
+    """Costs that should not depend on it."""
+
+
+def costs(figures: Figures) -> Row:
+    """Return what one `hello` cost, and how many there were."""
+    cpu = figures["cpu_us_per_instance"]
+    row = {
+        "hello_per_s": figures["instances_per_s"],
+        "cpu_us_per_hello": cpu["total"],
+        "cpu_us_per_step": round(cpu["total"] / len(CITIES), 1),
+        "shard_us_per_hello": cpu.get("shard", cpu["total"]),
+    }
+    written = figures.get("store_per_instance", {})
+    return row | {f"{name}_per_hello": value for name, value in written.items() if name != "rows"}
+
+
+async def shards(size: Size, values: Sequence[int]) -> list[Row]:
+    return [
+        {"shards": value, **costs(await run_hello(size.options(shards=value)))} for value in values
+    ]
+
+
+async def partitions(size: Size, values: Sequence[int]) -> list[Row]:
+    return [
+        {"partitions": value, **costs(await run_hello(size.options(partitions=value)))}
+        for value in values
+    ]
+
+
+async def run_hello(options: Options) -> Figures:
+    options = replace(options, sizes={"speculative": 0})
+    figures: Figures = (await measure("hello", options))["figures"]
+    return figures
+
+
+async def parked_instances(size: Size, values: Sequence[int]) -> list[Row]:
+    """Park more and more in one hub; run `hello` beside them, and wake some."""
+    rows = []
+    there = 0
+    async with prepared(size.options(sizes={"idle_s": size.idle_s, "speculative": 0})) as bench:
+        for value in values:
+            # What is woken ends: it is parked on top.
+            bench.options = replace(bench.options, n=value - there)
+            bench.figures.clear()
+            await parked.run(bench)
+            found = dict(bench.figures)
+            there = value
+            bench.options = replace(bench.options, n=size.n)
+            await bench.load(hello_of(bench.client), activities=len(CITIES))
+            memory = found["memory_bytes"]
+            rows.append(
+                {
+                    "parked": value,
+                    "starts_per_s": found["starts_per_s"],
+                    "shards_mb": memory.get("shard", memory["total"]) >> 20,
+                    "client_mb": memory.get("client", 0) >> 20,
+                    "all_mb": memory["total"] >> 20,
+                    "idle_queries_per_s": found.get("idle_queries_per_s", 0.0),
+                    "wake_p50_ms": found["wake_ms"]["p50"],
+                    "wake_p99_ms": found["wake_ms"]["p99"],
+                    **costs(bench.figures),
+                }
+            )
+    return rows
+
+
+def hello_of(client: Client) -> RunOne:
+    async def run_one(_: int) -> None:
+        handle = await client.start(hello)
+        check(await handle.result(), EXPECTED, handle.instance_id)
+
+    return run_one
+
+
+async def hosts(size: Size, values: Sequence[int]) -> list[Row]:
+    """Give a hub so many hosts of one shard each, and a client at each host."""
+    return [{"hosts": value, **costs(await run_on_hosts(size, value))} for value in values]
+
+
+async def run_on_hosts(size: Size, count: int) -> Figures:
+    options = size.options(shards=1)
+    async with AsyncExitStack() as stack:
+        url = stack.enter_context(store(options.store))
+        served = []
+        for number in range(count):
+            host = Served(options, url, "--host-id", f"host-{number}")
+            served.append(await stack.enter_async_context(host))
+        clients = [
+            await stack.enter_async_context(await Client.connect(host.url)) for host in served
+        ]
+        await until_shared(url, [f"host-{number}" for number in range(count)])
+        roles = [this_process("client"), *(roles_of(host) for host in served)]
+        postgres = None
+        if url.startswith("postgres"):
+            postgres = stack.enter_context(PostgresStats(url))
+            roles.append(postgres.roles)
+        progress = stack.enter_context(progress_bars())
+        bench = Bench(Host(clients[0], roles), options, CpuMeter(roles), postgres, url, progress)
+
+        async def run_one(number: int) -> None:
+            await hello_of(clients[number % count])(number)
+
+        await bench.load(run_one, activities=len(CITIES))
+        return bench.figures
+
+
+def roles_of(host: Served) -> FindRoles:
+    return host_processes(lambda: host.pid)
+
+
+async def until_shared(url: str, hosts: Sequence[str]) -> None:
+    """Return once every host owns its share of the partitions."""
+    watched = make_store(url, unsafe=True)
+    await watched.open()
+    try:
+        while not is_even(await watched.view(), hosts):  # noqa: ASYNC110 - of other processes
+            await asyncio.sleep(POLL_S)
+    finally:
+        await watched.close()
+
+
+async def history(size: Size, values: Sequence[int]) -> list[Row]:
+    """Run instances of so many steps, always as many at a time, and about as many steps in all."""
+    rows: list[Row] = []
+    concurrency = min(HISTORY_CONCURRENCY, size.concurrency)
+    shorter: tuple[int, float] | None = None
+    for steps in values:
+        n = max(concurrency, size.n * HISTORY_STEPS // steps)
+        options = size.options(n=n, concurrency=concurrency, warmup=n // 10, sizes={"steps": steps})
+        found = (await measure("sequence", options))["figures"]
+        cpu = found["cpu_us_per_instance"]["total"]
+        more = None if shorter is None else further(shorter, steps, cpu)
+        rows.append(
+            {
+                "steps": steps,
+                "instances": n,
+                "steps_per_s": found["activities_per_s"],
+                "cpu_us_per_instance": cpu,
+                "cpu_us_per_step": round(cpu / steps, 1),
+                "cpu_us_per_further_step": more,
+            }
+        )
+        shorter = steps, cpu
+    return rows
+
+
+def further(shorter: tuple[int, float], steps: int, cpu_us: float) -> float:
+    """Return what a step costs beyond those of a shorter instance: without start and result."""
+    return round((cpu_us - shorter[1]) / (steps - shorter[0]), 1)
+
+
+async def recovery(size: Size, values: Sequence[int]) -> list[Row]:
+    """Kill a host with so many instances open."""
+    rows = []
+    for value in values:
+        options = size.options(n=value, warmup=0, sizes={"steps": OPEN_STEPS}, mode="serve")
+        found = (await measure("recovery", options))["figures"]
+        wanted = ("ready_s", "first_progress_s", "all_partitions_s", "all_done_s")
+        rows.append(
+            {
+                "open": value,
+                **{f"kill_to_{name}": found[f"kill_to_{name}"] for name in wanted},
+                "callers_waited_s_max": found["callers_waited_s_max"],
+                "woken_per_s": found["instances_per_s"],
+                "events_replayed_per_s": found["history_events_replayed_per_s"],
+                "cpu_us_per_woken": found["cpu_us_per_instance"]["total"],
+            }
+        )
+    return rows
+
+
+async def overload(size: Size, values: Sequence[int]) -> list[Row]:
+    """Offer so many times what the hub carries."""
+    rows = []
+    for value in values:
+        sizes = {"factor": value, "offer_s": 2 * size.idle_s}
+        found = (await measure("overload", size.options(sizes=sizes)))["figures"]
+        memory = found["memory_mb"]["shard"]
+        rows.append(
+            {
+                "factor": value,
+                "maximum_per_s": found["maximum"]["instances_per_s"],
+                **{name: found[name] for name in OVERLOAD_FIGURES},
+                "accepted_p50_ms": found["latency_ms"]["p50"],
+                "accepted_p99_ms": found["latency_ms"]["p99"],
+                "refused_p99_ms": found["refusal_ms"]["p99"],
+                **{f"shards_mb_{when}": memory[when] for when in memory},
+            }
+        )
+    return rows
+
+
+PARTS: dict[str, Part] = {
+    "shards": Part("shard processes", shards, (1, 2, 4, 8), (1, 2), ("cpu_us_per_hello",)),
+    "partitions": Part("partitions", partitions, (8, 32, 128, 256), (2, 4), ("cpu_us_per_hello",)),
+    "parked": Part(
+        "instances that wait meanwhile",
+        parked_instances,
+        (10_000, 100_000, 1_000_000),
+        (20, 40),
+        ("cpu_us_per_hello",),
+    ),
+    "hosts": Part("hosts of one shard", hosts, (1, 2, 3, 4), (1, 2), ("cpu_us_per_hello",)),
+    "history": Part(
+        "steps of an instance",
+        history,
+        (10, 100, 1_000, 10_000),
+        (2, 4),
+        ("cpu_us_per_step", "cpu_us_per_further_step"),
+    ),
+    "recovery": Part("instances open when a host is killed", recovery, (1_000, 100_000), (5,)),
+    "overload": Part("starts offered, in maxima", overload, (2, 5), (2,)),
+}
