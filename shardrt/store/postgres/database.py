@@ -60,6 +60,8 @@ class Database:
         self.queries_run = 0
         self.identity = ""
         """Which data we are connected to, and since which fail-over: the latest that we know."""
+        self._server = ""
+        """Where we have connected to of late: the first to be tried, as others may be silent."""
         self._identities: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
         """Of the connections in the pool, where they can be told."""
 
@@ -199,13 +201,14 @@ class Database:
     ) -> Connection:
         """Connect to the first server that may be written to, and was not replaced."""
         failures: list[psycopg.Error] = []
-        for conninfo in self.url.conninfos:
+        for conninfo in sorted(self.url.conninfos, key=lambda each: each != self._server):
             try:
                 connection = await connect(conninfo, **kwargs)
                 await self._identify(connection)
             except psycopg.OperationalError as error:
                 failures.append(error)
             else:
+                self._server = conninfo
                 return connection
         raise next((each for each in failures if OLD_PRIMARY in str(each)), failures[-1])
 
