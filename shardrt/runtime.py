@@ -22,14 +22,18 @@ from shardrt.host.embedded import EmbeddedHost
 from shardrt.host.memory import settle_memory
 from shardrt.links.messages import PROTOCOL, Welcome
 from shardrt.store.factory import make_store
+from shardrt.tracing.providing import make_tracer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
+    from opentelemetry.sdk.trace import TracerProvider
+
     from shardrt.http.listening import Listener
     from shardrt.orchestration.app import App
     from shardrt.store.base import Store
+    from shardrt.tracing.tracer import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +62,8 @@ class Runtime:
         tune_gc: let the garbage collector of this process run less often and pass over what
             is loaded by now. Worth a fifth of the throughput; off by default, since the
             process may not be ours alone. `run` always does it.
+        tracer_provider: OpenTelemetry's, to trace with; default: if `tracing.enabled` is set,
+            the one that the program has set.
 
     Raises:
         ConfigInvalid: settings make no sense; lists every problem.
@@ -73,6 +79,7 @@ class Runtime:
         listen: str | None = None,
         settings: Mapping[str, object] | None = None,
         tune_gc: bool = False,
+        tracer_provider: TracerProvider | None = None,
     ) -> None:
         given: dict[str, object] = {"hub.partitions": partitions, "host.host_id": host_id}
         if isinstance(store, str):
@@ -84,6 +91,9 @@ class Runtime:
         self._app = app
         self._store = store
         self._tune_gc = tune_gc
+        self._tracer_provider = tracer_provider
+        self.tracer: Tracer | None = None
+        """What it traces with, once it runs. For gateways."""
         self._listens = listen is not None
         self._listener: Listener | None = None
         self._host: EmbeddedHost | None = None
@@ -101,6 +111,8 @@ class Runtime:
         if self._listens:
             # By name: the HTTP layer is above this one, and few need it.
             self._listener = import_module("shardrt.http").listen(self)
+        settings = self.settings.tracing
+        self.tracer = make_tracer(settings, __version__, self._tracer_provider)
         self._host = EmbeddedHost(
             self.settings,
             self._app,
@@ -108,6 +120,7 @@ class Runtime:
             host_id=self.host_id,
             version=__version__,
             address=self.address,
+            tracer=self.tracer,
         )
         try:
             await self._host.start()
@@ -116,7 +129,10 @@ class Runtime:
             await self._close_listener()
             raise
         self._client = await Client.connect_in_process(
-            self._host.accept, self._welcome(), payload_codec=self._app.payload_codec
+            self._host.accept,
+            self._welcome(),
+            payload_codec=self._app.payload_codec,
+            tracer=None if self.tracer is None else self.tracer.live,
         )
         if self._listener is not None:
             self._listener.start()

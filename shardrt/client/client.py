@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import msgspec
@@ -30,10 +31,11 @@ from shardrt.core.history import FINAL, Status
 from shardrt.errors import InstanceNotFound
 from shardrt.links.admin import Cluster, CountInstances
 from shardrt.orchestration.sealing import sealer_of
+from shardrt.tracing.joining import current_trace
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from datetime import datetime, timedelta
     from types import TracebackType
     from typing import Unpack
@@ -65,8 +67,12 @@ class Client(EntityClient, ScheduleClient):
     one turn of the loop travel together.
     """
 
-    def __init__(self, session: Session, payload_codec: PayloadCodec | None = None) -> None:
+    def __init__(
+        self, session: Session, payload_codec: PayloadCodec | None = None, tracer: Any = None
+    ) -> None:
         self._session = session
+        self._tracer = tracer
+        """OpenTelemetry's, for calls within a span; None: that of the program's provider."""
         self._sealer = sealer_of(payload_codec)
 
     @classmethod
@@ -118,11 +124,12 @@ class Client(EntityClient, ScheduleClient):
         *,
         call_timeout_s: float = 60.0,
         payload_codec: PayloadCodec | None = None,
+        tracer: Any = None,
     ) -> Self:
         """Connect to a shard in this event loop; see `dialing.in_process`."""
         session = Session(in_process(accept, welcome), call_timeout_s=call_timeout_s)
         await session.open()
-        return cls(session, payload_codec)
+        return cls(session, payload_codec, tracer)
 
     async def close(self) -> None:
         """End the connection; calls under way fail with `ConnectionLost`."""
@@ -180,8 +187,11 @@ class Client(EntityClient, ScheduleClient):
         wanted = StartRequest(
             orchestrator, input, instance_id, start_at, on_conflict, tags, version
         )
-        started, request = self._submit_start(wanted)
-        return self._handle(wanted, decode_result(request, await started))
+        chosen_id, request = self._start_of(wanted)
+        if request.trace:
+            return self._handle(wanted, await self._managed(chosen_id, request))
+        started = await self._session.submit(chosen_id, request)
+        return self._handle(wanted, decode_result(request, started))
 
     async def start_many(self, wanted: Iterable[StartRequest]) -> list[OrchestrationHandle]:
         """Start many instances, pipelined; return their handles in order.
@@ -229,7 +239,7 @@ class Client(EntityClient, ScheduleClient):
 
     async def get(self, instance_id: str, *, history: bool = False) -> OrchestrationStatus | None:
         """Return how an instance stands, with its history if wanted; None: there is none."""
-        snapshot: Any = await self.call(instance_id, requests.Get())
+        snapshot: Any = await self._managed(instance_id, requests.Get())
         if snapshot is None:
             return None
         events = await self.history(instance_id) if history else None
@@ -267,7 +277,7 @@ class Client(EntityClient, ScheduleClient):
             InstanceFinished: it has ended.
         """
         payload = encode_payload(data, "event data", self._payload_bytes_max(), self._sealer)
-        await self.call(instance_id, requests.Raise(name, payload))
+        await self._managed(instance_id, requests.Raise(name, payload, current_trace()))
 
     async def explain(self, instance_id: str) -> Explanation:
         """Return why an instance does not move: everything that it waits for.
@@ -281,7 +291,7 @@ class Client(EntityClient, ScheduleClient):
         self, instance_id: str, reason: str = "", *, recursive: bool = True
     ) -> None:
         """End an instance from outside, with its children if `recursive`."""
-        await self.call(instance_id, requests.Terminate(reason, recursive))
+        await self._managed(instance_id, requests.Terminate(reason, recursive))
 
     async def suspend(self, instance_id: str, reason: str = "") -> None:
         """Pause an instance; what arrives meanwhile is kept."""
@@ -297,7 +307,7 @@ class Client(EntityClient, ScheduleClient):
 
     async def restart(self, instance_id: str) -> OrchestrationHandle:
         """Start an instance that has ended anew, with its name and input."""
-        await self.call(instance_id, requests.Restart())
+        await self.call(instance_id, requests.Restart(current_trace()))
         return OrchestrationHandle(self, instance_id)
 
     async def purge(self, instance_id: str, *, force: bool = False) -> int:
@@ -312,7 +322,7 @@ class Client(EntityClient, ScheduleClient):
             InstanceNotFinished: it is still open.
             InstanceQuarantined: it cannot be read, and `force` is not set.
         """
-        purged: Any = await self.call(instance_id, requests.Purge(force))
+        purged: Any = await self._managed(instance_id, requests.Purge(force))
         return int(purged.count)
 
     async def wait_for_end(self, instance_id: str) -> Snapshot:
@@ -390,6 +400,17 @@ class Client(EntityClient, ScheduleClient):
         """Send a request to the owner of an instance and return its decoded result."""
         return await self._session.call(check_instance_id(instance_id), request)
 
+    async def _managed(self, instance_id: str, request: Request) -> requests.Result | None:
+        """Do the same, within a span of its own if the caller is in one."""
+        if not current_trace():
+            return await self.call(instance_id, request)
+        # By name: it needs a package that is optional.
+        managing: Any = import_module("shardrt.tracing.managing")
+        called: Awaitable[requests.Result | None] = managing.call_within_span(
+            self, instance_id, request, self._tracer
+        )
+        return await called
+
     async def ask(self, question: Question) -> Raw:
         """Ask about the hub or host; return the answer's JSON."""
         return await self._session.ask(question)
@@ -401,8 +422,11 @@ class Client(EntityClient, ScheduleClient):
         welcome = self._session.welcome
         return PAYLOAD_BYTES_MAX if welcome is None else welcome.payload_bytes_max
 
+    def _start_of(self, wanted: StartRequest) -> tuple[str, requests.Start]:
+        return start_of(wanted, self._payload_bytes_max(), self._sealer)
+
     def _submit_start(self, wanted: StartRequest) -> tuple[Future[Raw], Request]:
-        instance_id, request = start_of(wanted, self._payload_bytes_max(), self._sealer)
+        instance_id, request = self._start_of(wanted)
         return self._session.submit(instance_id, request), request
 
     def _handle(self, wanted: StartRequest, started: Any) -> OrchestrationHandle:

@@ -14,6 +14,7 @@ from shardrt.errors import ConfigInvalid, InputInvalid, PayloadTooLarge
 from shardrt.orchestration.context import OrchestrationContext
 from shardrt.orchestration.definitions import DEFINITION, OrchestratorDefinition
 from shardrt.orchestration.payload import ANY, Codec, encode
+from shardrt.tracing.joining import current_trace
 
 if TYPE_CHECKING:
     from msgspec import Raw
@@ -145,5 +146,6 @@ def start_of(
         None if start_at is None else to_micros(start_at),
         wanted.on_conflict,
         instance_id is None,
+        current_trace(),
     )
     return (new_instance_id() if instance_id is None else check_instance_id(instance_id)), request

@@ -242,6 +242,27 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TracingSettings:
+    """OpenTelemetry spans, if `shardrt[otel]` is installed.
+
+    Where they go is said as to any program: `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME`, …
+    """
+
+    enabled: bool = False
+    """Record spans of sampled instances, and pass contexts on to activities."""
+
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.05
+    """Share of the traces begun here that are recorded. Who starts an instance within a trace
+    of its own has decided already. More shows more and costs throughput."""
+
+    tracer_name: Name = "shardrt"
+    """By which the spans are known to come from here."""
+
+    state_operations: bool = False
+    """Also spans of commits, loads and checkpoints."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that a host needs to know. Construction checks all of it.
 
@@ -256,6 +277,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
 
     def __post_init__(self) -> None:
         # The rules may rely on the types.

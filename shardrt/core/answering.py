@@ -158,6 +158,7 @@ class Answering(Quarantine):
             start.tags,
             start.start_at,
             origin,
+            start.trace,
         )
         self._write(created)
 
@@ -192,7 +193,7 @@ class Answering(Quarantine):
             self._reply(to, r.Refusal("Overloaded", message, 1.0))
             return
         event = h.EventRaised(now, request.name, request.data.copy())
-        self._write(e.Raised(instance_id, event, origin))
+        self._write(e.Raised(instance_id, event, origin, request.trace))
         self._reply(to, r.Done())
 
     def _terminate_request(
@@ -225,7 +226,6 @@ class Answering(Quarantine):
     def _restart(
         self, instance_id: str, request: r.Restart, origin: r.Origin, now: int, to: object
     ) -> None:
-        del request
         execution_id = derived_id(origin.client, origin.seq, instance_id)
         old = self.instances.get(instance_id)
         if self.is_applied(origin) or (old is not None and _is_same(old.created_by, origin)):
@@ -233,7 +233,13 @@ class Answering(Quarantine):
             return
         instance = self._open(instance_id, origin, to, final=True)
         if instance is not None:
-            start = r.Start(instance.name, instance.input, instance.version, instance.tags)
+            start = r.Start(
+                instance.name,
+                instance.input,
+                instance.version,
+                instance.tags,
+                trace=request.trace,
+            )
             self._create(instance_id, start, execution_id, origin, now)
             self._reply(to, r.Started(instance_id, execution_id))
 

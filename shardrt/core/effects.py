@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias, final
 
 import msgspec
@@ -37,6 +38,8 @@ class RunActivity(_Effect, frozen=True):
     heartbeat_timeout: int | None = None
     heartbeat: Raw = NULL
     """What earlier attempts last told of their progress."""
+    trace: str = ""
+    """Of the instance."""
 
 
 class CancelActivity(_Effect, frozen=True):
@@ -61,4 +64,10 @@ class Confirm(_Effect, frozen=True):
     last: int
 
 
-Effect: TypeAlias = Reply | RunActivity | CancelActivity | Send | Confirm
+class Observed(_Effect, frozen=True):
+    """Tell who looks on, but takes no part, that the record is durable."""
+
+    tell: Callable[[], None]
+
+
+Effect: TypeAlias = Reply | RunActivity | CancelActivity | Send | Confirm | Observed

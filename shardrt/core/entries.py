@@ -44,6 +44,8 @@ class Created(_Entry, frozen=True, tag="Created"):
     tags: dict[str, str] | None = None
     start_at: int | None = None
     created_by: Origin | None = None
+    trace: str = ""
+    """Who started it; see `core.trace_context`."""
 
 
 class Arrived(_Entry, frozen=True, tag="Arrived"):
@@ -77,6 +79,8 @@ class Raised(_Entry, frozen=True, tag="Raised"):
     instance_id: str
     event: EventRaised
     origin: Origin | None = None
+    trace: str = ""
+    """Who raised it."""
 
 
 class Stepped(_Entry, frozen=True, tag="Stepped"):

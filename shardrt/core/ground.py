@@ -214,6 +214,7 @@ class Ground:
             pending.timeout,
             None if pending.retry is None else pending.retry.heartbeat,
             pending.heartbeat,
+            instance.trace,
         )
         if pending.speculative:
             self.speculative.append(effect)
@@ -236,7 +237,13 @@ class Ground:
         parent = h.Parent(instance.instance_id, instance.execution_id, task_id, instance.name)
         self._post(
             m.StartChild(
-                child.instance_id, child.name, child.input, parent, child.version, child.attempt
+                child.instance_id,
+                child.name,
+                child.input,
+                parent,
+                child.version,
+                child.attempt,
+                instance.trace,
             )
         )
 

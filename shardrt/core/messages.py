@@ -29,6 +29,8 @@ class StartChild(_Message, frozen=True, tag="start"):
     parent: Parent
     version: str | None = None
     attempt: int = 1
+    trace: str = ""
+    """Of the parent; see `core.trace_context`. Likewise below."""
 
 
 class ChildEnded(_Message, frozen=True, tag="ended"):
@@ -50,6 +52,7 @@ class DeliverEvent(_Message, frozen=True, tag="event"):
     instance_id: str
     name: str
     data: Raw
+    trace: str = ""
 
 
 class TerminateChild(_Message, frozen=True, tag="terminate"):
@@ -76,6 +79,7 @@ class RewindChild(_Message, frozen=True, tag="rewind"):
     """Of the parent: the child belongs to the call only if it knows that one."""
     version: str | None = None
     attempt: int = 1
+    trace: str = ""
 
 
 class StartInstance(_Message, frozen=True, tag="start-instance"):

@@ -44,6 +44,8 @@ class Start(_Request, frozen=True, tag="start"):
     fresh: bool = False
     """The id was made for this very request and was never sent before, so no look-up of an
     existing instance is needed. A retry must clear it."""
+    trace: str = ""
+    """Who starts it, for tracing; see `core.trace_context`. Likewise below."""
 
 
 class Raise(_Request, frozen=True, tag="raise"):
@@ -51,6 +53,7 @@ class Raise(_Request, frozen=True, tag="raise"):
 
     name: str
     data: Raw = NULL
+    trace: str = ""
 
 
 class Terminate(_Request, frozen=True, tag="terminate"):
@@ -80,6 +83,8 @@ class Rewind(_Request, frozen=True, tag="rewind"):
 
 class Restart(_Request, frozen=True, tag="restart"):
     """Start a finished instance anew with its name and input. Answer: `Started`."""
+
+    trace: str = ""
 
 
 class Purge(_Request, frozen=True, tag="purge"):

@@ -79,7 +79,13 @@ class Rewinds(EntityTransitions):
             parent = h.Parent(instance.instance_id, instance.execution_id, task_id, instance.name)
             self._post(
                 m.RewindChild(
-                    call.instance_id, call.name, call.input, parent, previous, call.version
+                    call.instance_id,
+                    call.name,
+                    call.input,
+                    parent,
+                    previous,
+                    call.version,
+                    trace=instance.trace,
                 )
             )
 

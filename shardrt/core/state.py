@@ -151,6 +151,8 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
     """Task id → entity that has not answered yet."""
     locks: dict[str, Section] = {}
     """Critical sections asked for and not released. Invariant: none once it has ended."""
+    trace: str = ""
+    """Where it stands in its trace, if it is in one; see `core.trace_context`."""
 
     @property
     def is_final(self) -> bool:

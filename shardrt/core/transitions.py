@@ -14,6 +14,7 @@ from shardrt.core.entity import is_entity_id
 from shardrt.core.ids import derived_id
 from shardrt.core.rewinds import Rewinds
 from shardrt.core.state import START_TIMER, Child, Instance, Pending
+from shardrt.core.trace_context import follow
 from shardrt.core.work import Completed, Continued, Failed, Parked
 
 
@@ -38,6 +39,8 @@ class Transitions(Rewinds):
             updated_at=entry.at,
             created_by=entry.created_by,
         )
+        if entry.trace:
+            instance.trace = follow(entry.trace, entry.instance_id, entry.execution_id)
         if entry.start_at is not None and entry.start_at > entry.at:
             instance.timers[START_TIMER] = entry.start_at
             self.timers.add(entry.start_at, entry.instance_id, START_TIMER)
@@ -216,8 +219,8 @@ class Transitions(Rewinds):
             child.name, child.version, child.input = "", None, h.NULL
 
     def _send_event(self, instance: Instance, action: h.EventSent, at: int) -> None:
-        del instance, at
-        self._post(m.DeliverEvent(action.instance_id, action.name, action.data))
+        del at
+        self._post(m.DeliverEvent(action.instance_id, action.name, action.data, instance.trace))
 
     def _mark(self, instance: Instance, action: h.PatchMarked, at: int) -> None:
         """History has it: that is all."""
@@ -333,6 +336,9 @@ class Transitions(Rewinds):
             created_at=at,
             updated_at=at,
         )
+        if message.trace:
+            call = follow(message.trace, parent.execution_id, parent.task_id)
+            instance.trace = follow(call, message.instance_id, execution_id)
         self._install(instance, at)
 
     def _child_ended(self, message: m.ChildEnded, at: int, retry_at: int | None) -> None:
@@ -420,4 +426,5 @@ def _start_of(message: m.RewindChild) -> m.StartChild:
         message.parent,
         message.version,
         message.attempt,
+        message.trace,
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -34,9 +35,11 @@ from shardrt.orchestration.failure import failure_of
 from shardrt.orchestration.middleware import ExecutionKind
 from shardrt.orchestration.payload import ANY
 from shardrt.store.transactions import OutcomeKey
+from shardrt.tracing.joining import current_trace
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextvars import Context
 
     from msgspec import Raw
 
@@ -91,6 +94,8 @@ class ActivityPool:
         self._lines = Lines()
         self.attempted: Callable[[str, Failure | None, float], None] = lambda *_: None
         """Told of each attempt that ended: of which activity, how, and after how many seconds."""
+        self.around: Callable[[Attempt], Context] | None = None
+        """Says in which context an attempt that starts now is to run, if anybody cares."""
 
     def __len__(self) -> int:
         return len(self._running) + len(self._lines.waiting)
@@ -181,7 +186,12 @@ class ActivityPool:
         running = Running(attempt, key_of(attempt.run), kind, control, loop.time())
         self._running[running.key] = running
         # By the loop, for that of tests keeps count; named, or it would first make a name up.
-        running.task = loop.create_task(kind.body(running), name=attempt.run.name)
+        if self.around is None:
+            running.task = loop.create_task(kind.body(running), name=attempt.run.name)
+        else:
+            context = self.around(attempt)
+            body = kind.body(running)
+            running.task = loop.create_task(body, name=attempt.run.name, context=context)
 
     def _isolated(self, kind: Kind) -> Kind:
         if kind.activity.executor != "thread" or kind.activity.transactional:
@@ -344,8 +354,9 @@ class ActivityPool:
     async def _by_thread(self, running: Running, body: Callable[[], T]) -> T:
         run = running.attempt.run
         slot = self._box.hold(note_of(run, alone=self._isolation in running.kind.gates))
+        call = body if self.around is None else partial(copy_context().run, body)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, body)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         finally:
             self._box.free(slot)
 
@@ -378,6 +389,7 @@ class ActivityPool:
             self._host_id,
             self._shard,
             run.heartbeat,
+            current_trace() if self.around is not None else "",
         )
         began = partial(self._limit_time, running)
         return await self.workers.perform(call, running.control.beat, began)

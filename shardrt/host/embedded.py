@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from shardrt.links.base import Link, LinkHandler
     from shardrt.orchestration.app import App
     from shardrt.store.base import Store, View
+    from shardrt.tracing.tracer import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class EmbeddedHost:
     `accept_peer`; empty if they do not.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its whole surroundings
         self,
         settings: Settings,
         app: App,
@@ -62,8 +63,10 @@ class EmbeddedHost:
         host_id: str,
         version: str,
         address: str = "",
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
+        self._tracer = tracer
         self._app = app
         self._source = _source_of(app)
         self._store = store
@@ -265,6 +268,7 @@ class EmbeddedHost:
             partitions=partitions,
             name=self.membership.host.host_id,
             source=self._source,
+            tracer=self._tracer,
         )
 
     async def _live(self) -> None:

@@ -9,8 +9,10 @@ from msgspec.structs import replace
 from shardrt.core import requests as r
 from shardrt.core.entity import is_entity_id, name_and_key
 from shardrt.core.limiter import is_limiter_id
+from shardrt.core.trace_context import checked
 from shardrt.errors import ShardrtError
 from shardrt.host.bounds import Bounds
+from shardrt.orchestration.schedules import SCHEDULE
 
 if TYPE_CHECKING:
     from msgspec import Raw
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 RETRY_AFTER_S = 0.5
 NAMES_TOLD_MAX = 20
+_TRACED = (r.Restart, r.Raise)
+"""Beside starts."""
 
 
 class Intake:
@@ -33,6 +37,7 @@ class Intake:
         self._bytes_in_flight_max = settings.shard.journal_buffer_bytes_max
         self._app = app
         self._shard = shard
+        self._tracer = shard.tracer
 
     def check(self, call: Forward) -> r.Refusal | None:
         """Return why the request is refused, or None."""
@@ -41,12 +46,29 @@ class Intake:
     def pinned(self, call: Forward) -> Forward:
         """Return a checked call with the version to run in it, so that it stays the same."""
         start = call.request
-        if type(start) is not r.Start or start.version is not None:
+        if type(start) is not r.Start:
+            return self._traced(call, start) if isinstance(start, _TRACED) else call
+        if start.trace or self._tracer is not None:
+            call = self._traced(call, start)
+            start = call.request
+            assert type(start) is r.Start
+        if start.version is not None:
             return call
         version = self._app.find_orchestrator(start.name).version
         if version is None:
             return call
         return replace(call, request=replace(start, version=version))
+
+    def _traced(self, call: Forward, request: r.Start | r.Restart | r.Raise) -> Forward:
+        """Return a call whose context is one, or begins a trace if there is none."""
+        trace = checked(request.trace) if request.trace else ""
+        if isinstance(request, r.Start) and request.name == SCHEDULE:
+            trace = ""  # it has no end: what it starts begins traces
+        elif not trace and self._tracer is not None and not isinstance(request, r.Raise):
+            trace = self._tracer.begin()
+        if trace == request.trace:
+            return call
+        return replace(call, request=replace(request, trace=trace))
 
     def _check_room(self) -> r.Refusal | None:
         if self._shard.requests_in_flight >= self._in_flight_max:

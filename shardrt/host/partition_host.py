@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from shardrt.core import requests as r
 from shardrt.core.codec import encode_record
-from shardrt.core.effects import CancelActivity, Confirm, Effect, Reply, RunActivity, Send
+from shardrt.core.effects import CancelActivity, Confirm, Effect, Observed, Reply, RunActivity, Send
 from shardrt.core.history import Failure
 from shardrt.host.condemning import condemn
 from shardrt.host.history_reader import HistoryReader
@@ -379,6 +379,8 @@ class PartitionHost:
                 case Confirm(source, last):
                     acknowledge = Acknowledge(source, self.partition, last, self.epoch)
                     self.shard.network.send(source, acknowledge)
+                case Observed(tell):
+                    tell()
 
     # -- answers -------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
+from shardrt import __version__
 from shardrt.config import Settings
 from shardrt.errors import ConfigInvalid, StoreUnavailable
 from shardrt.host.black_box import SUFFIX, BlackBox
@@ -31,6 +32,7 @@ from shardrt.links import control
 from shardrt.links.shard_codec import ShardCodec
 from shardrt.links.unix import listen_unix
 from shardrt.store.factory import make_store
+from shardrt.tracing.providing import make_tracer, provide
 
 if TYPE_CHECKING:
     from shardrt.links.base import Link
@@ -65,9 +67,12 @@ class ShardProcess:
             reached=self._reached,
             look=lambda: parent.send(control.Stale(self._version)),
         )
+        app = import_app(configure.app)
+        # After it: the app may have set up tracing by itself.
+        provide(settings.tracing, f"shard-{configure.index}", configure.host_id)
         self._shard = Shard(
             settings=settings,
-            app=import_app(configure.app),
+            app=app,
             store=store,
             clock=self._clock,
             network=self._network,
@@ -77,6 +82,7 @@ class ShardProcess:
             index=configure.index,
             source=AppSource(configure.app, configure.import_paths),
             box=BlackBox(Path(configure.socket + SUFFIX)),
+            tracer=make_tracer(settings.tracing, __version__),
         )
 
     async def run(self) -> None:

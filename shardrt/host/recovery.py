@@ -19,7 +19,7 @@ from shardrt.errors import RecordCorrupt
 from shardrt.host.quarantine import admit_row, check_replayable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from shardrt.store.base import PartitionHead, Store
 
@@ -30,7 +30,12 @@ BATCH_ENTRIES = 5_000
 
 
 async def recover(
-    store: Store, partition: int, partitions: int, epoch: int, also: Iterable[str] = ()
+    store: Store,
+    partition: int,
+    partitions: int,
+    epoch: int,
+    also: Iterable[str] = (),
+    make: Callable[[PartitionState], Partition] = Partition,
 ) -> tuple[Partition, PartitionHead]:
     """Rebuild a partition that was claimed under `epoch`; have `also` these in memory.
 
@@ -40,7 +45,7 @@ async def recover(
         StoreUnavailable: try again.
     """
     head = await store.head(partition, epoch)
-    core = Partition(_state(head, partition, partitions))
+    core = make(_state(head, partition, partitions))
     async for row in store.active(partition):
         admit_row(core, row)
     async for due, instance_id in store.due(partition):

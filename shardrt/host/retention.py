@@ -53,14 +53,14 @@ class Retention:
         settings: RetentionSettings,
         *,
         partitions: int,
-        session: str,
+        name: str,
         submit: Callable[[Forward, Callable[[Answer], None]], None],
     ) -> None:
         self._store = store
         self._clock = clock
         self._settings = settings
         self._partitions = partitions
-        self._session = session
+        self._session = f"retention {name} {clock.now()}"
         self._submit = submit
         self._seq = 0
         self.purged = 0

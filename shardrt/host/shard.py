@@ -22,6 +22,7 @@ from shardrt.host.committer import Committer
 from shardrt.host.condemning import condemned, suspected
 from shardrt.host.intake import Intake
 from shardrt.host.meter import Meter
+from shardrt.host.observing import observing
 from shardrt.host.partition_host import PartitionHost
 from shardrt.host.quarantine import NAMED_MAX
 from shardrt.host.queries import Queries
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from shardrt.orchestration.app import App
     from shardrt.store.base import PartitionHead, Store
     from shardrt.store.transactions import OutcomeKey
+    from shardrt.tracing.tracer import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +87,7 @@ class Shard:
         source: AppSource | None = None,
         draw: Callable[[], float] = random.random,
         box: BlackBox | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._box = box = box or BlackBox()
         self.store = store
@@ -109,6 +112,9 @@ class Shard:
         self.pool.transactions = transactions_of(store)
         self.meter = Meter(store.url_masked.partition(":")[0])
         self.pool.attempted = self.meter.attempted
+        self.tracer = tracer
+        facts: dict[str, str | int] = {"host.id": name, "shard.id": index}
+        self._make_core = observing(tracer, clock.now, facts, self.pool)
         self.committer = Committer(store, clock)
         self.committer.on_saved = self.meter.saved
         self.checkpointer = self._make_checkpointer(settings)
@@ -116,12 +122,7 @@ class Shard:
         self._intake = Intake(settings, app, self)
         self._vetting = vetting_of(app, self)
         self._retention = Retention(
-            store,
-            clock,
-            settings.retention,
-            partitions=partitions,
-            session=f"retention {name} {clock.now()}",
-            submit=self.submit,
+            store, clock, settings.retention, partitions=partitions, name=name, submit=self.submit
         )
         self._drain_s = settings.host.drain_s
         self._freezing = asyncio.Lock()
@@ -228,7 +229,9 @@ class Shard:
         also = {each.instance_id for each in condemned(blamed)}
         while True:
             try:
-                return await recover(self.store, partition, self._partitions, epoch, also)
+                return await recover(
+                    self.store, partition, self._partitions, epoch, also, self._make_core
+                )
             except StoreUnavailable as error:
                 logger.warning("partition=%d cannot be recovered yet: %s", partition, error)
                 await asyncio.sleep(OPEN_BACKOFF_S)

@@ -15,12 +15,13 @@ import socket
 import sys
 import threading
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
 
-from shardrt.config.settings import LimitSettings, LogSettings
+from shardrt.config.settings import LimitSettings, LogSettings, TracingSettings
 from shardrt.errors import ConfigInvalid
 from shardrt.host.bounds import Bounds
 from shardrt.host.child import die_with
@@ -30,8 +31,12 @@ from shardrt.host.payloads import DETAILS, Payloads
 from shardrt.links import worker_link as w
 from shardrt.orchestration.activity import ActivityContext
 from shardrt.orchestration.failure import failure_of
+from shardrt.tracing.providing import provide
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
     from shardrt.orchestration.app import App
 
 EXIT_ORPHANED = 3
@@ -52,7 +57,7 @@ class Worker:
 
     def serve(self, call: w.Perform) -> None:
         """Run an activity and send its outcome."""
-        answer = self.perform(call)
+        answer = _within(call.trace, self.perform, call)
         beats, self._beats = self._beats, ()
         self._link.send(*beats, answer)
 
@@ -124,8 +129,22 @@ def _prepared(link: w.BlockingLink[w.ToWorker], prepare: w.Prepare) -> Worker | 
     except ConfigInvalid as error:
         link.send(w.Prepared(str(error)))
         return None
+    provide(
+        msgspec.convert(prepare.tracing, TracingSettings), f"worker-{os.getpid()}", prepare.host_id
+    )
     link.send(w.Prepared())
     return Worker(link, app, Bounds(msgspec.convert(prepare.limits, LimitSettings)))
+
+
+def _within(
+    trace: str, perform: Callable[[w.Perform], w.Returned | w.Raised], call: w.Perform
+) -> w.Returned | w.Raised:
+    """Perform a call within a span, if there is one."""
+    if not trace:
+        return perform(call)
+    # By name: it needs a package that is optional.
+    context: Context = import_module("shardrt.tracing.tracer").context_in(trace)
+    return context.run(perform, call)
 
 
 def _read(link: w.BlockingLink[w.ToWorker], inbox: queue.SimpleQueue[w.ToWorker]) -> None:

@@ -122,6 +122,7 @@ class WorkerPool:
             msgspec.to_builtins(settings.limits),
             msgspec.to_builtins(settings.log),
             settings.host.host_id,
+            msgspec.to_builtins(settings.tracing),
         )
         self._idle: list[Worker] = []
         self._all: set[Worker] = set()

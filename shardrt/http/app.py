@@ -23,6 +23,7 @@ from shardrt.http.metrics import MetricsApi
 from shardrt.http.openapi import openapi
 from shardrt.http.schedules import ScheduleApi
 from shardrt.http.token import MISSING, READ_ONLY, SAFE_METHODS, access_of, key_access_of
+from shardrt.http.tracing import Joined, Managed
 from shardrt.links.peer import HOST_PATH
 from shardrt.links.websocket import PATH
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from shardrt.http.caller import Caller
     from shardrt.links.base import Accept
+    from shardrt.tracing.tracer import Tracer
 
 CORS_METHODS = ("GET", "POST", "PUT", "DELETE")
 CORS_HEADERS = ("Authorization", "Content-Type", CONTINUATION, "x-functions-key")
@@ -48,6 +50,7 @@ def build_app(  # noqa: PLR0913 - what a host has
     limits: LimitSettings | None = None,
     host_id: str = "",
     cors_origins: str = "",
+    tracer: Callable[[], Tracer | None] = lambda: None,
 ) -> ASGIApp:
     """Return the application of a host.
 
@@ -60,7 +63,9 @@ def build_app(  # noqa: PLR0913 - what a host has
         limits: of what is taken from outside.
         host_id: of this host, for metrics.
         cors_origins: whose pages may call this from a browser, with commas between them.
+        tracer: what requests are traced with, if at all.
     """
+    caller = Managed(caller, tracer)
     limits, tokens = limits or LimitSettings(), tokens or Tokens()
     bounds = {
         "payload_bytes_max": limits.payload_bytes_max,
@@ -91,7 +96,7 @@ def build_app(  # noqa: PLR0913 - what a host has
             Exception: problems.on_bug,
         },
     )
-    guarded = _TokenRequired(app, tokens)
+    guarded = _TokenRequired(Joined(app, tracer), tokens)
     origins = [origin.strip() for origin in cors_origins.split(",") if origin.strip()]
     # Outside: a browser asks without a token whether it may ask with one.
     return CORSMiddleware(guarded, origins, CORS_METHODS, CORS_HEADERS) if origins else guarded

@@ -49,6 +49,7 @@ def embedded_app(runtime: Runtime) -> ASGIApp:
         limits=settings.limits,
         host_id=runtime.host_id,
         cors_origins=settings.host.cors_origins,
+        tracer=lambda: runtime.tracer,
     )
 
 

@@ -32,6 +32,7 @@ from shardrt.http.link import PeerDoor
 from shardrt.links import control
 from shardrt.links.frames import client_frame_bytes_max
 from shardrt.links.messages import PROTOCOL, Welcome
+from shardrt.tracing.providing import make_tracer, provide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,8 +62,10 @@ class GatewayProcess:
         try:
             self._settings.check_files()
             self._tokens = self._settings.tokens()
+            provide(self._settings.tracing, f"gateway-{configure.index}", configure.host_id)
         except ConfigInvalid as error:
             raise FatalStart(str(error)) from None
+        self._tracer = make_tracer(self._settings.tracing, __version__)
         self._queries: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._query_seq = 0
         self._gateway = Gateway(
@@ -182,6 +185,7 @@ class GatewayProcess:
             limits=limits,
             host_id=self._host_id,
             cors_origins=self._settings.host.cors_origins,
+            tracer=lambda: self._tracer,
         )
         return QuietServer(uvicorn_config(app, limits, self._settings.host))
 

@@ -42,6 +42,8 @@ class Prepare(_Message, frozen=True, tag="prepare"):
     log: dict[str, Any] = {}
     """`config.LogSettings` likewise."""
     host_id: str = ""
+    tracing: dict[str, Any] = {}
+    """`config.TracingSettings` likewise."""
 
 
 class Perform(_Message, frozen=True, tag="perform"):
@@ -56,6 +58,8 @@ class Perform(_Message, frozen=True, tag="perform"):
     host_id: str
     shard: int
     heartbeat: Raw = NULL
+    trace: str = ""
+    """Within which span it is to run; see `core.trace_context`."""
 
 
 # -- worker → shard ---------------------------------------------------------------------------

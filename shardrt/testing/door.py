@@ -22,10 +22,7 @@ from shardrt.links.messages import PROTOCOL, Answer, Ask, Forward, Welcome
 from shardrt.testing.virtual import true_now_us
 
 if TYPE_CHECKING:
-    from asyncio import Future
     from collections.abc import Callable
-
-    from msgspec import Raw
 
     from shardrt.client.session import Dial
     from shardrt.client.starting import StartRequest
@@ -142,12 +139,12 @@ class VirtualClient(Client):
         """Have an entity do something; see `Client.signal_entity`."""
         await super().signal_entity(entity, operation, input, at=_moment(at))
 
-    def _submit_start(self, wanted: StartRequest) -> tuple[Future[Raw], r.Request]:
+    def _start_of(self, wanted: StartRequest) -> tuple[str, r.Start]:
         wanted = replace(wanted, start_at=_moment(wanted.start_at))
         instance_id, request = start_of(wanted, self._payload_bytes_max(), self._sealer)
         if request.fresh:
             instance_id = f"{self._hub.random.getrandbits(128):032x}"
-        return self._session.submit(instance_id, request), request
+        return instance_id, request
 
 
 def _moment(when: datetime | timedelta | None) -> datetime | None:

@@ -12,16 +12,20 @@ import asyncio
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Self
 
+from shardrt import __version__
 from shardrt.config import Settings
 from shardrt.errors import ShardrtError
 from shardrt.testing.door import enter, virtual_now
 from shardrt.testing.hub import Hub
 from shardrt.testing.stand_ins import StandInApp
 from shardrt.testing.virtual import START_US, Deadlock, VirtualLoop
+from shardrt.tracing.providing import make_tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Mapping
     from datetime import datetime, timedelta
+
+    from opentelemetry.sdk.trace import TracerProvider
 
     from shardrt.client.client import Client
     from shardrt.orchestration.app import App
@@ -43,6 +47,7 @@ class Environment:
         stubs: activities to replace from the beginning; see `stub`.
         seed: of all chance in here: jitter of retries, ids.
         settings: more settings by ``section.key``, as in a configuration file.
+        tracer_provider: OpenTelemetry's, to trace with.
     """
 
     def __init__(
@@ -52,11 +57,14 @@ class Environment:
         stubs: Mapping[str, Callable[..., Any]] | None = None,
         seed: int = 0,
         settings: Settings | None = None,
+        tracer_provider: TracerProvider | None = None,
     ) -> None:
         self._app = StandInApp(app)
         for name, replacement in (stubs or {}).items():
             self._app.stub(name, replacement)
-        self.hub = self._make_hub(self._app, seed, settings or Settings())
+        settings = settings or Settings()
+        self.hub = self._make_hub(self._app, seed, settings)
+        self.hub.tracer = make_tracer(settings.tracing, __version__, tracer_provider)
         """For those who want to look behind the scenes."""
         self._client: Client | None = None
         self._is_asking: Callable[[], bool] = lambda: False
@@ -182,6 +190,6 @@ def _task(
 ) -> asyncio.Task[Any]:
     """Make a task; an attempt of an activity is what somebody waits for."""
     if getattr(main, "__qualname__", "") == "ActivityPool._in_loop":
-        options["context"] = context = copy_context()
+        options["context"] = context = options.get("context") or copy_context()
         context.run(_is_housekeeping.set, False)
     return asyncio.Task(main, loop=loop, **options)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from shardrt.orchestration.app import App
     from shardrt.store.base import Store
     from shardrt.testing.faults import Plan
+    from shardrt.tracing.tracer import Tracer
 
 OWNER = "host/1"
 LEASE_S = 10.0
@@ -68,6 +69,7 @@ class Member:
             name="host",
             index=index,
             draw=hub.random.random,
+            tracer=hub.tracer,
         )
         if hub.evicts:
             self.shard.checkpointer.resident_bytes_max = 0
@@ -159,6 +161,8 @@ class Hub:
         """Whether idle instances are evicted as soon as the store has them."""
         self.zombies = 0
         """Owners that were deposed and do not know yet. They may keep clients waiting."""
+        self.tracer: Tracer | None = None
+        """What shards that start from now on trace with."""
         self.moves = True
         """Whether partitions given up are assigned again."""
         self._shards = shards

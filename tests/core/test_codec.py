@@ -47,6 +47,18 @@ def test_a_record_is_written_and_read_as_ever(entry: e.Entry, golden: bytes):
     assert codec.decode_record(golden) == [entry]
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        b'1:05f9051b:[["Created",12,"a","a-exec","code",null,null,null,null,null]]',
+        b'1:f4464964:[["Raised","a",["EventRaised",21,"go","now"],["client-1",7,5]]]',
+        b'1:1a81f407:[["Received",18,6,42,["event","other","go",null],19]]',
+    ],
+)
+def test_records_from_before_there_were_traces_are_read(record: bytes):
+    assert codec.decode_record(record)[0] in samples.ENTRIES
+
+
 def test_the_partition_wide_state_is_written_and_read_as_ever():
     golden = RECORDS[-1]
     assert codec.encode_head(samples.HEAD) == golden

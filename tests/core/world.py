@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from shardrt.core import codec, entries as e, messages as m, requests as r
-from shardrt.core.effects import CancelActivity, Confirm, Effect, Reply, RunActivity, Send
+from shardrt.core.effects import CancelActivity, Confirm, Effect, Observed, Reply, RunActivity, Send
 from shardrt.core.entity import Entity, EntityStep, EntityWork, is_entity_id
 from shardrt.core.ids import partition_of
 from shardrt.core.state import Head, Instance, PartitionState
@@ -258,6 +258,8 @@ class World:
                 self.send(node, destination, last, self.sent.get((node.number, destination), 0))
             case Confirm(source, last):
                 self.acks.append((source, node.number, last))
+            case Observed(tell):
+                tell()
 
     def send(self, node: Node, destination: int, last: int, after: int = 0) -> None:
         """Put what a lane still has behind `after` up to `last` on the network."""

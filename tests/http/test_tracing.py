@@ -1,0 +1,142 @@
+"""Requests over HTTP, and clients within a span: their spans, and the traces they belong to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from opentelemetry.trace import SpanKind
+
+from shardrt import App, OrchestrationContext, Runtime
+from tests.loops import in_loop
+from tests.tracing.recording import Recording, id_of, parent_of
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN = "00f067aa0ba902b7"
+ROOT = "/runtime/orchestrations"
+
+app = App()
+
+
+@app.orchestrator
+async def patient(ctx: OrchestrationContext) -> str:
+    return await ctx.wait_for_event("go", str)
+
+
+def runtime_with(recording: Recording, ratio: float) -> Runtime:
+    settings = {"tracing.sample_ratio": ratio}
+    return Runtime(app, partitions=4, settings=settings, tracer_provider=recording.provider)
+
+
+def http_of(runtime: Runtime) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(runtime.asgi())
+    return httpx.AsyncClient(transport=transport, base_url="http://host")
+
+
+def facts_of(span: ReadableSpan) -> dict[str, object]:
+    return {
+        key.removeprefix("durable.management."): value
+        for key, value in (span.attributes or {}).items()
+    }
+
+
+@in_loop
+async def test_each_request_is_a_span_and_what_it_starts_is_below_it() -> None:
+    recording = Recording()
+    runtime = runtime_with(recording, 1.0)
+    async with runtime, http_of(runtime) as http:
+        await http.post(f"{ROOT}/start/patient", json={"instanceId": "x"})
+        await http.get(f"{ROOT}/x")
+        await http.post(f"{ROOT}/x/raiseEvent/go", json={"eventData": "now"})
+        await runtime.client.wait_for_end("x")
+        await http.delete(f"{ROOT}/x")
+        await http.post(f"{ROOT}/start/patient", json={"instanceId": "y"})
+        await http.post(f"{ROOT}/y/terminate", json={"reason": "enough"})
+
+    started, _ = recording.named("Management.StartOrchestration")
+    assert facts_of(started) == {"orchestrator": "patient", "response.instance_id": "x"}
+    assert started.kind is SpanKind.SERVER
+    begun = recording.one("orchestration.start", instance_id="x")
+    assert parent_of(begun) == id_of(started)
+    got = facts_of(recording.one("Management.GetStatus"))
+    assert got["instance_id"] == "x"
+    assert got["response.runtime_status"] in {"Pending", "Running"}
+    raised = recording.one("Management.RaiseEvent")
+    assert facts_of(raised) == {"instance_id": "x", "event_name": "go"}
+    (link,) = recording.one("orchestration.event.receive").links
+    assert link.context.span_id == id_of(raised)
+    purged = facts_of(recording.one("Management.Purge"))
+    assert purged == {"instance_id": "x", "response.deleted": 1}
+    terminated = facts_of(recording.one("Management.Terminate"))
+    assert terminated == {"instance_id": "y", "terminate.reason": "enough"}
+
+
+@in_loop
+@pytest.mark.parametrize("api", [f"{ROOT}/start/", "/runtime/webhooks/durabletask/orchestrators/"])
+async def test_a_request_belongs_to_the_trace_that_its_header_says(api: str) -> None:
+    recording = Recording()
+    runtime = runtime_with(recording, 0.0)
+    headers = {"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "vendor=1"}
+    async with runtime, http_of(runtime) as http:
+        assert (await http.post(f"{api}patient", json={}, headers=headers)).status_code == 202
+
+    begun = recording.one("orchestration.start")
+    managed = recording.one("Management.StartOrchestration")
+    assert begun.context is not None
+    assert f"{begun.context.trace_id:032x}" == TRACE
+    assert begun.context.trace_state.to_header() == "vendor=1"
+    assert parent_of(begun) == id_of(managed)
+    assert f"{parent_of(managed):016x}" == SPAN
+
+
+@in_loop
+@pytest.mark.parametrize(
+    ("header", "spans"),
+    [
+        (f"00-{TRACE}-{SPAN}-00", 0),
+        ("nonsense", 2),
+        (f"00-{'0' * 32}-{SPAN}-01", 2),
+        (f"00-{TRACE}-{SPAN}-01x", 2),
+    ],
+)
+async def test_a_header_that_is_none_is_ignored_and_one_that_says_no_is_not(
+    header: str, spans: int
+) -> None:
+    recording = Recording()
+    runtime = runtime_with(recording, 1.0)
+    async with runtime, http_of(runtime) as http:
+        response = await http.post(
+            f"{ROOT}/start/patient", json={}, headers={"traceparent": header}
+        )
+        assert response.status_code == 202
+
+    assert len(recording.spans) == spans
+
+
+@in_loop
+async def test_a_client_within_a_span_makes_one_of_its_own() -> None:
+    recording = Recording()
+    runtime = runtime_with(recording, 0.0)
+    async with runtime:
+        with recording.tracer.start_as_current_span("mine"):
+            handle = await runtime.client.start("patient")
+            await runtime.client.raise_event(handle.instance_id, "go", "now")
+            assert await handle.result() == "now"
+        await runtime.client.get(handle.instance_id)
+
+    recording.assert_one_tree()
+    assert recording.counts == {
+        "mine": 1,
+        "Management.StartOrchestration": 1,
+        "Management.RaiseEvent": 1,
+        "orchestration.start": 1,
+        "orchestration.event.receive": 1,
+        "orchestration.complete": 1,
+    }
+    managed = recording.one("Management.StartOrchestration")
+    assert managed.kind is SpanKind.CLIENT
+    assert parent_of(recording.one("orchestration.start")) == id_of(managed)
