@@ -26,6 +26,7 @@ class LazyGroup(click.Group):
         "purge": "shardrt.cli.steering:purge",
         "entity": "shardrt.cli.entity:entity",
         "schedule": "shardrt.cli.schedule:schedule",
+        "limits": "shardrt.cli.limits:limits",
         "why": "shardrt.cli.why:why",
         "cluster": "shardrt.cli.cluster:cluster",
         "db": "shardrt.cli.db:db",

@@ -4,6 +4,7 @@ from shardrt.client.client import Client
 from shardrt.client.entities import EntityStatus
 from shardrt.client.explaining import Awaited, Explanation
 from shardrt.client.handle import OrchestrationHandle
+from shardrt.client.limits import LimitStatus
 from shardrt.client.schedules import ScheduleStatus
 from shardrt.client.starting import StartRequest
 from shardrt.client.sync import SyncClient, SyncOrchestrationHandle
@@ -17,6 +18,7 @@ __all__ = [
     "Explanation",
     "Failure",
     "HistoryEvent",
+    "LimitStatus",
     "OrchestrationHandle",
     "OrchestrationStatus",
     "ScheduleStatus",

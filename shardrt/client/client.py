@@ -13,6 +13,7 @@ from shardrt.client.entities import EntityClient
 from shardrt.client.explaining import Explanation, explain
 from shardrt.client.filters import SnapshotPages, filter_of
 from shardrt.client.handle import OrchestrationHandle
+from shardrt.client.limits import all_limits
 from shardrt.client.purging import purge_where
 from shardrt.client.schedules import ScheduleClient
 from shardrt.client.session import Session, decode_result
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from msgspec import Raw
 
+    from shardrt.client.limits import LimitStatus
     from shardrt.client.starting import I, R, StartOptions, WithInput, WithoutInput
     from shardrt.core.requests import Request, Snapshot
     from shardrt.links.admin import Question
@@ -330,6 +332,10 @@ class Client(EntityClient, ScheduleClient):
         return self._opened(await self._session.wait(check_instance_id(instance_id)))
 
     # -- many instances -------------------------------------------------------------------------
+
+    async def limits(self, name: str | None = None) -> list[LimitStatus]:
+        """Return the limits that are in use, or those of one name, each key apart."""
+        return [each async for each in all_limits(self, name)]
 
     async def list(  # noqa: PLR0913 - one per condition
         self,

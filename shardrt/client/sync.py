@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from shardrt.client.explaining import Explanation
     from shardrt.client.handle import OrchestrationHandle
+    from shardrt.client.limits import LimitStatus
     from shardrt.client.starting import I, StartOptions, StartRequest, WithInput, WithoutInput
     from shardrt.client.views import HistoryEvent, OrchestrationStatus
     from shardrt.core.history import Status
@@ -200,6 +201,10 @@ class SyncClient(SyncEntities, SyncSchedules):
     def purge(self, instance_id: str, *, force: bool = False) -> int:
         """Delete an instance that has ended; return how many were deleted."""
         return self._thread.run(self._client.purge(instance_id, force=force))
+
+    def limits(self, name: str | None = None) -> list[LimitStatus]:
+        """Return the limits that are in use; see `Client.limits`."""
+        return self._thread.run(self._client.limits(name))
 
     def list(  # noqa: PLR0913 - one per condition
         self,

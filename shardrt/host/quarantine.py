@@ -15,8 +15,10 @@ from shardrt.core.entity_answering import entity_snapshot
 from shardrt.core.entries import Removed, instance_of
 from shardrt.core.ground import snapshot_of
 from shardrt.core.history import Status
+from shardrt.core.limiter import Limiter
 from shardrt.core.requests import Snapshot
 from shardrt.errors import RecordCorrupt
+from shardrt.links.admin import LimitSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -103,6 +105,26 @@ def entity_snapshot_of_row(row: InstanceRow, partition: int) -> EntitySnapshot:
     except RecordCorrupt as error:
         return quarantined_entity(quarantined_snapshot(row, partition, error))
     return entity_snapshot(entity, partition)
+
+
+def limit_snapshot_of_row(row: InstanceRow, partition: int) -> LimitSnapshot:
+    """Return a limiter as users see it, damaged or not."""
+    try:
+        entity = decode_entity(row.state)
+        _check_id(row, entity.instance_id)
+    except RecordCorrupt as error:
+        reason = quarantined_snapshot(row, partition, error).reason
+        return LimitSnapshot(limiter_id=row.instance_id, partition=partition, reason=reason)
+    limiter = entity.limiter or Limiter()
+    return LimitSnapshot(
+        limiter_id=row.instance_id,
+        partition=partition,
+        numbers=limiter.numbers,
+        holders=len(limiter.holders),
+        waiting=len(limiter.waiting),
+        waiting_since=next(iter(limiter.waiting.values()), None),
+        next_at=limiter.due if limiter.waiting else None,
+    )
 
 
 def check_replayable(core: Partition, entries: Iterable[Entry]) -> None:

@@ -11,12 +11,18 @@ from msgspec import Raw
 from shardrt.core.ids import partition_of
 from shardrt.core.requests import Refusal
 from shardrt.errors import ShardrtError
-from shardrt.host.quarantine import entity_snapshot_of_row, snapshot_of_row
+from shardrt.host.quarantine import (
+    entity_snapshot_of_row,
+    limit_snapshot_of_row,
+    snapshot_of_row,
+)
 from shardrt.links.admin import (
     CountInstances,
     EntityPage,
+    LimitPage,
     ListEntities,
     ListInstances,
+    ListLimits,
     Question,
     SnapshotPage,
 )
@@ -81,6 +87,14 @@ class Queries:
                     for row in page.rows
                 ]
                 return EntityPage(tuple(found), page.token)
+            case ListLimits(where, limit, token):
+                where = msgspec.structs.replace(where, limits=True)
+                page = await self._page(where, limit, token, entities=False)
+                limits = [
+                    limit_snapshot_of_row(row, partition_of(row.instance_id, self._partitions))
+                    for row in page.rows
+                ]
+                return LimitPage(tuple(limits), page.token)
             case CountInstances(where):
                 return await self._store.count(where)
             case _:

@@ -157,6 +157,30 @@ class EntityPage(_Answer):
     continuation_token: str | None
 
 
+class Limit(_Answer):
+    """A limit, or one key of it, and its queue; durations in seconds."""
+
+    limiter_id: str
+    name: str
+    key: str | None
+    concurrency: int | None
+    rate: int | None
+    per: float | None
+    holders: int
+    waiting: int
+    waiting_since: Moment | None
+    next_time: Moment | None
+    partition: int
+    reason: str | UnsetType = UNSET
+
+
+class LimitPage(_Answer):
+    """Limits, and how to get those after them."""
+
+    limits: list[Limit]
+    continuation_token: str | None
+
+
 class EntityDone(_Answer):
     """A signal is durable."""
 

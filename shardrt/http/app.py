@@ -17,6 +17,7 @@ from shardrt.http.azure import AzureApi
 from shardrt.http.azure_queries import CONTINUATION
 from shardrt.http.azure_shapes import ROOT as AZURE_ROOT
 from shardrt.http.entities import EntityApi
+from shardrt.http.limits import LimitApi
 from shardrt.http.link import LinkEndpoint, PeerDoor, PeerEndpoint
 from shardrt.http.management import ManagementApi
 from shardrt.http.metrics import MetricsApi
@@ -77,6 +78,7 @@ def build_app(  # noqa: PLR0913 - what a host has
         *ManagementApi(caller, **paged).operations(),
         *EntityApi(caller, **paged).operations(),
         *ScheduleApi(caller, **bounds).operations(),
+        *LimitApi(caller, page_size_max=limits.page_size_max).operations(),
         *MetricsApi(caller, host_id).operations(),
         *health.HealthApi(caller, readiness, host_id).operations(),
     ]

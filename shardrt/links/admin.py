@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from shardrt.core.limiter import Numbers
 from shardrt.core.requests import EntitySnapshot, Snapshot
 from shardrt.store.base import Filter
 
@@ -36,6 +37,14 @@ class ListEntities(_Question, frozen=True, tag="entities"):
     token: str | None = None
 
 
+class ListLimits(_Question, frozen=True, tag="limits"):
+    """One page of limiters, from the read model likewise; of `where`, only the id counts."""
+
+    where: Filter
+    limit: int = 100
+    token: str | None = None
+
+
 class Cluster(_Question, frozen=True, tag="cluster"):
     """Hosts, shards, partitions, lags; answered by the gateway through its supervisor."""
 
@@ -50,7 +59,7 @@ class HostHealth(_Question, frozen=True, tag="health"):
 
 HostQuestion: TypeAlias = Cluster | Metrics | HostHealth
 """What concerns a host rather than what is stored."""
-Question: TypeAlias = ListInstances | CountInstances | ListEntities | HostQuestion
+Question: TypeAlias = ListInstances | CountInstances | ListEntities | ListLimits | HostQuestion
 
 
 class SnapshotPage(msgspec.Struct, frozen=True):
@@ -64,4 +73,27 @@ class EntityPage(msgspec.Struct, frozen=True):
     """Answer to `ListEntities`."""
 
     entities: tuple[EntitySnapshot, ...]
+    token: str | None = None
+
+
+class LimitSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A limiter as its row has it. Times are microseconds since 1970 UTC."""
+
+    limiter_id: str
+    partition: int
+    numbers: Numbers = Numbers()
+    holders: int = 0
+    waiting: int = 0
+    waiting_since: int | None = None
+    """Since when the first in line waits."""
+    next_at: int | None = None
+    """When the rate lets the next one through, if somebody waits for that."""
+    reason: str = ""
+    """Why it is quarantined."""
+
+
+class LimitPage(msgspec.Struct, frozen=True):
+    """Answer to `ListLimits`."""
+
+    limits: tuple[LimitSnapshot, ...]
     token: str | None = None

@@ -155,7 +155,7 @@ class PartitionHead(msgspec.Struct, frozen=True):
 ENTITY = "Entity"
 """In the column of the status: the row is an entity's, not an instance's."""
 LIMIT = "Limit"
-"""Likewise: it is a limiter's, which no list shows."""
+"""Likewise: it is a limiter's."""
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -171,6 +171,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: dict[str, str] | None = None
     entities: bool = False
     """Entities, and only those; otherwise none of them."""
+    limits: bool = False
+    """Limiters, and only those; likewise."""
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -44,6 +44,7 @@ def filter_params(where: Filter) -> dict[str, object]:
         "completed_to": where.completed_to,
         "tags": encode_tags(where.tags or None),
         "entities": where.entities,
+        "limits": where.limits,
     }
 
 

@@ -328,7 +328,7 @@ def matches(where: Filter, row: InstanceRow) -> bool:
     """Tell whether a row fulfils all conditions of a filter."""
     return (
         (row.status == ENTITY) == where.entities
-        and row.status != LIMIT
+        and (row.status == LIMIT) == where.limits
         and (not where.status or row.status in where.status)
         and (where.name is None or row.name == where.name)
         and (where.id_prefix is None or row.instance_id.startswith(where.id_prefix))

@@ -104,6 +104,7 @@ ROWS = [
     ),
     Row(f"GET {ENT}/{{name}}/{{key}}", f"{ENT}/counter/there", 200, (f"{ENT}/a@b/c", 404)),
     Row(f"DELETE {ENT}/{{name}}/{{key}}", f"{ENT}/counter/gone", 200, (f"{ENT}/a@b/c", 404)),
+    Row("GET /runtime/limits", "/runtime/limits?top=5", 200, ("/runtime/limits?top=x", 400)),
     Row(f"GET {SCH}", f"{SCH}?ended=true", 200, (f"{SCH}?ended=perhaps", 200)),
     *(
         Row(f"{method} {SCHEDULE}", f"{SCH}/{method}", 201, (f"{SCH}/{LONG}", 400), CRON, 400)

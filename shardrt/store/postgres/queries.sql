@@ -311,7 +311,7 @@ SELECT instance_id, execution_id, name, version, status, created_at, updated_at,
   FROM {schema}.instances
  WHERE (created_at, instance_id) > (%(after_created)s, %(after_id)s)
    AND (status = 'Entity') = %(entities)s
-   AND status <> 'Limit'
+   AND (status = 'Limit') = %(limits)s
    AND (%(status)s::text[] IS NULL OR status = ANY (%(status)s::text[]))
    AND (%(name)s::text IS NULL OR name = %(name)s::text)
    AND (%(id_prefix)s::text IS NULL
@@ -329,7 +329,7 @@ SELECT instance_id, execution_id, name, version, status, created_at, updated_at,
 SELECT status, count(*)
   FROM {schema}.instances
  WHERE (status = 'Entity') = %(entities)s
-   AND status <> 'Limit'
+   AND (status = 'Limit') = %(limits)s
    AND (%(status)s::text[] IS NULL OR status = ANY (%(status)s::text[]))
    AND (%(name)s::text IS NULL OR name = %(name)s::text)
    AND (%(id_prefix)s::text IS NULL

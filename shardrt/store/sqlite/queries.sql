@@ -187,7 +187,7 @@ SELECT instance_id, execution_id, name, version, status, created_at, updated_at,
   FROM instances
  WHERE (created_at, instance_id) > (:after_created, :after_id)
    AND (status = 'Entity') = :entities
-   AND status <> 'Limit'
+   AND (status = 'Limit') = :limits
    AND (:status IS NULL OR status IN (SELECT value FROM json_each(:status)))
    AND (:name IS NULL OR name = :name)
    AND (:id_prefix IS NULL OR substr(instance_id, 1, length(:id_prefix)) = :id_prefix)
@@ -208,7 +208,7 @@ SELECT instance_id, execution_id, name, version, status, created_at, updated_at,
 SELECT status, count(*)
   FROM instances
  WHERE (status = 'Entity') = :entities
-   AND status <> 'Limit'
+   AND (status = 'Limit') = :limits
    AND (:status IS NULL OR status IN (SELECT value FROM json_each(:status)))
    AND (:name IS NULL OR name = :name)
    AND (:id_prefix IS NULL OR substr(instance_id, 1, length(:id_prefix)) = :id_prefix)
