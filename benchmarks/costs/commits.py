@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import uvloop
 
@@ -32,8 +33,8 @@ SETTLE_S = 2.5
 class Noting(PostgresStore):
     """Notes what each commit holds."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url, connections=CONNECTIONS)
+    def __init__(self, url: str, *, unsafe: bool = False) -> None:
+        super().__init__(url, connections=CONNECTIONS, unsafe=unsafe)
         self.commits: list[str] = []
         self.bytes = 0
 
@@ -66,22 +67,31 @@ def described(entries: Sequence[object]) -> str:
     return " ".join(texts)
 
 
-async def main(n: int, pause_s: float, *, speculative: bool) -> dict[str, object]:
+async def trace(
+    dsn: str,
+    n: int,
+    *,
+    pause_s: float = 0.0,
+    speculative: bool = False,
+    settle_s: float = SETTLE_S,
+    unsafe: bool = False,
+) -> dict[str, Any]:
+    """Return the commits of the last of `n`, and how many of each kind one took."""
     orchestrator = hello_speculative if speculative else hello
-    with PostgresServer() as server:
-        store = Noting(server.dsn)
-        async with Runtime(app, store=store) as runtime:
-            kinds: Counter[str] = Counter()
-            for _ in range(n):
-                store.commits.clear()
-                assert await (await runtime.client.start(orchestrator)).result() == EXPECTED
-                await asyncio.sleep(pause_s)
-                kinds.update(each.partition(":")[0] for each in store.commits)
-            last = list(store.commits)
+    store = Noting(dsn, unsafe=unsafe)
+    kinds: Counter[str] = Counter()
+    last: list[str] = []
+    async with Runtime(app, store=store) as runtime:
+        for _ in range(n):
             store.commits.clear()
-            await asyncio.sleep(SETTLE_S)
+            assert await (await runtime.client.start(orchestrator)).result() == EXPECTED
+            await asyncio.sleep(pause_s)
             kinds.update(each.partition(":")[0] for each in store.commits)
-            record_bytes = round(store.bytes / n)
+            last = list(store.commits)
+        store.commits.clear()
+        await asyncio.sleep(settle_s)
+        kinds.update(each.partition(":")[0] for each in store.commits)
+        record_bytes = round(store.bytes / n)
     each = {kind: round(count / n, 2) for kind, count in sorted(kinds.items())}
     return {"n": n, "commits_each": each, "record_bytes_each": record_bytes, "the_last": last}
 
@@ -92,8 +102,6 @@ if __name__ == "__main__":
     parser.add_argument("--pause-s", type=float, default=0.0)
     parser.add_argument("--speculative", action="store_true")
     given = parser.parse_args()
-    print(
-        json.dumps(
-            uvloop.run(main(given.n, given.pause_s, speculative=given.speculative)), indent=1
-        )
-    )
+    with PostgresServer() as server:
+        tracing = trace(server.dsn, given.n, pause_s=given.pause_s, speculative=given.speculative)
+        print(json.dumps(uvloop.run(tracing), indent=1))
