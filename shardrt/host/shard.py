@@ -34,6 +34,7 @@ from shardrt.host.vetting import vetting_of
 from shardrt.links.messages import Answer, Ask, Deliver, Forward, PartitionTraffic
 from shardrt.orchestration.entity_executor import EntityExecutor
 from shardrt.orchestration.executor import Executor
+from shardrt.orchestration.loop import no_asyncgen_hooks
 from shardrt.store.transactions import transactions_of
 
 if TYPE_CHECKING:
@@ -384,9 +385,10 @@ class Shard:
     def _turn(self) -> None:
         woken, self._woken = self._woken, {}
         deadline_s = self.clock.monotonic_s() + TURN_S
-        for host in woken:
-            if not host.closed:
-                self._guarded(host, self._turn_of, host, deadline_s)
+        with no_asyncgen_hooks():
+            for host in woken:
+                if not host.closed:
+                    self._guarded(host, self._turn_of, host, deadline_s)
 
     def _turn_of(self, host: PartitionHost, deadline_s: float) -> None:
         if host.run_turns(deadline_s):

@@ -115,7 +115,8 @@ class Execution:
     def advance(self, at: int, arrivals: Sequence[Arrival]) -> None:
         """Run one turn."""
         ledger = self.ledger
-        ledger.now = max(ledger.now, at)
+        if at > ledger.now:  # noqa: PLR1730 - hot
+            ledger.now = at
         outer = enter_turn(self._loop)
         try:
             self._run(arrivals)

@@ -13,6 +13,7 @@ must be small. So the ready queue, always empty then, is shared by all loops of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import sys
@@ -30,6 +31,7 @@ from shardrt.orchestration.retry import US_PER_S
 
 if TYPE_CHECKING:
     from collections import deque
+    from collections.abc import Iterator
 
     from shardrt.orchestration.ledger import Ledger
 
@@ -299,9 +301,25 @@ def _refuse_the_rest() -> None:
 _refuse_the_rest()
 
 
+_NO_HOOKS = (None, None)
+
 Outer: TypeAlias = tuple[
     asyncio.AbstractEventLoop | None, asyncio.Task[Any] | None, tuple[Any, Any]
 ]
+
+
+@contextlib.contextmanager
+def no_asyncgen_hooks() -> Iterator[None]:
+    """Put those of the host aside: they would close abandoned async generators on its loop.
+
+    Each turn does so for itself; who runs many turns in a row may do it once.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(*_NO_HOOKS)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 def enter_turn(loop: OrchestrationLoop) -> Outer:
@@ -312,9 +330,9 @@ def enter_turn(loop: OrchestrationLoop) -> Outer:
         task = asyncio.current_task(outer)
         if task is not None:
             asyncio.tasks._leave_task(outer, task)  # noqa: SLF001
-    # The host's hooks would close abandoned async generators on the host's loop.
     hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(None, None)
+    if hooks != _NO_HOOKS:
+        sys.set_asyncgen_hooks(None, None)
     _set_running_loop(loop)
     return outer, task, hooks
 
@@ -323,6 +341,7 @@ def leave_turn(outer: Outer) -> None:
     """Make the loop of the host the running one again."""
     loop, task, hooks = outer
     _set_running_loop(loop)
-    sys.set_asyncgen_hooks(*hooks)
+    if hooks != _NO_HOOKS:
+        sys.set_asyncgen_hooks(*hooks)
     if loop is not None and task is not None:
         asyncio.tasks._enter_task(loop, task)  # noqa: SLF001
