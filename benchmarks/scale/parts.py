@@ -100,7 +100,6 @@ async def partitions(size: Size, values: Sequence[int]) -> list[Row]:
 
 
 async def run_hello(options: Options) -> Figures:
-    options = replace(options, sizes={"speculative": 0})
     figures: Figures = (await measure("hello", options))["figures"]
     return figures
 
@@ -109,7 +108,7 @@ async def parked_instances(size: Size, values: Sequence[int]) -> list[Row]:
     """Park more and more in one hub; run `hello` beside them, and wake some."""
     rows = []
     there = 0
-    async with prepared(size.options(sizes={"idle_s": size.idle_s, "speculative": 0})) as bench:
+    async with prepared(size.options(sizes={"idle_s": size.idle_s})) as bench:
         for value in values:
             # What is woken ends: it is parked on top.
             bench.options = replace(bench.options, n=value - there)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SMALL: dict[str, dict[str, Any]] = {
-    "hello": {"n": 20, "speculative": False},
+    "hello": {"n": 20},
     "sequence": {"n": 3, "steps": 10},
     "fanout": {"n": 3, "width": 20},
     "tree": {"n": 2, "depth": 2, "width": 3},

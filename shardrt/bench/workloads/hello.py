@@ -39,7 +39,7 @@ async def hello_speculative(ctx: OrchestrationContext) -> list[str]:
 
 async def run(bench: Bench) -> None:
     """Run it again and again."""
-    orchestrator = hello_speculative if bench.size("speculative") else hello
+    orchestrator = hello_speculative if bench.options.sizes.get("speculative") else hello
 
     async def run_one(_: int) -> None:
         handle = await bench.client.start(orchestrator)
