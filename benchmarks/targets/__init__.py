@@ -1,0 +1,1 @@
+"""What was meant to be reached on two cores, and what is."""
