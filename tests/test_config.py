@@ -322,3 +322,14 @@ def test_every_setting_is_documented():
         for entry in fields(kind):
             after = body[body.index(f"    {entry.name}: ") :].split("\n", 1)[1]
             assert after.lstrip().startswith('"""'), f"{section}.{entry.name}"
+
+
+@pytest.mark.parametrize("host_id", ["a b", "a/b", "a\n", "é", "x" * 256])
+def test_names_of_hosts_fit_into_labels_and_log_lines(host_id: str) -> None:
+    with pytest.raises(ConfigInvalid, match=r"host\.host_id"):
+        Settings(host=HostSettings(host_id=host_id))
+
+
+def test_a_host_may_be_called_like_its_machine() -> None:
+    assert HostSettings(host_id="db-1.example.org:8520").host_id
+    Settings(host=HostSettings(host_id="db-1.example.org:8520"))

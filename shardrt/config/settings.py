@@ -68,8 +68,9 @@ class HostSettings:
     app: Name = "shardrt.samples:app"
     """What to serve, as `module:attribute`."""
 
-    host_id: Annotated[str, Meta(max_length=255)] = ""
-    """Name of the host in the hub, unique among its hosts; empty: made up at each start."""
+    host_id: Annotated[str, Meta(max_length=255, pattern=r"^[A-Za-z0-9._:-]*$(?!\n)")] = ""
+    """Name of the host in the hub, unique among its hosts: letters, digits and any of `._:-`;
+    empty: made up at each start."""
 
     bind: Name = "127.0.0.1"
     """Address to listen on. Others than loopback need a token, or `open_access`."""

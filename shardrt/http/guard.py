@@ -2,14 +2,16 @@
 
 A few must not use up what is there for all. uvicorn with httptools has no bound for either, so
 its protocols are made to ask a `Door`. Below the bounds, a connection that says nothing costs
-memory and a timer, and no turn of the loop.
+memory, and no turn of the loop. When the time of many is up at once, they are let go a few at a
+time, so that nobody else waits for that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,14 +27,23 @@ TOLD_S = 10.0
 """Connections that are turned away are worth a line in the log so often at most."""
 
 
+LET_GO_MAX = 32
+"""So many connections are let go in one turn of the loop: about a millisecond."""
+
+
 class Door:
-    """Counts the connections of one server, in all and by address."""
+    """Counts the connections of one server, in all and by address, and lets slow ones go."""
 
     def __init__(self, limits: LimitSettings) -> None:
         self.limits = limits
         self.connections = 0
         self._by_address: Counter[str] = Counter()
         self._told_s = float("-inf")
+        self._expected: OrderedDict[_Http, float] = OrderedDict()
+        """Connections whose header is not complete → when it must be; all have the same time, so
+        the first to come is the first to go."""
+        self._timer: asyncio.TimerHandle | None = None
+        """For the first of them, or one that was; None: none is expected."""
 
     def enter(self, address: str) -> bool:
         """Count a connection; False: there is no room for it, and it is not counted."""
@@ -53,6 +64,29 @@ class Door:
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]
+
+    def expect(self, connection: _Http) -> None:
+        """Let the connection go unless its header is complete in time."""
+        loop, within_s = connection.loop, self.limits.header_s_max
+        self._expected[connection] = loop.time() + within_s
+        if self._timer is None:
+            self._timer = loop.call_later(within_s, self._let_go, loop)
+
+    def complete(self, connection: _Http) -> None:
+        """Expect nothing more of the connection, if anything."""
+        self._expected.pop(connection, None)
+
+    def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now_s = loop.time()
+        for connection, due_s in list(islice(self._expected.items(), LET_GO_MAX)):
+            if due_s > now_s:
+                break
+            del self._expected[connection]
+            connection.on_too_slow()
+        first_s = next(iter(self._expected.values()), None)
+        if first_s is not None:
+            self._timer = loop.call_later(max(0.0, first_s - now_s), self._let_go, loop)
 
     def _tell(self, address: str, per_address: int) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -79,7 +113,7 @@ class _Http(HttpToolsProtocol):
         self._address = _address(transport)
         self._header_bytes = 0
         """Of the request whose header is not complete yet."""
-        self._waiting: asyncio.TimerHandle | None = None
+        self._waiting = False
         self._entered = self.door.enter(self._address)
         if self._entered:
             self._expect_header()
@@ -96,12 +130,12 @@ class _Http(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        if self._waiting is None and self._is_idle():
+        if not self._waiting and self._is_idle():
             self._expect_header()
-        self._header_bytes += len(data) if self._waiting is not None else 0
+        self._header_bytes += len(data) if self._waiting else 0
         super().data_received(data)
         too_long = self._header_bytes > self.door.limits.header_bytes_max
-        if self._waiting is not None and too_long and not self.transport.is_closing():
+        if self._waiting and too_long and not self.transport.is_closing():
             self._refuse_header()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -128,15 +162,17 @@ class _Http(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _expect_header(self) -> None:
-        self._waiting = self.loop.call_later(self.door.limits.header_s_max, self._on_too_slow)
+        self._waiting = True
+        self.door.expect(self)
 
     def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+        if self._waiting:
+            self._waiting = False
+            self.door.complete(self)
 
-    def _on_too_slow(self) -> None:
-        self._waiting = None
+    def on_too_slow(self) -> None:
+        """Say that it took too long, and close."""
+        self._waiting = False
         if not self.transport.is_closing():
             self._refuse(408, b"Request Timeout", "the request took too long to arrive")
 

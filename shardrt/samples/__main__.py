@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from shardrt.errors import ShardrtError
+from shardrt.samples import app
 from shardrt.samples.hosting import connected, fail, hosting_options
 
 TOUR: dict[str, Any] = {
@@ -28,16 +29,19 @@ TOUR: dict[str, Any] = {
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", required=False)
 @click.argument("input_json", metavar="[INPUT]", default="null")
 @hosting_options
-def main(name: str, input_json: str, url: str | None, store: str) -> None:
+def main(name: str | None, input_json: str, url: str | None, store: str) -> None:
     """Run the sample NAME with INPUT (JSON) and print its result as JSON.
 
     Try hello, fanout 1000, or monitor '{"checks": 3}'; all runs all that end by themselves.
-    Orders and word counts have commands of their own: python -m shardrt.samples.orders and
-    python -m shardrt.samples.wordcount.
+    Without a name, all names are shown. Orders and word counts have commands of their own:
+    python -m shardrt.samples.orders and python -m shardrt.samples.wordcount.
     """
+    if name is None:
+        click.echo("\n".join(sorted(each.name for each in app.orchestrators)))
+        return
     try:
         given = json.loads(input_json)
     except ValueError as error:

@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from shardrt.config import LimitSettings
+from shardrt.http.guard import LET_GO_MAX, Door
+from shardrt.testing.virtual import pass_time, run_virtual
 from tests.fake_host import LIMITS, FakeHost
 from tests.loops import in_loop
 from tests.waiting import eventually
@@ -77,6 +79,50 @@ async def test_who_does_not_come_to_the_point_is_let_go(said: bytes) -> None:
         async with connected(host) as (reader, writer):
             writer.write(said)
             assert (await reader.read()).startswith(b"HTTP/1.1 408")
+
+
+class Slow:
+    """A connection that only notes when it is let go."""
+
+    def __init__(self, let_go: list[float]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._let_go = let_go
+
+    def on_too_slow(self) -> None:
+        self._let_go.append(self.loop.time())
+
+
+def test_many_who_are_slow_are_let_go_a_few_at_a_time() -> None:
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        let_go: list[float] = []
+        door = Door(limits(header_s_max=10.0))
+        slow = [Slow(let_go) for _ in range(10 * LET_GO_MAX)]
+        for each in slow:
+            door.expect(each)  # type: ignore[arg-type]
+        await pass_time(4.0)
+        late = Slow(let_go)
+        door.expect(late)  # type: ignore[arg-type]
+        for each in slow[::2]:
+            door.complete(each)  # type: ignore[arg-type]
+        await pass_time(5.99)
+        assert let_go == []
+        per_turn: list[int] = []
+        while len(let_go) < len(slow) // 2:
+            before = len(let_go)
+            await pass_time(0.01 if not before else 0.0)
+            per_turn.append(len(let_go) - before)
+        assert max(per_turn) <= LET_GO_MAX
+        assert let_go[-1] - 10.0 < 0.1, "and at once, but for that"
+        await pass_time(14.5 - loop.time())
+        assert len(let_go) == len(slow) // 2 + 1
+        assert let_go[-1] == pytest.approx(14.0)
+        door.expect(late)  # type: ignore[arg-type]
+        await pass_time(10.5)
+        assert let_go[-1] == pytest.approx(24.5)
+        door.complete(late)  # type: ignore[arg-type]
+
+    run_virtual(test())
 
 
 @in_loop

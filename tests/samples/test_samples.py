@@ -54,6 +54,12 @@ def test_hello_greets_five_cities() -> None:
     assert json.loads(command_output(run_sample, "hello"))[0] == "Hello Tokyo!"
 
 
+def test_without_a_name_all_samples_are_named() -> None:
+    shown = CliRunner().invoke(run_sample, [])
+    assert shown.exit_code == 0
+    assert set(TOUR) < set(shown.output.split())
+
+
 def test_all_samples_can_be_run_by_one_command() -> None:
     lines = command_output(run_sample, "all").splitlines()
     assert lines[-1] == f"{len(TOUR)}/{len(TOUR)} ok"
