@@ -7,9 +7,10 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
-from shardrt.errors import StoreError, StoreUnavailable
+from shardrt.errors import CommitUnknown, StoreError, StoreUnavailable
 from shardrt.store.base import ERA, Append
 from shardrt.store.postgres.store import PostgresStore
 from shardrt.testing.postgres import PostgresServer
@@ -121,6 +122,40 @@ async def test_the_old_primary_is_not_believed_by_who_knows_the_new_one(
         await store.close()
         await old_way.close()
         await new_way.close()
+
+
+@in_loop
+async def test_a_commit_that_no_standby_has_is_not_believed_when_its_wait_is_cancelled(
+    pair: tuple[PostgresServer, PostgresStandby],
+) -> None:
+    """It succeeds then, says PostgreSQL, with a warning: on the primary alone."""
+    primary, standby = pair
+    make_synchronous(primary)
+    store = await opened(primary.dsn)
+    try:
+        await store.renew(host("a"), LONG_US)
+        epoch = await owned(store)
+        await asyncio.to_thread(standby.stop)
+        append = asyncio.ensure_future(store.append([Append(0, epoch, 1, b"one")]))
+        async with await psycopg.AsyncConnection.connect(primary.dsn, autocommit=True) as console:
+
+            async def cancelled() -> bool:
+                cursor = await console.execute(
+                    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity "
+                    "WHERE wait_event = 'SyncRep' AND application_name = 'shardrt'"
+                )
+                return await cursor.fetchone() is not None
+
+            await eventually(cancelled)
+        with pytest.raises(CommitUnknown, match="canceling wait for synchronous replication"):
+            await append
+        # Reading back writes, too, and so waits until a standby has both.
+        position = asyncio.ensure_future(store.position(0))
+        assert not (await asyncio.wait([position], timeout=0.3))[0]
+        await asyncio.to_thread(standby.start)
+        assert await position == (epoch, 1)
+    finally:
+        await store.close()
 
 
 @in_loop

@@ -56,6 +56,49 @@ async def test_a_server_that_was_demoted_is_left_for_the_primary(pg: Stores):
     assert [record for _, record in await collect(store.read(0, 0))] == [b"one", b"two"]
 
 
+async def test_a_commit_that_ran_into_a_timeout_has_changed_nothing(
+    pg: Stores, monkeypatch: pytest.MonkeyPatch
+):
+    store = await pg.open()
+    epoch = await owned(store)
+    database = store._database  # type: ignore[attr-defined]
+    impatient = database._queries["session"].replace(b"'30s'", b"'50ms'")
+    monkeypatch.setitem(database._queries, "session", impatient)
+    await store.renew(host("a"), LONG_US)
+    async with plain(store) as other:
+        await other.execute("LOCK TABLE journal IN EXCLUSIVE MODE")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match=r"statement timeout; .*is tried again"):
+                await store.append([Append(0, epoch, 1, b"one")])
+        assert await store.position(0) == (epoch, 0)
+        database.lane.drop("as when a session is ended")
+        # To connect takes a look at what is locked, too: that is no trouble of the network.
+        with pytest.raises(StoreUnavailable, match=r"^postgres.*timeout; .*is tried again"):
+            await store.append([Append(0, epoch, 1, b"one")])
+    assert await store.append([Append(0, epoch, 1, b"one")]) == {0}
+
+
+async def test_timeouts_of_a_role_do_not_reach_us(pg: Stores):
+    """Who sets them means people, and programs that wait; for ours there are better ones."""
+    store = await pg.open()
+    async with plain(store, autocommit=True) as looker:
+        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            await looker.execute(f"ALTER ROLE CURRENT_USER SET {name} = '1s'")
+        try:
+            other = await pg.open()
+            connection = await other._database.take()  # type: ignore[attr-defined]
+            for name, ours in (("statement_timeout", "30s"), ("lock_timeout", "3s")):
+                cursor = await connection.execute(f"SHOW {name}")
+                assert await cursor.fetchone() == (ours,)
+            await other._database.give(connection)  # type: ignore[attr-defined]
+        finally:
+            for name in ("statement_timeout", "lock_timeout"):
+                await looker.execute(f"ALTER ROLE CURRENT_USER RESET {name}")
+            await looker.execute(
+                "ALTER ROLE CURRENT_USER RESET idle_in_transaction_session_timeout"
+            )
+
+
 async def test_a_full_disk_changes_nothing_and_passes(pg: Stores):
     store = await pg.open()
     epoch = await owned(store)

@@ -30,7 +30,10 @@ _REMEDIES = (
 
 OUTDATED = (pg.ReadOnlySqlTransaction,)
 """What a server says that is the primary no more: only a new connection finds the one that is."""
+HINDERED = (pg.QueryCanceled, pg.LockNotAvailable)
+"""What goes wrong behind a connection, though it may keep one from being of use."""
 LOCKED = "another connection holds its lock and does not finish; it is safe to try again"
+CANCELLED = "somebody did that, or a timeout of the server; nothing has changed, it is tried again"
 NO_HUB = "there is no hub in this schema yet: start a host on it first"
 READ_ONLY = (
     "it is a standby, or was demoted: name the primary in the store URL, or all servers "
@@ -42,6 +45,8 @@ NO_PERMISSION = "grant this user CREATE on the database, or all rights in the hu
 
 def connect_failed(error: BaseException, url: PostgresUrl) -> StoreUnavailable:
     """Say why no connection came about, and what to do."""
+    if isinstance(error, HINDERED):
+        return StoreUnavailable(_refusal(error, url))
     line = url.redact(_first_line(error))
     remedy = next((remedy for sign, remedy in _REMEDIES if sign in line), "")
     return StoreUnavailable(f"cannot connect to {url.masked}: {line}{remedy and f'; {remedy}'}")
@@ -54,8 +59,11 @@ def refused(error: Error, url: PostgresUrl) -> StoreUnavailable | EpochFenced:
     """
     if isinstance(error, pg.DivisionByZero):
         return EpochFenced("the epoch is over")
-    line = url.redact(_first_line(error))
-    return StoreUnavailable(f"{url.masked}: {line}{_remedy(error.sqlstate)}")
+    return StoreUnavailable(_refusal(error, url))
+
+
+def _refusal(error: Error, url: PostgresUrl) -> str:
+    return f"{url.masked}: {url.redact(_first_line(error))}{_remedy(error.sqlstate)}"
 
 
 def refused_with(sqlstate: str, message: str, url: PostgresUrl) -> StoreUnavailable:
@@ -65,19 +73,19 @@ def refused_with(sqlstate: str, message: str, url: PostgresUrl) -> StoreUnavaila
 
 
 def _remedy(sqlstate: str | None) -> str:
-    match sqlstate:
-        case pg.LockNotAvailable.sqlstate:
-            return f"; {LOCKED}"
-        case pg.UndefinedTable.sqlstate | pg.InvalidSchemaName.sqlstate:
-            return f"; {NO_HUB}"
-        case pg.ReadOnlySqlTransaction.sqlstate:
-            return f"; {READ_ONLY}"
-        case pg.DiskFull.sqlstate:
-            return f"; {DISK_FULL}"
-        case pg.InsufficientPrivilege.sqlstate:
-            return f"; {NO_PERMISSION}"
-        case _:
-            return ""
+    remedy = _REMEDIES_BY_STATE.get(sqlstate or "")
+    return f"; {remedy}" if remedy else ""
+
+
+_REMEDIES_BY_STATE = {
+    pg.DiskFull.sqlstate: DISK_FULL,
+    pg.InsufficientPrivilege.sqlstate: NO_PERMISSION,
+    pg.InvalidSchemaName.sqlstate: NO_HUB,
+    pg.LockNotAvailable.sqlstate: LOCKED,
+    pg.QueryCanceled.sqlstate: CANCELLED,
+    pg.ReadOnlySqlTransaction.sqlstate: READ_ONLY,
+    pg.UndefinedTable.sqlstate: NO_HUB,
+}
 
 
 def _first_line(error: BaseException) -> str:
