@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from tests.chaos.cluster import PARTITIONS, TTL_S, Cluster, Member, frozen_for, pids_of
 from tests.chaos.monkey import RESTART_TIMEOUT_S
+from tests.chaos.proxy import IN, OUT
 from tests.serving import DEATH_TIMEOUT_S, alive
 from tests.waiting import eventually
 
@@ -45,6 +46,7 @@ DECK = (
     "hold store",
     "cut peers",
     "hold peers",
+    "mute peers",
     "restart all",
 )
 MORE_WITH_THREE = (
@@ -106,6 +108,8 @@ class Siege:
                 await self._freeze(card, victim, what, float(ttls[0]))
             case (("cut" | "hold"), _):
                 await self._break(card, victim)
+            case "mute", _:
+                await self._mute(card, victim)
             case "pull", _:
                 await self._pull_cable(card, victim)
             case "restart", _:
@@ -196,6 +200,18 @@ class Siege:
         for way in ways:
             way.heal()
         self._watcher.away.difference_update(owners)
+
+    async def _mute(self, card: str, victim: Member) -> None:
+        """Let what another host says to the victim be lost, while it hears the victim."""
+        other = self._draw(victim)
+        self._watcher.strike(f"{card} {other.name} to {victim.name}")
+        # What it says to the victim by itself, and what it answers to who has come to it. With
+        # three hosts the third shares these ways.
+        victim.peer_way.mute(IN)
+        other.peer_way.mute(OUT)
+        await asyncio.sleep(self._rng.uniform(*BROKEN_S))
+        for member in (victim, other):
+            member.peer_way.heal()
 
     async def _pull_cable(self, card: str, victim: Member) -> None:
         assert victim.cable is not None, "it was asked for"

@@ -1,9 +1,10 @@
 """A way that can be broken: TCP connections led somewhere else, unless told otherwise.
 
-Two ways in which it breaks. *Cut*: connections are reset, and new ones, too. *Held*: nothing
+Three ways in which it breaks. *Cut*: connections are reset, and new ones, too. *Held*: nothing
 passes and nobody is told, as in a network that drops packets; once it is healed, what was
 under way arrives after all, however late. That is how a write of an owner of long ago comes to
-the store.
+the store. *Muted*: what goes in one of its directions is gone, while the other one is as ever; once
+it is healed, connections that have lost something are reset, as their ends would find out sometime.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import struct
 from contextlib import suppress
 
 HERE = "127.0.0.1"
+IN, OUT = "in", "out"
+"""Directions: towards where it leads, and back to who has come along it."""
 CHUNK_BYTES = 64 * 1024
 
 
@@ -29,6 +32,9 @@ class FaultProxy:
         self._flows = asyncio.Event()
         self._flows.set()
         self._refuses = False
+        self._muted: asyncio.Event | None = None
+        """Set when that is over."""
+        self._mute = ""
         self._writers: set[asyncio.StreamWriter] = set()
         self._idle = asyncio.Event()
         """Set whenever a connection has ended."""
@@ -40,8 +46,8 @@ class FaultProxy:
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
+            self.heal()
             self.cut()
-            self._flows.set()
             while self._writers:
                 self._idle.clear()
                 await self._idle.wait()
@@ -61,10 +67,17 @@ class FaultProxy:
         """Let nothing pass, and keep what comes."""
         self._flows.clear()
 
+    def mute(self, direction: str) -> None:
+        """Let nothing pass in one direction, and forget what comes."""
+        self._mute, self._muted = direction, asyncio.Event()
+
     def heal(self) -> None:
         """Let everything pass, also what was kept."""
         self._refuses = False
         self._flows.set()
+        if self._muted is not None:
+            self._muted.set()
+            self._muted = None
 
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers = [writer]
@@ -76,8 +89,8 @@ class FaultProxy:
                 writers.append(far_writer)
                 self._writers.add(far_writer)
                 async with asyncio.TaskGroup() as pumps:
-                    pumps.create_task(self._pump(reader, far_writer))
-                    pumps.create_task(self._pump(far_reader, writer))
+                    pumps.create_task(self._pump(reader, far_writer, IN))
+                    pumps.create_task(self._pump(far_reader, writer, OUT))
         except* OSError:
             pass  # whoever it was on one side, the other is told by the end of its connection
         finally:
@@ -86,11 +99,19 @@ class FaultProxy:
                 each.transport.abort()
             self._idle.set()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: str
+    ) -> None:
         while chunk := await reader.read(CHUNK_BYTES):
-            await self._flows.wait()
+            await self._way_is_free(direction)
             writer.write(chunk)
             await writer.drain()
-        await self._flows.wait()
+        await self._way_is_free(direction)
         if not writer.transport.is_closing():
             writer.write_eof()
+
+    async def _way_is_free(self, direction: str) -> None:
+        await self._flows.wait()
+        if self._muted is not None and self._mute == direction:
+            await self._muted.wait()
+            raise ConnectionResetError("what was to pass meanwhile is lost")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos.proxy import HERE, FaultProxy
+from tests.chaos.proxy import HERE, IN, OUT, FaultProxy
 from tests.loops import in_loop
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -85,11 +86,45 @@ async def test_a_cut_ends_every_connection_until_it_is_healed() -> None:
         writer.close()
 
 
+@in_loop
+async def test_what_is_muted_is_lost_in_one_direction_only() -> None:
+    async with proxied() as (far, proxy):
+        reader, writer = await asyncio.open_connection(HERE, proxy.port)
+        idle_reader, idle_writer = await asyncio.open_connection(HERE, proxy.port)
+        for each in (writer, idle_writer):
+            each.write(b"a")
+        assert await reader.readexactly(1) + await idle_reader.readexactly(1) == b"aa"
+        proxy.mute(OUT)
+        writer.write(b"b")
+        await eventually(lambda: far.received == b"aab")
+        proxy.heal()
+        assert await is_over(reader)
+        proxy.mute(IN)
+        late_reader, late_writer = await asyncio.open_connection(HERE, proxy.port)
+        late_writer.write(b"c")
+        idle_writer.write(b"d")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await late_reader.read(1)
+        proxy.heal()
+        assert await is_over(idle_reader)
+        assert await is_over(late_reader)
+        assert far.received == b"aab"
+        for each in (writer, idle_writer, late_writer):
+            each.close()
+
+
 async def is_refused(port: int) -> bool:
     reader, writer = await asyncio.open_connection(HERE, port)
+    try:
+        return await is_over(reader)
+    finally:
+        writer.close()
+
+
+async def is_over(reader: asyncio.StreamReader) -> bool:
+    """Whether a connection has ended, one way or the other, instead of saying something."""
     try:
         return await reader.read(1) == b""
     except ConnectionResetError:
         return True
-    finally:
-        writer.close()
