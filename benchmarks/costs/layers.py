@@ -11,7 +11,12 @@ from collections.abc import Iterable
 CHECKPOINT = ("shardrt/host/checkpointer.py", "checkpoint")
 """Takes all that it calls."""
 
-PROGRAMS = ("shardrt/host/child.py", "shardrt/host/process.py", "shardrt/http/process.py")
+PROGRAMS = (
+    "shardrt/host/child.py",
+    "shardrt/host/process.py",
+    "shardrt/http/process.py",
+    "benchmarks/costs/__main__.py",
+)
 """Around everything: no layer."""
 
 LAYERS: tuple[tuple[str, str], ...] = (
