@@ -11,6 +11,7 @@ waits in line (`gates`). A crash loses the line, not the work: the partition's s
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -197,7 +198,7 @@ class ActivityPool:
     def _isolated(self, kind: Kind) -> Kind:
         if kind.activity.executor != "thread" or kind.activity.transactional:
             return kind  # if it ends the process, it is known that it was this one
-        return kind._replace(gates=(*kind.gates, self._isolation))
+        return dataclasses.replace(kind, gates=(*kind.gates, self._isolation))
 
     def _find_kind(self, name: str) -> Kind:
         activity = self._app.find_activity(name)

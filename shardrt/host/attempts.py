@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -75,7 +76,8 @@ class Control(msgspec.Struct, eq=False):
         return self.cancelled
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
     """What all runs of one activity have in common."""
 
     activity: ActivityDefinition

@@ -12,6 +12,7 @@ from shardrt.core.limiter import is_limiter_id
 from shardrt.core.trace_context import checked
 from shardrt.errors import ShardrtError
 from shardrt.host.bounds import Bounds
+from shardrt.host.vetting import vetting_of
 from shardrt.orchestration.schedules import SCHEDULE
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from shardrt.host.shard import Shard
     from shardrt.links.messages import Forward
     from shardrt.orchestration.app import App
+    from shardrt.tracing.tracer import Tracer
 
 RETRY_AFTER_S = 0.5
 NAMES_TOLD_MAX = 20
@@ -31,13 +33,22 @@ _TRACED = (r.Restart, r.Raise)
 class Intake:
     """Checks of one shard. A refused request has changed nothing."""
 
-    def __init__(self, settings: Settings, app: App, shard: Shard) -> None:
+    def __init__(
+        self, settings: Settings, app: App, shard: Shard, tracer: Tracer | None = None
+    ) -> None:
         self._bounds = Bounds(settings.limits)
         self._in_flight_max = settings.shard.requests_in_flight_max
         self._bytes_in_flight_max = settings.shard.journal_buffer_bytes_max
         self._app = app
         self._shard = shard
-        self._tracer = shard.tracer
+        self._tracer = tracer
+        self.vetting = vetting_of(app, shard)
+        """Looks at starts, if the app has middleware for that."""
+
+    def close(self) -> None:
+        """Drop the starts that are being looked at."""
+        if self.vetting is not None:
+            self.vetting.close()
 
     def check(self, call: Forward) -> r.Refusal | None:
         """Return why the request is refused, or None."""

@@ -30,7 +30,6 @@ from shardrt.host.recovery import recover
 from shardrt.host.retention import Retention
 from shardrt.host.transactional import orphans_of, transactional_names
 from shardrt.host.turns import Turns
-from shardrt.host.vetting import vetting_of
 from shardrt.links.messages import Answer, Ask, Deliver, Forward, PartitionTraffic
 from shardrt.orchestration.entity_executor import EntityExecutor
 from shardrt.orchestration.executor import Executor
@@ -71,7 +70,11 @@ SESSION_US = 3600 * 1_000_000
 
 
 class Shard:
-    """All of one shard. Use `run` in a task; everything else may be called from its loop."""
+    """All of one shard. Use `run` in a task; everything else may be called from its loop.
+
+    NB: it has 30 attributes. With one more CPython keeps them in a dictionary that is slower, which
+    costs each request and turn a few percent.
+    """
 
     def __init__(  # noqa: PLR0913 - its whole surroundings
         self,
@@ -101,7 +104,6 @@ class Shard:
         self.is_crowded = False
         """More instances are in memory than should be, and they cannot be evicted."""
         self._owner = owner
-        self._partitions = partitions
         self.hosts: dict[int, PartitionHost] = {}
         self._opening: dict[int, tuple[int, asyncio.Task[None]]] = {}
         self._revoking: dict[int, asyncio.Task[None]] = {}
@@ -113,15 +115,14 @@ class Shard:
         self.pool.transactions = transactions_of(store)
         self.meter = Meter(store.url_masked.partition(":")[0])
         self.pool.attempted = self.meter.attempted
-        self.tracer = tracer
         facts: dict[str, str | int] = {"host.id": name, "shard.id": index}
-        self._make_core = observing(tracer, clock.now, facts, self.pool)
+        make = observing(tracer, clock.now, facts, self.pool)
+        self._rebuild = partial(recover, store, partitions=partitions, make=make)
         self.committer = Committer(store, clock)
         self.committer.on_saved = self.meter.saved
         self.checkpointer = self._make_checkpointer(settings)
         self._queries = Queries(store, settings, partitions)
-        self._intake = Intake(settings, app, self)
-        self._vetting = vetting_of(app, self)
+        self._intake = Intake(settings, app, self, tracer)
         self._retention = Retention(
             store, clock, settings.retention, partitions=partitions, name=name, submit=self.submit
         )
@@ -162,8 +163,7 @@ class Shard:
             for handle in (self._alarm, self._unwatch):
                 if handle is not None:
                     handle.cancel()
-            if self._vetting is not None:
-                self._vetting.close()
+            self._intake.close()
             await self._queries.close()
             await self.pool.close()
 
@@ -230,9 +230,7 @@ class Shard:
         also = {each.instance_id for each in condemned(blamed)}
         while True:
             try:
-                return await recover(
-                    self.store, partition, self._partitions, epoch, also, self._make_core
-                )
+                return await self._rebuild(partition=partition, epoch=epoch, also=also)
             except StoreUnavailable as error:
                 logger.warning("partition=%d cannot be recovered yet: %s", partition, error)
                 await asyncio.sleep(OPEN_BACKOFF_S)
@@ -321,13 +319,10 @@ class Shard:
             answer(Answer(call.seq, refusal=refusal))
             return
         call = self._intake.pinned(call)
-        if self._vetting is not None and self._vetting.concerns(call):
-            self._vetting.take(call, answer)
-        else:
-            self.admit(call, answer)
-
-    def admit(self, call: Forward, answer: Answering) -> None:
-        """Hand a call that may be taken to its partition."""
+        vetting = self._intake.vetting
+        if vetting is not None and vetting.concerns(call):
+            vetting.take(call, answer)
+            return
         host = self.hosts.get(call.partition)
         if host is None:
             message = f"partition {call.partition} is not served by this shard"

@@ -48,10 +48,12 @@ class Vetting:
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[tuple[str, int], list[tuple[Forward, Answering]]] = {}
         """By client and number of the request: each time it has come."""
+        self._passing = False
+        """Whether what comes is what has been let pass."""
 
     def concerns(self, call: Forward) -> bool:
         """Whether middleware is to look at this call."""
-        if type(call.request) is not r.Start or call.request.name in BUILT_IN:
+        if self._passing or type(call.request) is not r.Start or call.request.name in BUILT_IN:
             return False
         host = self._shard.hosts.get(call.partition)
         return host is not None and not host.core.is_applied(call.origin)
@@ -84,9 +86,16 @@ class Vetting:
             self._shard.bytes_in_flight -= sum(payload_bytes(each.request) for each, _ in asked)
         for each, answer in asked:
             if refusal is None:
-                self._shard.admit(each, answer)
+                self._pass(each, answer)
             else:
                 answer(Answer(each.seq, refusal=refusal))
+
+    def _pass(self, call: Forward, answer: Answering) -> None:
+        self._passing = True
+        try:
+            self._shard.submit(call, answer)
+        finally:
+            self._passing = False
 
     async def _refusal(self, call: Forward) -> r.Refusal | None:
         start = call.request
@@ -110,6 +119,6 @@ class Vetting:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise  # the shard ends
-            logger.warning("instance=%s start vetoed: %r", call.instance_id, error)
+            logger.info("instance=%s start vetoed: %r", call.instance_id, error)
             return r.Refusal(SchedulingVetoed.code, str(error) or type(error).__name__)
         return None
