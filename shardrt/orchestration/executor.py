@@ -213,7 +213,9 @@ class Executor:
         started = item.started
         execution = Execution(item.execution_id, started.at, self._ready, self._guard)
         definition = self._app.orchestrator_of(started.name, started.version)
-        layers = None if started.name in BUILT_IN else self._layers
+        layers = self._layers
+        if layers is not None and started.name in BUILT_IN:
+            layers = None
         execution.start(item, definition, self._app, layers)
         return execution
 

@@ -16,6 +16,7 @@ pipeline    check, transform in parallel, load          python -m shardrt.sample
 ticket      a state machine driven by events            see `shardrt.samples.ticket`
 typed       typed inputs, results and failures          see `shardrt.samples.typed`
 shop        a package that registers by itself          see `shardrt.samples.shop`
+chaos       orders under faults, completed or undone    python -m shardrt.samples.chaos
 
 Each of the commands hosts the app by itself, in memory; with `--store` it is durable, and
 with `--url` it is a client of a host that runs already.
