@@ -84,7 +84,7 @@ def name_of(orchestrator: Orchestrator) -> str:
 def result_codec_of(orchestrator: Orchestrator) -> Codec[Any]:
     """Return how to decode what an orchestrator returns."""
     definition = None if isinstance(orchestrator, str) else definition_of(orchestrator)
-    return ANY if definition is None else definition.binding.result_codec
+    return ANY if definition is None else definition.binding.result_codec()
 
 
 def new_instance_id() -> str:

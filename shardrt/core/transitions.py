@@ -17,6 +17,9 @@ from shardrt.core.state import START_TIMER, Child, Instance, Pending
 from shardrt.core.trace_context import follow
 from shardrt.core.work import Completed, Continued, Failed, Parked
 
+_RUNNING = h.Status.RUNNING
+"""Bound, for a member of an enumeration is slow to look up."""
+
 
 class Transitions(Rewinds):
     """The handlers, one per kind of entry and of action."""
@@ -141,7 +144,10 @@ class Transitions(Rewinds):
             return
         tail, inbox = instance.tail, instance.inbox
         tail.append(h.OrchestratorStarted(at))
-        if consumed:
+        if consumed == len(inbox):
+            tail += inbox
+            inbox.clear()
+        else:
             tail += inbox[:consumed]
             del inbox[:consumed]
         tail += actions
@@ -149,8 +155,8 @@ class Transitions(Rewinds):
         instance.turn += 1
         if instance.parked:
             instance.parked = ""
-        if instance.status is not h.Status.RUNNING and not instance.suspended:
-            instance.status = h.Status.RUNNING
+        if instance.status is not _RUNNING and not instance.suspended:
+            instance.status = _RUNNING
         if entry.custom_status:
             (instance.custom_status,) = entry.custom_status
         for action in actions:
@@ -186,7 +192,10 @@ class Transitions(Rewinds):
         instance.pending[action.task_id] = pending
         if action.retry is not None and (deadline := pending.deadline) is not None:
             self.timers.add(deadline, instance.instance_id, action.task_id)
-        self._begin_attempt(instance, action.task_id, pending)
+        if action.limit is None:
+            self._run(instance, action.task_id, pending)
+        else:
+            self._begin_attempt(instance, action.task_id, pending)
 
     def _cancel(self, instance: Instance, action: h.TaskCanceled, at: int) -> None:
         del at

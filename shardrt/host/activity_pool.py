@@ -115,11 +115,7 @@ class ActivityPool:
 
     def start(self, asker: Asker, run: RunActivity) -> None:
         """Run an attempt, now or when there is room."""
-        attempt = Attempt(asker, run)
-        if len(self._running) < self._concurrency_max:
-            self._start(attempt)
-        else:
-            self._lines.wait(attempt)
+        self._start(Attempt(asker, run))
 
     def cancel(self, effect: CancelActivity) -> None:
         """Stop an attempt as far as it can be stopped; its outcome is not reported."""
@@ -168,7 +164,10 @@ class ActivityPool:
     # -- who may start -------------------------------------------------------------------------
 
     def _start(self, attempt: Attempt) -> None:
-        """Start an attempt, as there is room in the shard, or let it wait at a gate."""
+        """Start an attempt, or let it wait for room in the shard, or at a gate."""
+        if len(self._running) >= self._concurrency_max:
+            self._lines.wait(attempt)
+            return
         kind = self._kinds.get(attempt.run.name)
         if kind is None:
             try:

@@ -44,24 +44,21 @@ class HubClock:
 
     def __init__(self, offset: int | None = None) -> None:
         wall = time.time_ns() // 1000
-        self._offset = wall - self._monotonic_us() if offset is None else offset
+        self._offset = wall - self._monotonic_ns() // 1000 if offset is None else offset
         self._latest = 0
         self._is_guess = True
         """Until the database's time is known, this is the wall clock's, which may be hours off."""
 
-    @staticmethod
-    def _monotonic_us() -> int:
-        return _clock_gettime_ns(_MONOTONIC) // 1000
+    # No functions of ours, for code looks at clocks several times per turn.
+    _monotonic_ns = staticmethod(partial(_clock_gettime_ns, _MONOTONIC))
+    monotonic_s = staticmethod(partial(_clock_gettime, _MONOTONIC))
 
     def now(self) -> int:
         """Return hub time in µs; never less than before."""
-        now = self._monotonic_us() + self._offset
+        now = self._monotonic_ns() // 1000 + self._offset
         if now > self._latest:  # noqa: PLR1730 - hot
             self._latest = now
         return self._latest
-
-    # No function of ours: it is looked at after every turn of any code.
-    monotonic_s = staticmethod(partial(_clock_gettime, _MONOTONIC))
 
     @property
     def offset(self) -> int:
@@ -77,4 +74,4 @@ class HubClock:
 
     def observe(self, database_now: int) -> None:
         """Adopt the database's time, just received."""
-        self.correct(database_now - self._monotonic_us())
+        self.correct(database_now - self._monotonic_ns() // 1000)

@@ -127,7 +127,7 @@ class PartitionHost:
             self.shard.bytes_in_flight += to.bytes
         if self.frozen:
             self._refuse_moving(to)
-        elif self.is_full and isinstance(request, _GROWS):
+        elif self.is_full() and isinstance(request, _GROWS):
             message = f"partition {self.partition} waits for its checkpoint to be written"
             self._refuse(to, r.Refusal("Overloaded", message, 1.0))
         else:
@@ -203,7 +203,7 @@ class PartitionHost:
             case Resend(_, destination, first):
                 self.lanes.resend(destination, first, self.release_of_lane(destination))
             case Deliver():
-                if not self.is_full and self._is_of_our_era(message.epoch):
+                if not self.is_full() and self._is_of_our_era(message.epoch):
                     self._deliver(message)
 
     def _is_of_our_era(self, epoch: int) -> bool:
@@ -292,18 +292,17 @@ class PartitionHost:
 
     def run_turns(self, deadline_s: float) -> bool:
         """Run code that has news until then; return whether there is more to do."""
-        return not (self.frozen or self.is_full) and self.shard.turns.run(self, deadline_s)
+        return not (self.frozen or self.is_full()) and self.shard.turns.run(self, deadline_s)
 
-    @property
     def is_full(self) -> bool:
         """Whether so much is in no checkpoint that nothing more is taken on until one is."""
         return self.unsaved_bytes >= self.shard.unsaved_bytes_max
 
     def saved(self, journal_bytes: int) -> None:
         """Note that so much of the journal is in a checkpoint now."""
-        was_full = self.is_full
+        was_full = self.is_full()
         self.unsaved_bytes -= journal_bytes
-        if was_full and not self.is_full and not self.closed:
+        if was_full and not self.is_full() and not self.closed:
             logger.warning("partition=%d goes on, its checkpoint is written", self.partition)
             self.shard.wake(self)
 
@@ -319,7 +318,7 @@ class PartitionHost:
             encoded = encode_record(sealed.entries)
             self.journal_bytes += len(encoded)
             self.unsaved_bytes += len(encoded)
-            if self.is_full and self.unsaved_bytes - len(encoded) < self.shard.unsaved_bytes_max:
+            if self.is_full() and self.unsaved_bytes - len(encoded) < self.shard.unsaved_bytes_max:
                 logger.error(
                     "partition=%d stands still: %d bytes of its journal are in no checkpoint",
                     self.partition,

@@ -72,8 +72,8 @@ class Binding:
         assert self._input_codec is not None
         return self._input_codec
 
-    @property
     def result_codec(self) -> Codec[Any]:
+        """Of what it returns; plain JSON if it does not say."""
         if self._result_codec is None:
             self._resolve_or_refuse()
         assert self._result_codec is not None
@@ -110,7 +110,10 @@ class Binding:
             if self._input is None:
                 return self._fn() if self._context is None else self._fn(context)
             codec = self._input_codec or self.input_codec
-            value = codec.decode(payload, self._input_title)
+            try:
+                value = codec.decode_json(payload)
+            except Exception as error:
+                raise codec.invalid(self._input_title, error) from error
             return self._fn(value) if self._context is None else self._fn(context, value)
         positional, named = self.arguments(context, payload)
         return self._fn(*positional, **named)

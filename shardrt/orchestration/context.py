@@ -160,7 +160,13 @@ class OrchestrationContext(EntityCalls):
         if ledger.permits is not None and not ledger.inert:
             ledger.permits.ask(SchedulingSource.ACTIVITY, name, payload)
         task_id = ledger.new_id()
-        ledger.emit(_task_scheduled(task_id, name, payload, known, quota, options))
+        if options or known is None:
+            action = _task_scheduled(task_id, name, payload, known, quota, options)
+        else:
+            action = TaskScheduled(
+                task_id, name, payload, known.retry, known.timeout, known.speculative, quota
+            )
+        ledger.emit(action)
         return self._call(task_id, name, known, result_type, ActivityFailed)
 
     @overload
@@ -272,7 +278,7 @@ class OrchestrationContext(EntityCalls):
         if result_type is not None:
             future.codec = codec_for(result_type)
         else:
-            future.codec = ANY if known is None else known.binding.result_codec
+            future.codec = ANY if known is None else known.binding.result_codec()
         self._ledger.pending[task_id] = future
         return future
 
@@ -389,12 +395,6 @@ def _task_scheduled(
     quota: Quota | None,
     options: CallOptions,
 ) -> TaskScheduled:
-    if not options:
-        if known is None:
-            return TaskScheduled(task_id, name, payload)
-        return TaskScheduled(
-            task_id, name, payload, known.retry, known.timeout, known.speculative, quota
-        )
     timeout = options.get("timeout")
     limit = None if timeout is None else microseconds(timeout)
     retry = attempts_of(

@@ -57,7 +57,7 @@ class EntityDefinition:
         """Return how to decode what an operation returns."""
         known = self.operations.get(operation)
         binding = self.binding if known is None else known.binding
-        return ANY if binding is None else binding.result_codec
+        return ANY if binding is None else binding.result_codec()
 
 
 def entity_of(

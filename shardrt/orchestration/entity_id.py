@@ -92,4 +92,4 @@ def result_codec_of_operation(operation: OperationRef, result_type: Any) -> Code
     if result_type is not None:
         return codec_for(result_type)
     binding: Binding | None = getattr(operation, OPERATION, None)
-    return ANY if binding is None else binding.result_codec
+    return ANY if binding is None else binding.result_codec()

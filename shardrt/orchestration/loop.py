@@ -111,9 +111,12 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     def drain(self, body: Task[Any]) -> bool:
         """Run callbacks until none is ready or the body is done; false if there is no end."""
         ready = self._ready
-        for _ in range(TURN_CALLBACKS_MAX):
-            if not ready:
-                return True
+        left = TURN_CALLBACKS_MAX
+        while ready:
+            if not left:
+                ready.clear()
+                return False
+            left -= 1
             handle = ready.popleft()
             callback = handle.callback
             if callback is None:
@@ -127,9 +130,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
                 self.call_exception_handler({"message": message, "exception": error})
             if body.done() or self.ledger.inert:
                 ready.clear()
-                return True
-        ready.clear()
-        return False
+        return True
 
     def make_ready(self, handle: Handle) -> None:
         self._ready.append(handle)

@@ -145,7 +145,7 @@ def test_a_partition_without_checkpoints_stands_still_at_its_bound():
             host = hub.members[0].shard.hosts[0]
             await hub.until(lambda: host.checkpoint_lsn > 3)
             store = Picky(hub)
-            await hub.until(lambda: host.is_full)
+            await hub.until(host.is_full)
             turns = hub.members[0].shard.turns
             await pass_time(5.0)
             standing = host.core.instances["busy!0"].execution_id
@@ -160,7 +160,7 @@ def test_a_partition_without_checkpoints_stands_still_at_its_bound():
             await client.terminate("one!0")  # what lessens the work is taken
             await client.start("listener", None, "one!1")
             store.refuses = False
-            await hub.until(lambda: not host.is_full)
+            await hub.until(lambda: not host.is_full())
             await hub.until(lambda: host.core.instances["busy!0"].execution_id != standing)
             await client.start("listener", None, "two!0")
             assert not hub.broken

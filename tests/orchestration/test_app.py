@@ -242,7 +242,7 @@ def test_results_are_typed_too():
 
     binding = app.find_activity(latest).binding
     assert binding.takes_input is False
-    assert binding.result_codec.decode(raw({"id": "x"})) == Order("x")
+    assert binding.result_codec().decode(raw({"id": "x"})) == Order("x")
 
 
 def test_annotations_may_be_objects_and_functions_may_have_no_module():
@@ -265,7 +265,7 @@ def test_annotations_may_refer_to_what_comes_later():
         return later
 
     assert app.find_activity(early).binding.call(None, raw({"n": 1})) == Later(1)
-    assert app.find_activity(early).binding.result_codec.annotation is Later
+    assert app.find_activity(early).binding.result_codec().annotation is Later
 
 
 def test_an_annotation_that_is_never_defined_is_refused_at_use():
@@ -276,7 +276,7 @@ def test_an_annotation_that_is_never_defined_is_refused_at_use():
     app = App()
     app.activity(lost)
     with pytest.raises(ConfigInvalid, match="annotation cannot be resolved"):
-        _ = app.find_activity(lost).binding.result_codec
+        _ = app.find_activity(lost).binding.result_codec()
 
 
 def test_an_annotation_that_cannot_be_a_payload_is_refused_at_once():

@@ -40,10 +40,10 @@ class SimClock(HubClock):
 
     def __init__(self, oscillator: Oscillator) -> None:
         self._oscillator = oscillator
-        super().__init__(oscillator.wall_us() - self._monotonic_us())
+        super().__init__(oscillator.wall_us() - self._monotonic_ns() // 1000)
 
-    def _monotonic_us(self) -> int:  # type: ignore[override] # of this machine, not of all
-        return round(self._oscillator.monotonic_s() * 1_000_000)
+    def _monotonic_ns(self) -> int:  # of this machine, not of all
+        return round(self._oscillator.monotonic_s() * 1_000_000) * 1000
 
     def monotonic_s(self) -> float:
         return self._oscillator.look()
