@@ -94,6 +94,8 @@ def settings(options: Options, store_url: str) -> dict[str, Any]:
     if options.mode != "url":
         found["shards"] = options.shards if options.mode == "serve" else 1
         found["partitions"] = options.partitions
+    if options.tracing is not None:
+        found["tracing"] = options.tracing
     if store_url:
         found["store"] = store_url.partition(":")[0]
     return found

@@ -17,6 +17,7 @@ from shardrt.bench import app, processes
 from shardrt.bench.errors import HostFailed
 from shardrt.bench.metering import FindRoles, host_processes, this_process
 from shardrt.bench.options import Options
+from shardrt.bench.tracing import tracing
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 60.0
@@ -133,17 +134,24 @@ class Host:
 async def host(options: Options, store_url: str) -> AsyncIterator[Host]:
     """Yield the host that the options ask for."""
     if options.mode == "embedded":
-        async with Runtime(
-            app, store=store_url, partitions=options.partitions, tune_gc=True
-        ) as runtime:
-            yield Host(runtime.client, [this_process("embedded")])
+        with tracing(options.tracing) as traced:
+            async with Runtime(
+                app,
+                store=store_url,
+                partitions=options.partitions,
+                tune_gc=True,
+                settings=traced.settings,
+                tracer_provider=traced.provider,
+            ) as runtime:
+                yield Host(runtime.client, [this_process("embedded")])
     elif options.mode == "serve":
-        async with (
-            Served(options, store_url) as served,
-            await Client.connect(served.url) as client,
-        ):
-            roles = [this_process("client"), host_processes(lambda: served.pid)]
-            yield Host(client, roles, served)
+        with tracing(options.tracing) as traced:
+            async with (
+                Served(options, store_url, variables=traced.variables) as served,
+                await Client.connect(served.url) as client,
+            ):
+                roles = [this_process("client"), host_processes(lambda: served.pid)]
+                yield Host(client, roles, served)
     else:
         async with await Client.connect(options.url, token=options.token) as client:
             yield Host(client, [this_process("client")])

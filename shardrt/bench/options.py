@@ -29,3 +29,5 @@ class Options:
     url: str = ""
     """In mode "url": a host that serves `shardrt.bench.app`."""
     token: str | None = None
+    tracing: float | None = None
+    """Share of instances that are traced; None: tracing is off."""

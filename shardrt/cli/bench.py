@@ -96,6 +96,7 @@ RUN_OPTIONS = (
     click.option(
         "--store", envvar="SHARDRT_BENCH_STORE", help="Store URL [default: a throw-away Postgres]."
     ),
+    click.option("--tracing", type=click.FloatRange(0, 1), help="Trace this share of instances."),
     click.option("--runs", type=click.IntRange(1), default=1, help="Do it all so often."),
     click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per run."),
     click.option(
@@ -143,6 +144,7 @@ def options_of(workload: Workload, given: dict[str, Any]) -> Options:
         store=given["store"],
         url=given.get("url", ""),
         token=given.get("token"),
+        tracing=given["tracing"],
     )
 
 

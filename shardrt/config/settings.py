@@ -252,7 +252,7 @@ class TracingSettings:
     enabled: bool = False
     """Record spans of sampled instances, and pass contexts on to activities."""
 
-    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.05
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.01
     """Share of the traces begun here that are recorded. Who starts an instance within a trace
     of its own has decided already. More shows more and costs throughput."""
 
@@ -260,7 +260,7 @@ class TracingSettings:
     """By which the spans are known to come from here."""
 
     state_operations: bool = False
-    """Also spans of commits, loads and checkpoints."""
+    """Also a span of each commit that an instance waits for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,11 @@ def is_sampled(trace: str) -> bool:
     return len(trace) >= _LENGTH and trace[54] in "13579bdf"
 
 
+def is_nobody(trace: str) -> bool:
+    """Whether it names no span."""
+    return not trace or trace[36:52] == NOBODY
+
+
 def trace_id_of(trace: str) -> int:
     return int(trace[3:35], 16)
 

@@ -25,6 +25,7 @@ from shardrt.config import Settings
 from shardrt.host.logs import log_to_stderr
 from shardrt.links import control
 from shardrt.links.control_link import ControlLink, connect_control
+from shardrt.tracing.providing import flush
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -147,6 +148,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 def _exit(code: int) -> None:
     """End the process, also if user code still runs in a thread."""
+    flush()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -58,11 +58,12 @@ class Intake:
         """Return a checked call with the version to run in it, so that it stays the same."""
         start = call.request
         if type(start) is not r.Start:
-            return self._traced(call, start) if isinstance(start, _TRACED) else call
+            return self._checked(call, start) if isinstance(start, _TRACED) else call
         if start.trace or self._tracer is not None:
-            call = self._traced(call, start)
-            start = call.request
-            assert type(start) is r.Start
+            trace = self._trace_of(start)
+            if trace != start.trace:
+                start = replace(start, trace=trace)
+                call = replace(call, request=start)
         if start.version is not None:
             return call
         version = self._app.find_orchestrator(start.name).version
@@ -70,16 +71,21 @@ class Intake:
             return call
         return replace(call, request=replace(start, version=version))
 
-    def _traced(self, call: Forward, request: r.Start | r.Restart | r.Raise) -> Forward:
-        """Return a call whose context is one, or begins a trace if there is none."""
-        trace = checked(request.trace) if request.trace else ""
-        if isinstance(request, r.Start) and request.name == SCHEDULE:
-            trace = ""  # it has no end: what it starts begins traces
-        elif not trace and self._tracer is not None and not isinstance(request, r.Raise):
+    def _checked(self, call: Forward, request: r.Restart | r.Raise) -> Forward:
+        trace = checked(request.trace)
+        if not trace and isinstance(request, r.Restart) and self._tracer is not None:
             trace = self._tracer.begin()
         if trace == request.trace:
             return call
         return replace(call, request=replace(request, trace=trace))
+
+    def _trace_of(self, start: r.Start) -> str:
+        """Return the context of a start if it is one, else one that begins a trace, if any."""
+        trace = checked(start.trace) if start.trace else ""
+        if not trace and self._tracer is not None:
+            trace = self._tracer.begin()
+        # A schedule has no end: what it starts begins traces.
+        return "" if trace and start.name == SCHEDULE else trace
 
     def _check_room(self) -> r.Refusal | None:
         if self._shard.requests_in_flight >= self._in_flight_max:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from shardrt.core.trace_context import is_sampled
+from shardrt.tracing.joining import current_trace
+
 if TYPE_CHECKING:
     from shardrt.config.settings import LogSettings
 
@@ -61,6 +64,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": message,
         }
+        if is_sampled(trace := current_trace()):
+            line["trace_id"], line["span_id"] = trace[3:35], trace[36:52]
         # What a line is must not be hidden by what it is about.
         line |= {key: value for key, value in {**facts, **extra}.items() if key not in line}
         if record.exc_info:

@@ -11,7 +11,10 @@ def current_trace() -> str:
     api: Any = sys.modules.get("opentelemetry.trace")
     if api is None:
         return ""
-    context = api.get_current_span().get_span_context()
+    span = api.get_current_span()
+    if span is api.INVALID_SPAN:  # most often, also if the program is traced
+        return ""
+    context = span.get_span_context()
     return text_of(context) if context.is_valid else ""
 
 

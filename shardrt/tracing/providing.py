@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import threading
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from shardrt.tracing.tracer import Tracer
 
 logger = logging.getLogger(__name__)
+
+EXPORT_DELAY_MS = 1000
+"""How long spans wait to be exported together. Those of a process that is killed are lost."""
+FLUSH_S = 2.0
+"""How long the end of a process waits for whoever takes its spans."""
 
 
 def make_tracer(settings: TracingSettings, version: str, provider: Any = None) -> Tracer | None:
@@ -66,11 +73,25 @@ def provide(settings: TracingSettings, process: str, host_id: str) -> None:
     facts = {"service.instance.id": f"{host_id}/{process}", "host.id": host_id}
     if "OTEL_SERVICE_NAME" not in os.environ:
         facts["service.name"] = "shardrt"
+    delay_ms = None if "OTEL_BSP_SCHEDULE_DELAY" in os.environ else EXPORT_DELAY_MS
     provider = TracerProvider(resource=Resource.create(facts))
     for name in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(","):
         if name.strip() != "none":
-            provider.add_span_processor(BatchSpanProcessor(_exporter(name.strip())))
+            exporter = _exporter(name.strip())
+            provider.add_span_processor(
+                BatchSpanProcessor(exporter, schedule_delay_millis=delay_ms)
+            )
     trace.set_tracer_provider(provider)
+
+
+def flush(within_s: float = FLUSH_S) -> None:
+    """Export what is left in this process before it ends, if that does not take longer."""
+    api: Any = sys.modules.get("opentelemetry.trace")
+    shutdown = None if api is None else getattr(api.get_tracer_provider(), "shutdown", None)
+    if shutdown is not None:
+        thread = threading.Thread(target=shutdown, daemon=True)
+        thread.start()
+        thread.join(within_s)
 
 
 def _exporter(name: str) -> Any:

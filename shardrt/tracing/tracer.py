@@ -19,7 +19,6 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, Tracer as SdkTracer
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
-    INVALID_SPAN,
     Link,
     NonRecordingSpan,
     SpanContext,
@@ -31,9 +30,7 @@ from opentelemetry.trace import (
 )
 
 from shardrt.core.trace_context import (
-    NOBODY,
     flags_of,
-    follow,
     root,
     span_id_of,
     state_of,
@@ -43,8 +40,8 @@ from shardrt.core.trace_context import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from shardrt.core.effects import RunActivity
 
+UNSET = Status()
 _LOW_BITS = 2**64 - 1
 """What the SDK's samplers by ratio look at, too."""
 
@@ -58,18 +55,18 @@ class Happening(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A span that is over. Contexts are texts."""
+    """A span that is over."""
 
     name: str
-    trace: str
-    parent: str
+    context: SpanContext
+    parent: SpanContext | None
     start: int
     end: int
-    facts: Mapping[str, str | int | bool]
+    facts: Mapping[str, str | int]
     error: str = ""
     """What went wrong, if something did."""
     happenings: Sequence[Happening] = ()
-    link: str = ""
+    link: SpanContext | None = None
     """What else it has to do with."""
 
 
@@ -88,36 +85,34 @@ class Tracer:
         self._scope = InstrumentationScope(name, version)
         self._bound = round(ratio * (_LOW_BITS + 1))
         self.state_operations = state_operations
-        self._outside = _context_with(INVALID_SPAN)
+        self._base = copy_context()
         unsampled = SpanContext(random.getrandbits(127) + 1, 1, is_remote=False)
-        self._unsampled = _context_with(NonRecordingSpan(unsampled))
+        self.outside = _context_with(NonRecordingSpan(unsampled), self._base).copy
+        """Returns the variables of a context for an activity that is not traced: spans of the
+        user's must not begin traces of their own there."""
 
     def begin(self) -> str:
         """Return the context of a new trace; empty if it is not to be recorded."""
         trace_id = random.getrandbits(128) or 1
         return root(trace_id) if trace_id & _LOW_BITS < self._bound else ""
 
-    def around(self, run: RunActivity) -> Context:
-        """Return the variables of a context in which an attempt of an activity is to run."""
-        if not run.trace:
-            # Spans of the user's must not begin traces of their own there.
-            return self._unsampled.copy()
-        return context_in(follow(run.trace, run.execution_id, run.task_id), self._outside)
+    def within(self, span: SpanContext) -> Context:
+        """Return the variables of a context for an activity that is in this span."""
+        return _context_with(NonRecordingSpan(span), self._base)
 
     def export(self, span: Span) -> None:
         """Hand a span to the processors."""
         error = span.error
-        parent = None if _is_nobody(span.parent) else span_context(span.parent)
         self._processor.on_end(
             ReadableSpan(
                 span.name,
-                context=span_context(span.trace),
-                parent=parent,
+                context=span.context,
+                parent=span.parent,
                 resource=self._resource,
                 attributes=span.facts,
                 events=[Event(name, facts, at * 1000) for name, at, facts in span.happenings],
-                links=[] if _is_nobody(span.link) else [Link(span_context(span.link))],
-                status=Status(StatusCode.ERROR, error) if error else Status(),
+                links=[] if span.link is None else [Link(span.link)],
+                status=Status(StatusCode.ERROR, error) if error else UNSET,
                 start_time=span.start * 1000,
                 end_time=span.end * 1000,
                 instrumentation_scope=self._scope,
@@ -147,19 +142,27 @@ def within(trace: str) -> Iterator[None]:
         detach(token)
 
 
-def context_in(trace: str, base: Context | None = None) -> Context:
-    """Return a copy of these variables, or of the caller's, in which this span is current."""
-    context = copy_context() if base is None else base.copy()
-    span = NonRecordingSpan(span_context(trace))
-    context.run(lambda: attach(set_span_in_context(span)))
+def following(span: SpanContext, trace: str) -> SpanContext:
+    """Return a context as `span_context` does, of the same trace as another."""
+    return SpanContext(
+        span.trace_id,
+        span_id_of(trace),
+        is_remote=False,
+        trace_flags=span.trace_flags,
+        trace_state=span.trace_state,
+    )
+
+
+def context_in(trace: str) -> Context:
+    """Return a copy of the caller's variables in which this span is current."""
+    return _context_with(NonRecordingSpan(span_context(trace)), copy_context())
+
+
+def _context_with(span: NonRecordingSpan, base: Context) -> Context:
+    context = base.copy()
+    context.run(_enter, span)
     return context
 
 
-def _context_with(span: NonRecordingSpan) -> Context:
-    context = copy_context()
-    context.run(lambda: attach(set_span_in_context(span)))
-    return context
-
-
-def _is_nobody(trace: str) -> bool:
-    return not trace or trace[36:52] == NOBODY
+def _enter(span: NonRecordingSpan) -> None:
+    attach(set_span_in_context(span))

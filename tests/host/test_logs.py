@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from shardrt.config import LogSettings
 from shardrt.host.logs import JsonFormatter, log_to_stderr
@@ -47,6 +48,15 @@ def test_what_a_line_is_about_becomes_fields():
 def test_facts_of_loggers_are_fields_and_not_repeated_in_the_text():
     told = line("charged [instance_id=a attempt=2]", instance_id="a", attempt=2)
     assert (told["message"], told["instance_id"], told["attempt"]) == ("charged", "a", 2)
+
+
+def test_a_line_within_a_span_names_it():
+    sampled = SpanContext(7, 8, is_remote=False, trace_flags=TraceFlags(1))
+    with use_span(NonRecordingSpan(sampled)):
+        told = line("charged")
+    assert (told["trace_id"], told["span_id"]) == (f"{7:032x}", f"{8:016x}")
+    with use_span(NonRecordingSpan(SpanContext(7, 8, is_remote=False))):
+        assert "trace_id" not in line("charged")
 
 
 def test_nothing_hides_what_a_line_is():

@@ -13,6 +13,7 @@ from shardrt import App, OrchestrationContext, RetryPolicy
 from shardrt.config import Settings
 from shardrt.config.settings import TracingSettings
 from shardrt.testing.environment import Environment
+from shardrt.testing.faults import Fault
 from shardrt.testing.virtual import pass_time, run_virtual
 from tests.tracing.recording import ALL, Recording, id_of, parent_of
 
@@ -405,3 +406,41 @@ def test_an_instance_that_is_started_anew_begins_a_trace_of_its_own():
     assert first.context is not None
     assert second.context is not None
     assert first.context.trace_id != second.context.trace_id
+
+
+def test_commits_are_spans_if_that_is_asked_for():
+    async def main(env: Environment) -> None:
+        await result(env, "several", 2)
+
+    play(main, Settings(tracing=TracingSettings(sample_ratio=1.0, state_operations=True)))
+
+    recording.assert_one_tree()
+    saves = recording.named("state.save")
+    assert len(saves) >= 4  # start, two activities, two timers
+    start = recording.one("orchestration.start")
+    assert {parent_of(save) for save in saves} == {id_of(start)}
+
+
+def test_what_was_not_committed_is_not_recorded():
+    class CrashOnce:
+        """The host dies before its next record is in the store."""
+
+        crashed = False
+
+        def fault(self, number: int, name: str) -> Fault | None:
+            if name != "append" or self.crashed:
+                return None
+            self.crashed = True
+            assert recording.counts == {}
+            return Fault.CRASH_BEFORE
+
+    async def main(env: Environment) -> None:
+        env.hub.calls.plan = plan
+        await result(env, "several", 1)
+
+    plan = CrashOnce()
+    play(main)
+
+    assert plan.crashed
+    recording.assert_one_tree()
+    assert recording.counts["orchestration.start"] == 1
