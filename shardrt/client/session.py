@@ -100,14 +100,21 @@ class Pending:
 
     __slots__ = ("attempts", "deadline", "future", "instance_id", "refusal", "request", "seq")
 
-    def __init__(self, seq: int, instance_id: str, request: Any, deadline: float | None) -> None:
+    def __init__(
+        self,
+        seq: int,
+        instance_id: str,
+        request: Any,
+        deadline: float | None,
+        future: asyncio.Future[Raw],
+    ) -> None:
         self.seq = seq
         self.instance_id = instance_id
         self.request = request
         """A `Request`, or a `Question` (then `instance_id` is empty)."""
         self.deadline = deadline
         """Loop time; None: waits for ever."""
-        self.future: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
+        self.future = future
         self.attempts = 0
         """How often it was sent."""
         self.refusal: Refusal | None = None
@@ -207,7 +214,7 @@ class Session:
             raise ConnectionLost("the client was closed")
         self._seq = seq = self._seq + 1
         deadline = self._loop.time() + (timeout_s or self._call_timeout_s)
-        pending = Pending(seq, instance_id, request, deadline)
+        pending = Pending(seq, instance_id, request, deadline, self._loop.create_future())
         self._calls[seq] = pending
         if instance_id and type(request) not in _READS:
             self._writes.append(seq)
@@ -247,7 +254,7 @@ class Session:
         if self._closed:
             raise ConnectionLost("the client was closed")
         self._seq = seq = self._seq + 1
-        pending = Pending(seq, instance_id, requests.Wait(), None)
+        pending = Pending(seq, instance_id, requests.Wait(), None, self._loop.create_future())
         # Its waiters may all have gone when it fails.
         pending.future.add_done_callback(lambda f: f.cancelled() or f.exception())
         self._waits[seq] = pending

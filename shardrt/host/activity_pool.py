@@ -93,6 +93,8 @@ class ActivityPool:
         self._running: dict[Key, Running] = {}
         self._detached: dict[asyncio.Task[None], Running] = {}
         """Given up, but their code has not ended yet. They still hold places behind gates."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The one that everything here runs in, once it is known."""
         self._lines = Lines()
         self._relay = Relay()
         self.attempted: Callable[[str, Failure | None, float], None] = lambda *_: None
@@ -177,14 +179,11 @@ class ActivityPool:
                 return
         if self.suspects and key_of(attempt.run) in self.suspects:
             kind = self._isolated(kind)
-        if kind.gates:
-            for gate in kind.gates:
-                if gate.used >= gate.places:
-                    self._lines.wait(attempt, gate)
-                    return
-            for gate in kind.gates:
-                gate.used += 1
-        loop = asyncio.get_running_loop()
+        if kind.gates and not self._passes(attempt, kind.gates):
+            return
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()  # which takes a system call
         control = Control(self._payloads, loop.time, attempt.run.heartbeat)
         running = Running(attempt, key_of(attempt.run), kind, control, loop.time())
         self._running[running.key] = running
@@ -193,6 +192,16 @@ class ActivityPool:
         else:
             body, context = kind.body(running), self.around(attempt)
             running.task = loop.create_task(body, name=attempt.run.name, context=context)
+
+    def _passes(self, attempt: Attempt, gates: tuple[Gate, ...]) -> bool:
+        """Take a place behind each gate, or let the attempt wait at one where there is none."""
+        for gate in gates:
+            if gate.used >= gate.places:
+                self._lines.wait(attempt, gate)
+                return False
+        for gate in gates:
+            gate.used += 1
+        return True
 
     def _isolated(self, kind: Kind) -> Kind:
         if kind.activity.executor != "thread" or kind.activity.transactional:

@@ -40,14 +40,14 @@ class Relay:
     def start(self, running: Running) -> None:
         """Begin an attempt at the next turn of the loop; it has its `task` from then on."""
         name = running.attempt.run.name
-        loop = asyncio.get_running_loop()
         if name in self._waited:
             # By the loop, for that of tests keeps count; named, or it would first make a name up.
+            loop = asyncio.get_running_loop()
             running.task = loop.create_task(running.kind.body(running), name=name)
             return
         self._line.append(running)
         if self._next is None:
-            self._next = loop.create_task(self._work(), name=name)
+            self._next = asyncio.get_running_loop().create_task(self._work(), name=name)
 
     async def _work(self) -> None:
         rest = self._begin_until_one_waits()
