@@ -70,11 +70,7 @@ SESSION_US = 3600 * 1_000_000
 
 
 class Shard:
-    """All of one shard. Use `run` in a task; everything else may be called from its loop.
-
-    NB: it has 30 attributes. With one more CPython keeps them in a dictionary that is slower, which
-    costs each request and turn a few percent.
-    """
+    """All of one shard. Use `run` in a task; everything else may be called from its loop."""
 
     def __init__(  # noqa: PLR0913 - its whole surroundings
         self,
