@@ -100,7 +100,9 @@ class ActivityPool:
         self.attempted: Callable[[str, Failure | None, float], None] = lambda *_: None
         """Told of each attempt that ended: of which activity, how, and after how many seconds."""
         self.around: Callable[[Attempt], Context] | None = None
-        """Says in which context an attempt that starts now is to run, if anybody cares."""
+        """Says in which context an attempt of a traced instance that starts now is to run."""
+        self.outside: Callable[[], Context] = copy_context
+        """Likewise, of one that is not; asked only if some are."""
 
     def __len__(self) -> int:
         return len(self._running) + len(self._lines.waiting)
@@ -190,7 +192,8 @@ class ActivityPool:
         if self.around is None:
             self._relay.start(running)
         else:
-            body, context = kind.body(running), self.around(attempt)
+            context = self.around(attempt) if attempt.run.trace else self.outside()
+            body = kind.body(running)
             running.task = loop.create_task(body, name=attempt.run.name, context=context)
 
     def _passes(self, attempt: Attempt, gates: tuple[Gate, ...]) -> bool:

@@ -52,17 +52,20 @@ class ObservedPartition(Partition):
     def __init__(self, state: PartitionState, observer: Observer) -> None:
         super().__init__(state)
         self._observer = observer
-        self._traced = observer.traced
+        self._is_taken = False
         observer.instances = self.instances
 
     def take(self, epoch: int, now: int) -> None:
         super().take(epoch, now)
+        self._is_taken = True  # what was applied so far was replayed
         self._observer.taken()
+        self._look_if_needed()
 
     def admit(self, resident: Resident) -> None:
         super().admit(resident)
-        if isinstance(resident, Instance):
+        if self._is_taken and isinstance(resident, Instance):
             self._observer.follow(resident)
+            self._look_if_needed()
 
     def evict(self, instance_id: str) -> None:
         super().evict(instance_id)
@@ -82,7 +85,8 @@ class ObservedPartition(Partition):
 
     def seal(self) -> Sealed:
         sealed = super().seal()
-        if self._observer.has_news:
+        observer = self._observer
+        if observer.spans or observer.changed:
             sealed.effects.append(Observed(self._observer.sealed()))
         return sealed
 
@@ -90,11 +94,19 @@ class ObservedPartition(Partition):
         """Note that an attempt of a traced instance runs now; return the span it is in."""
         return self._observer.began(run)
 
-    def _write(self, entry: e.Entry) -> None:
-        super()._write(entry)
-        # Most often there is nothing to look for.
-        if self._traced or type(entry) in BEGINNINGS:
-            self._observer.look(entry)
+    def looked_at(self, entry: e.Entry) -> None:
+        """Have an entry looked at that was just written and applied."""
+        self._observer.look(entry)
+        self._look_if_needed()
+
+    def _look_if_needed(self) -> None:
+        """Look at what may begin something, and at the rest only while something is traced.
+
+        What is not looked at is applied by the very functions of `Partition`, so instances that
+        are not sampled pay for nothing but their start.
+        """
+        # NB: not by `vars`, which would make every other attribute slower.
+        self._ENTRIES = WATCHING if self._observer.traced else IDLE  # type: ignore[misc]
 
 
 class Watch:
@@ -110,8 +122,6 @@ class Watch:
 
     def around(self, attempt: Attempt) -> Context:
         """Note that an attempt runs now; return the variables of the context to run it in."""
-        if not attempt.run.trace:
-            return self._tracer.outside()
         core = cast("PartitionHost", attempt.asker).core
         assert isinstance(core, ObservedPartition)
         return self._tracer.within(core.began(attempt.run))
@@ -131,7 +141,7 @@ class Observer:
         """Open instances of sampled traces, of those in memory."""
         self.spans: list[Span] = []
         """Of what is not in a record yet."""
-        self._changed: dict[int, Traced] = {}
+        self.changed: dict[int, Traced] = {}
         """Since the last seal; noted only if commits are to be told of."""
 
     # -- what comes and goes -------------------------------------------------------------------
@@ -156,21 +166,16 @@ class Observer:
             return replace(message, trace=self._tracer.begin())
         return message
 
-    @property
-    def has_news(self) -> bool:
-        """Whether something is to be told once what was written so far is durable."""
-        return bool(self.spans or self._changed)
-
     def sealed(self) -> Callable[[], None]:
         """Return what is to be done once what was written so far is durable."""
-        for traced in self._changed.values():
+        for traced in self.changed.values():
             trace = follow(traced.trace, "save", traced.saves)
             traced.saves += 1
             context = following(traced.span, trace)
             self.spans.append(
                 Span("state.save", context, traced.span, self._now(), 0, traced.facts)
             )
-        self._changed.clear()
+        self.changed.clear()
         spans, self.spans = self.spans, []
         return partial(self._export, spans)
 
@@ -193,18 +198,16 @@ class Observer:
 
     def look(self, entry: e.Entry) -> None:
         """See an entry that was just written and applied."""
-        look = self._LOOKS.get(type(entry))
         if self._tracer.state_operations:
             self._note_change(instance_of(entry))  # it may end by it
-        if look is not None:
-            look(self, entry)
+        self.LOOKS[type(entry)](self, entry)
         if self._tracer.state_operations:
             self._note_change(instance_of(entry))  # it may begin by it
 
     def _note_change(self, instance_id: str | None) -> None:
         traced = None if instance_id is None else self.traced.get(instance_id)
         if traced is not None:
-            self._changed[id(traced)] = traced
+            self.changed[id(traced)] = traced
 
     def _created(self, entry: e.Created) -> None:
         if is_sampled(entry.trace):
@@ -410,7 +413,7 @@ class Observer:
         for task_id in list(traced.calls):
             self._close(traced, task_id, at, CANCELED)
 
-    _LOOKS: ClassVar[dict[type, Any]] = {
+    LOOKS: ClassVar[dict[type, Any]] = {
         e.Created: _created,
         e.Arrived: _arrived,
         e.Retried: _retried,
@@ -421,6 +424,19 @@ class Observer:
         e.Terminated: _terminated,
         e.Rewound: _rewound,
     }
+
+
+def _looked(apply: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    def look(partition: ObservedPartition, entry: e.Entry) -> None:
+        apply(partition, entry)
+        partition.looked_at(entry)
+
+    return look
+
+
+_APPLIED = ObservedPartition._ENTRIES  # noqa: SLF001 - its own
+IDLE = _APPLIED | {kind: _looked(_APPLIED[kind]) for kind in BEGINNINGS}
+WATCHING = _APPLIED | {kind: _looked(_APPLIED[kind]) for kind in Observer.LOOKS}
 
 
 def _retry(at: int, failure: Failure, retry_at: int) -> Happening:

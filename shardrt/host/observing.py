@@ -35,5 +35,5 @@ def observing(
     # By name: it needs a package that is optional.
     watch_type: type[Watch] = import_module("shardrt.host.observed").Watch
     watch = watch_type(tracer, now, facts)
-    pool.around = watch.around
+    pool.around, pool.outside = watch.around, tracer.outside
     return watch.partition
