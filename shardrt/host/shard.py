@@ -318,7 +318,11 @@ class Shard:
         vetting = self._intake.vetting
         if vetting is not None and vetting.concerns(call):
             vetting.take(call, answer)
-            return
+        else:
+            self.admit(call, answer)
+
+    def admit(self, call: Forward, answer: Answering) -> None:
+        """Hand a call that has been checked to its partition."""
         host = self.hosts.get(call.partition)
         if host is None:
             message = f"partition {call.partition} is not served by this shard"

@@ -1,16 +1,18 @@
 """Users' middleware before the starts that clients ask for.
 
 A start waits here, counted like any request in flight, until the middleware has spoken; then it
-goes on as if it had just come, or is refused with nothing recorded. It may be overtaken
-meanwhile. Each request gets one verdict, as long as anything is recorded by it: one that comes
-again shares the verdict that is being reached, and passes by if it is recorded already.
+goes on to its partition, or is refused with nothing recorded. It may be overtaken meanwhile.
+Each request gets one verdict, as long as anything is recorded by it: one that comes again shares
+the verdict that is being reached, and passes by if another has been let pass and is not answered
+yet, or is recorded. A verdict is of one owner and under one epoch: if the partition has gone
+meanwhile, another owner may have said otherwise.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from shardrt.core import requests as r
 from shardrt.errors import SchedulingVetoed, ShardrtError
@@ -21,6 +23,7 @@ from shardrt.orchestration.middleware import SchedulingInfo, SchedulingSource, V
 from shardrt.orchestration.schedules import BUILT_IN
 
 if TYPE_CHECKING:
+    from shardrt.host.partition_host import PartitionHost
     from shardrt.host.shard import Shard
     from shardrt.host.surroundings import Answering
     from shardrt.links.messages import Forward
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from shardrt.orchestration.middleware import SchedulingMiddleware
 
 logger = logging.getLogger(__name__)
+
+Key: TypeAlias = "tuple[PartitionHost, str, int]"
+"""A request, by who owns its partition under which epoch, client and number."""
 
 
 def vetting_of(app: App, shard: Shard) -> Vetting | None:
@@ -46,23 +52,25 @@ class Vetting:
         self._middleware = middleware
         self._shard = shard
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open: dict[tuple[str, int], list[tuple[Forward, Answering]]] = {}
-        """By client and number of the request: each time it has come."""
-        self._passing = False
-        """Whether what comes is what has been let pass."""
+        self._open: dict[Key, list[tuple[Forward, Answering]]] = {}
+        """Being looked at: each time it has come."""
+        self._passed: set[Key] = set()
+        """Let pass and not answered: the instance may have to be looked up before it is made."""
 
     def concerns(self, call: Forward) -> bool:
         """Whether middleware is to look at this call."""
-        if self._passing or type(call.request) is not r.Start or call.request.name in BUILT_IN:
+        if type(call.request) is not r.Start or call.request.name in BUILT_IN:
             return False
         host = self._shard.hosts.get(call.partition)
-        return host is not None and not host.core.is_applied(call.origin)
+        if host is None or host.core.is_applied(call.origin):
+            return False
+        return (host, call.origin.client, call.origin.seq) not in self._passed
 
     def take(self, call: Forward, answer: Answering) -> None:
         """Have the middleware look at a start; then the shard admits it, or it is refused."""
         self._shard.requests_in_flight += 1
         self._shard.bytes_in_flight += payload_bytes(call.request)
-        key = (call.origin.client, call.origin.seq)
+        key = (self._shard.hosts[call.partition], call.origin.client, call.origin.seq)
         known = self._open.get(key)
         if known is not None:
             known.append((call, answer))
@@ -77,25 +85,31 @@ class Vetting:
         for task in self._tasks:
             task.cancel()
 
-    async def _take(self, key: tuple[str, int], call: Forward) -> None:
+    async def _take(self, key: Key, call: Forward) -> None:
         try:
             refusal = await self._refusal(call)
         finally:
             asked = self._open.pop(key)
             self._shard.requests_in_flight -= len(asked)
             self._shard.bytes_in_flight -= sum(payload_bytes(each.request) for each, _ in asked)
+        shard = self._shard
+        if shard.hosts.get(call.partition) is not key[0] or not shard.may_answer():
+            # Another owner may have let it pass, or denied it, meanwhile.
+            message = f"partition {call.partition} is moving to another owner"
+            refusal = r.Refusal("PartitionUnavailable", message, 0.1)
         for each, answer in asked:
             if refusal is None:
-                self._pass(each, answer)
+                self._pass(key, each, answer)
             else:
                 answer(Answer(each.seq, refusal=refusal))
 
-    def _pass(self, call: Forward, answer: Answering) -> None:
-        self._passing = True
-        try:
-            self._shard.submit(call, answer)
-        finally:
-            self._passing = False
+    def _pass(self, key: Key, call: Forward, answer: Answering) -> None:
+        def answered(result: Answer) -> None:
+            self._passed.discard(key)
+            answer(result)
+
+        self._passed.add(key)
+        self._shard.admit(call, answered)
 
     async def _refusal(self, call: Forward) -> r.Refusal | None:
         start = call.request

@@ -8,10 +8,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import Raw
 
 from shardrt import App, CallNext, ExecutionInfo, OrchestrationContext, RetryPolicy, SchedulingInfo
+from shardrt.core import requests as r
 from shardrt.errors import OrchestrationFailed, Overloaded, PayloadTooLarge, SchedulingVetoed
+from shardrt.links.messages import Answer, Forward
 from shardrt.testing import Environment, run_virtual, simulate
+from shardrt.testing.hub import Hub
 from shardrt.testing.virtual import pass_time
 
 if TYPE_CHECKING:
@@ -237,6 +241,123 @@ def test_a_schedule_can_be_made_and_its_starts_are_not_asked_for():
             known = await env.client.get_schedule("s")
             assert known is not None
             assert known.started == 1
+
+    run_virtual(main())
+
+
+START = r.Start("flow", Raw(b"1"))
+
+
+class Vetted:
+    """A hub whose middleware lets the first start pass, when it is told to, and no other."""
+
+    def __init__(self) -> None:
+        self.app = an_app()
+        self.asked = 0
+        self.lets_pass = asyncio.Event()
+        self.answers: list[Answer] = []
+
+        @self.app.scheduling_middleware
+        async def before(info: SchedulingInfo, call_next: CallNext) -> None:
+            self.asked += 1
+            if self.asked > 1:
+                raise ValueError("not again")
+            await self.lets_pass.wait()
+            await call_next()
+
+    def start(self, hub: Hub, seq: int, instance_id: str = "i") -> None:
+        """Have a copy of the same start come to a shard."""
+        call = Forward(seq, 0, r.Origin("client", 1, 1), instance_id, START)
+        hub.members[0].shard.submit(call, self.answers.append)
+
+    @property
+    def refusals(self) -> dict[int, str | None]:
+        """By copy."""
+        return {each.seq: each.refusal and each.refusal.code for each in self.answers}
+
+
+def test_a_repetition_while_the_instance_is_looked_up_gets_no_verdict_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    async def main() -> None:
+        vetted = Vetted()
+        vetted.lets_pass.set()
+        async with Hub(vetted.app, partitions=1, shards=1) as hub:
+            await hub.until(lambda: hub.host_of(0))
+            store, goes_on = hub.members[0].store, asyncio.Event()
+            load = store.load
+
+            async def held(partition: int, ids: list[str]) -> Any:
+                await goes_on.wait()
+                return await load(partition, ids)
+
+            monkeypatch.setattr(store, "load", held)
+            host = hub.host_of(0)
+            assert host is not None
+            vetted.start(hub, 1)
+            await hub.until(lambda: host.loader.is_busy)
+            vetted.start(hub, 2)
+            await pass_time(1)
+            assert vetted.answers == []
+            goes_on.set()
+            await hub.until(lambda: len(vetted.answers) == 2)
+            vetted.start(hub, 3)  # of what is recorded
+            await hub.until(lambda: len(vetted.answers) == 3)
+            assert vetted.refusals == {1: None, 2: None, 3: None}
+            assert vetted.asked == 1
+
+    run_virtual(main())
+
+
+def test_a_start_that_was_refused_after_it_was_let_pass_is_looked_at_again():
+    async def main() -> None:
+        vetted = Vetted()
+        vetted.lets_pass.set()
+        async with Hub(vetted.app, partitions=1, shards=1) as hub:
+            await hub.until(lambda: hub.host_of(0))
+            shard = hub.members[0].shard
+            shard.unsaved_bytes_max = 0  # no room
+            vetted.start(hub, 1)
+            await hub.until(lambda: vetted.answers)
+            shard.unsaved_bytes_max = 1_000_000
+            vetted.start(hub, 2)
+            await hub.until(lambda: len(vetted.answers) == 2)
+            assert vetted.refusals == {1: "Overloaded", 2: "SchedulingVetoed"}
+
+    run_virtual(main())
+
+
+def test_a_verdict_holds_only_as_long_as_who_reached_it_owns_the_partition():
+    async def main() -> None:
+        vetted = Vetted()
+        async with Hub(vetted.app, partitions=1, shards=1) as hub:
+            await hub.until(lambda: hub.host_of(0))
+            before = hub.host_of(0)
+            vetted.start(hub, 1)
+            await hub.until(lambda: vetted.asked)
+            await hub.assign(0, hub.members[0])  # it was away meanwhile
+            await hub.until(lambda: hub.host_of(0) not in {None, before})
+            vetted.start(hub, 2)
+            await hub.until(lambda: vetted.answers)
+            vetted.lets_pass.set()
+            await hub.until(lambda: len(vetted.answers) == 2)
+            assert vetted.refusals == {1: "PartitionUnavailable", 2: "SchedulingVetoed"}
+
+    run_virtual(main())
+
+
+def test_nobody_is_told_of_a_veto_once_the_lease_is_over():
+    async def main() -> None:
+        vetted = Vetted()
+        vetted.asked = 1
+        async with Hub(vetted.app, partitions=1, shards=1) as hub:
+            await hub.until(lambda: hub.host_of(0))
+            member = hub.members[0]
+            member.has_lease = False
+            await hub.until(lambda: not member.shard.may_answer())
+            vetted.start(hub, 1)
+            await hub.until(lambda: vetted.answers)
+            assert vetted.refusals == {1: "PartitionUnavailable"}
 
     run_virtual(main())
 

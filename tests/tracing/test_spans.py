@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry import trace
 
-from shardrt import App, OrchestrationContext, RetryPolicy
+from shardrt import App, CallNext, OrchestrationContext, RetryPolicy, SchedulingInfo
 from shardrt.config import Settings
 from shardrt.config.settings import TracingSettings
 from shardrt.testing.environment import Environment
@@ -406,6 +406,30 @@ def test_an_instance_that_is_started_anew_begins_a_trace_of_its_own():
     assert first.context is not None
     assert second.context is not None
     assert first.context.trace_id != second.context.trace_id
+
+
+def test_whether_a_start_that_middleware_looks_at_is_traced_is_drawn_once():
+    draws = 0
+    vetted = App()
+    vetted.include(app)
+
+    @vetted.scheduling_middleware
+    async def before(info: SchedulingInfo, call_next: CallNext) -> None:
+        await call_next()
+
+    def begin() -> str:
+        nonlocal draws
+        draws += 1
+        return ""  # not to be recorded
+
+    async def main() -> None:
+        async with Environment(vetted, tracer_provider=recording.provider) as env:
+            assert env.hub.tracer is not None
+            env.hub.tracer.begin = begin  # type: ignore[method-assign]
+            await result(env, "several", 1)
+
+    run_virtual(main())
+    assert draws == 1
 
 
 def test_commits_are_spans_if_that_is_asked_for():
