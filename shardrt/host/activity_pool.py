@@ -329,8 +329,6 @@ class ActivityPool:
     async def _in_thread(self, running: Running) -> None:
         """Run it in a thread, which cannot be stopped: this task ends when the thread does."""
         run = running.attempt.run
-        if running.control.cancelled:
-            return
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._thread_gate.places, "shardrt-activity")
         call = running.kind.call
@@ -362,6 +360,8 @@ class ActivityPool:
                 return None, error
 
         value, error = await self._by_thread(running, body)
+        if running.control.cancelled:
+            raise asyncio.CancelledError  # nobody waits for what the middleware still does
         if error is not None:
             raise error
         return value
@@ -370,9 +370,11 @@ class ActivityPool:
         run = running.attempt.run
         slot = self._box.hold(note_of(run, alone=self._isolation in running.kind.gates))
         call = body if self.around is None else partial(copy_context().run, body)
+        running.in_thread = True
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         finally:
+            running.in_thread = False
             self._box.free(slot)
 
     async def _in_process(self, running: Running) -> None:

@@ -106,12 +106,14 @@ class Running(msgspec.Struct, eq=False):
     """Rings when it has taken too long."""
     pulse: asyncio.TimerHandle | None = None
     """Rings when it has been silent for too long, unless it was heard of meanwhile."""
+    in_thread: bool = False
+    """Its code runs in a thread now; what is around it runs in the loop."""
 
     def stop(self) -> None:
         """Tell the code to end. A thread can only be told: it looks at `is_cancelled`."""
         self.control.cancelled = True
         self.disarm()
-        if self.task is not None and self.kind.activity.executor != "thread":
+        if self.task is not None and not self.in_thread:
             # NB: a task that is cancelled before it ran at all never runs.
             self.task.cancel()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from shardrt import ActivityContext, App
+from shardrt import ActivityContext, App, CallNext, ExecutionInfo
 from shardrt.config import Settings
 from shardrt.config.settings import ShardSettings
 from shardrt.core.effects import CancelActivity, RunActivity
@@ -49,7 +49,9 @@ class Partition:
         self.outcomes.append((run.task_id, text))
 
 
-def with_pool(threads: int, main: Callable[[ActivityPool, Partition], Awaitable[None]]) -> None:
+def with_pool(
+    threads: int, main: Callable[[ActivityPool, Partition], Awaitable[None]], app: App = app
+) -> None:
     async def run() -> None:
         go.clear()
         settings = Settings(shard=ShardSettings(activity_threads_max=threads))
@@ -101,6 +103,47 @@ def test_a_thread_whose_time_is_over_is_reported_and_keeps_its_place():
         await eventually(lambda: asker.outcomes == [(1, "TimeoutError"), (2, "2")])
 
     with_pool(1, main)
+
+
+def test_middleware_that_hangs_before_the_thread_ends_with_its_attempt():
+    async def main(pool: ActivityPool, asker: Partition) -> None:
+        pool.start(asker, an_attempt(1, "quick"))
+        await asyncio.sleep(0)
+        pool.start(asker, an_attempt(2, "quick"))
+        pool.cancel(CancelActivity("i", "x", 1))
+        await eventually(lambda: asker.outcomes == [(2, "2")])
+        assert pool.lingering == 0
+
+    async def around(info: ExecutionInfo, call_next: CallNext) -> Any:
+        assert isinstance(info.context, ActivityContext)
+        if info.context.task_id == 1:
+            await asyncio.Event().wait()
+        return await call_next()
+
+    with_pool(1, main, with_middleware(around))
+
+
+def test_middleware_that_hangs_after_a_thread_that_nobody_waits_for_does_not_keep_its_place():
+    async def main(pool: ActivityPool, asker: Partition) -> None:
+        pool.start(asker, an_attempt(1, "stubborn"))
+        await asyncio.sleep(0)
+        pool.cancel(CancelActivity("i", "x", 1))
+        assert pool.lingering == 1
+        go.set()
+        await eventually(lambda: pool.lingering == 0)
+
+    async def around(info: ExecutionInfo, call_next: CallNext) -> Any:
+        await call_next()
+        return await asyncio.Event().wait()
+
+    with_pool(1, main, with_middleware(around))
+
+
+def with_middleware(middleware: Any) -> App:
+    app_within = App()
+    app_within.include(app)
+    app_within.execution_middleware(middleware)
+    return app_within
 
 
 def test_a_pool_does_not_wait_for_threads_when_it_closes():
