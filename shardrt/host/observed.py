@@ -10,6 +10,7 @@ instance when that is loaded; the attempts that another host has made are not in
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from shardrt.host.attempts import Attempt
     from shardrt.host.partition_host import PartitionHost
     from shardrt.tracing.tracer import Tracer
+
+logger = logging.getLogger(__name__)
 
 CANCELED = "canceled"
 BEGINNINGS = frozenset({e.Created, e.Received, e.Rewound})
@@ -181,9 +184,12 @@ class Observer:
 
     def _export(self, spans: list[Span]) -> None:
         now = self._now()
-        for span in spans:
-            # What lasts until it is durable has no end so far.
-            self._tracer.export(span if span.end else span._replace(end=max(now, span.start)))
+        try:
+            for span in spans:
+                # What lasts until it is durable has no end so far.
+                self._tracer.export(span if span.end else span._replace(end=max(now, span.start)))
+        except Exception as error:  # noqa: BLE001 - the program's; who only looks on stops nobody
+            logger.warning("a span processor has failed, and spans are lost: %r", error)
 
     def began(self, run: RunActivity) -> SpanContext:
         """Note that an attempt of an activity starts to run now; return the span of its call."""
@@ -434,9 +440,18 @@ def _looked(apply: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
     return look
 
 
+def _looked_taken_up(partition: ObservedPartition, entry: e.TakenUp) -> None:
+    """See the message itself, which is put aside no more afterwards."""
+    first = partition.state.aside[entry.instance_id][0]
+    _APPLIED[e.TakenUp](partition, entry)
+    message = e.Received(entry.at, first.source, first.seq, first.message, entry.retry_at)
+    partition.looked_at(message)
+
+
 _APPLIED = ObservedPartition._ENTRIES  # noqa: SLF001 - its own
-IDLE = _APPLIED | {kind: _looked(_APPLIED[kind]) for kind in BEGINNINGS}
-WATCHING = _APPLIED | {kind: _looked(_APPLIED[kind]) for kind in Observer.LOOKS}
+_TAKEN_UP = {e.TakenUp: _looked_taken_up}
+IDLE = _APPLIED | {kind: _looked(_APPLIED[kind]) for kind in BEGINNINGS} | _TAKEN_UP
+WATCHING = _APPLIED | {kind: _looked(_APPLIED[kind]) for kind in Observer.LOOKS} | _TAKEN_UP
 
 
 def _retry(at: int, failure: Failure, retry_at: int) -> Happening:

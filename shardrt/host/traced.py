@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from shardrt.core import history as h
@@ -12,6 +13,9 @@ from shardrt.tracing.tracer import Happening, following, span_context
 if TYPE_CHECKING:
     from msgspec import Raw
     from opentelemetry.trace import SpanContext
+
+HAPPENINGS_MAX = 128
+"""The last so many are told of a call; as many as the SDK's own spans hold."""
 
 
 class Call:
@@ -26,7 +30,7 @@ class Call:
         self.began = began
         self.facts = facts
         self.attempt = attempt
-        self.happenings: list[Happening] = []
+        self.happenings = deque[Happening](maxlen=HAPPENINGS_MAX)
 
 
 class Traced:

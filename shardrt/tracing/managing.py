@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
-from opentelemetry.trace import SpanKind, get_tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode, get_tracer
 
 from shardrt.core import requests as r
 from shardrt.tracing.joining import text_of
@@ -61,12 +61,19 @@ async def _call(
     name = NAMES.get(type(request))
     if name is None:
         return await caller.call(instance_id, request)
-    with tracer.start_as_current_span(name, kind=kind, record_exception=False) as span:
+    with tracer.start_as_current_span(
+        name, kind=kind, record_exception=False, set_status_on_exception=False
+    ) as span:
         if span.is_recording():
             span.set_attributes(_asked(instance_id, request))
         if isinstance(request, (r.Start, r.Raise)):
             request = replace(request, trace=text_of(span.get_span_context()))
-        result = await caller.call(instance_id, request)
+        try:
+            result = await caller.call(instance_id, request)
+        except Exception as error:
+            # Its message may hold what users have written.
+            span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            raise
         if span.is_recording():
             _tell(span, result)
         return result

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
 
 from shardrt import App, OrchestrationContext, Runtime
+from shardrt.errors import InstanceNotFound
 from tests.loops import in_loop
 from tests.tracing.recording import Recording, id_of, parent_of
 
@@ -140,3 +141,22 @@ async def test_a_client_within_a_span_makes_one_of_its_own() -> None:
     managed = recording.one("Management.StartOrchestration")
     assert managed.kind is SpanKind.CLIENT
     assert parent_of(recording.one("orchestration.start")) == id_of(managed)
+
+
+@in_loop
+async def test_what_fails_is_named_by_the_type_of_its_error_and_its_message_is_not_told() -> None:
+    recording = Recording()
+    runtime = runtime_with(recording, 1.0)
+    async with runtime, http_of(runtime) as http:
+        assert (await http.get(f"{ROOT}/x")).status_code == 404
+        body = {"reason": "a secret"}
+        assert (await http.post(f"{ROOT}/secret/terminate", json=body)).status_code == 404
+        with recording.tracer.start_as_current_span("mine"), pytest.raises(InstanceNotFound):
+            await runtime.client.raise_event("secret", "go")
+
+    assert recording.one("Management.GetStatus").status.status_code is StatusCode.UNSET
+    for name in ("Management.Terminate", "Management.RaiseEvent"):
+        failed = recording.one(name)
+        assert failed.status.status_code is StatusCode.ERROR
+        assert failed.status.description == "InstanceNotFound"
+        assert not failed.events
