@@ -29,15 +29,15 @@ FORMAT = 1
 """Version of the records and rows that this release writes."""
 
 ERA = 1_000_000_000
-"""Epochs of one era of a store. A fail-over of its server begins the next: every epoch grows to
-the next multiple and what it was before, beyond any that the old server may have given out."""
+"""Epochs of one era of a store. A fail-over of its server begins a later one: every epoch grows
+to another multiple and what it was before, beyond any that the old server may have given out."""
 
 PARTITIONS_DEFAULT = 32
 """How many partitions a hub gets if nobody says."""
 
 
 def era_of(epoch: int) -> int:
-    """Return how often the store's server had been replaced when this epoch was claimed."""
+    """Return a number that grew with each replacement of the store's server."""
     return epoch // ERA
 
 

@@ -72,6 +72,21 @@ async def test_each_replacement_begins_an_era(pg: Stores):
         assert await store.position(0) == (era * ERA + epoch, 0)
 
 
+async def test_an_era_that_a_fail_over_lost_is_not_given_out_again(pg: Stores):
+    """A standby is promoted, and another that has nothing of what was written there."""
+    store = await pg.open()
+    epoch = await owned(store)
+    database = database_of(store)
+    eras = []
+    for timeline in (2, 3):
+        async with plain(store, autocommit=True) as connection:
+            await connection.execute("UPDATE hub SET identity = '7/1', era = 0")
+            await connection.execute(f"UPDATE partitions SET epoch = {epoch} WHERE partition = 0")
+        await database.write("begin_era", identity=f"7/{timeline}")
+        eras.append((await store.view()).partitions[0].epoch - epoch)
+    assert eras == [2 * ERA, 3 * ERA]
+
+
 async def test_a_primary_that_was_replaced_is_not_believed(pg: Stores):
     async with proxied(pg.url) as (proxy, url):
         through = Stores("postgres", url)

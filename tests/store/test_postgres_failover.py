@@ -83,7 +83,7 @@ async def test_what_was_claimed_before_a_fail_over_is_fenced_and_all_commits_are
         system, _, timeline = before.identity.partition("/")
         assert after.identity == f"{system}/{int(timeline) + 1}"
         assert await store.append([Append(0, epoch, 2, b"two")]) == set()
-        assert await store.position(0) == (ERA + epoch, 1)
+        assert await store.position(0) == (2 * ERA + epoch, 1)  # as the new timeline is
         assert [record for _, record in await collect(store.read(0, 0))] == [b"one"]
         again = await owned(store)
         assert await store.append([Append(0, again, 2, b"two")]) == {0}

@@ -360,10 +360,14 @@ SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text
 
 -- begin_era --
 -- Fence everything that was claimed on another server or timeline. A commit connection starts
--- with this: whoever comes first does it, and nobody appends before it is done.
+-- with this: whoever comes first does it, and nobody appends before it is done. The fail-over
+-- may have lost the era of an earlier one, but numbers of timelines grow with each.
 WITH changed AS (
     UPDATE {schema}.hub
-       SET identity = %(identity)s, era = era + CASE WHEN identity = '' THEN 0 ELSE 1 END
+       SET identity = %(identity)s,
+           era = CASE WHEN identity = '' THEN era
+                      ELSE GREATEST(era + 1, split_part(%(identity)s, '/', 2)::integer)
+                 END
      WHERE identity <> %(identity)s
     RETURNING era
 )
