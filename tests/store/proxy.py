@@ -30,6 +30,8 @@ class Proxy:
         """Cut the connection instead of handing on a message of this type."""
         self.holding = False
         """Keep what clients send, and send it on only after they are gone."""
+        self.hold_at: bytes | None = None
+        """Begin with that at the first request that contains this, if it is not empty."""
         self.held = asyncio.Event()
         self.let_go = asyncio.Event()
 
@@ -54,6 +56,8 @@ class Proxy:
 
     async def _requests(self, client: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
         while content := await client.read(2**16):
+            if self.hold_at and self.hold_at in content:
+                self.holding = True
             if self.holding:
                 self.held.set()
                 await self.let_go.wait()

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, cast
 from weakref import WeakKeyDictionary
 
 import psycopg
+from psycopg import errors as pg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
@@ -22,7 +26,7 @@ from shardrt.store.postgres.lane import ANSWER_S_MAX, Lane
 from shardrt.store.postgres.url import PostgresUrl, parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     Row = tuple[Any, ...]
     Connection = psycopg.AsyncConnection[Row]
@@ -33,6 +37,18 @@ PACKAGE = "shardrt.store.postgres"
 
 POOL_S_WAIT = 5.0
 """How long a call waits for a connection. Within it, a restarting server comes back."""
+
+PREPARE_S_MAX = 10.0
+"""How long a server may take to make a new connection ready, each of two times: it has let us in,
+so it or the way to it is frozen then, and another server may have taken its place."""
+
+UNTOLD = (
+    pg.FeatureNotSupported,
+    pg.InsufficientPrivilege,
+    pg.ObjectNotInPrerequisiteState,
+    pg.UndefinedFunction,
+)
+"""How a server refuses to tell its identity: it never will."""
 
 COMMIT_STATEMENTS = ("append", "position", "renew")
 
@@ -155,6 +171,7 @@ class Database:
             async def connect(cls, *_: Any, **kwargs: Any) -> Self:
                 try:
                     connection = await database._connect(super().connect, **kwargs)
+                    await database._configure(connection)
                 except psycopg.Error as error:
                     database._connect_error = error
                     raise
@@ -165,7 +182,6 @@ class Database:
             self.url.conninfo,
             connection_class=Remembering,
             kwargs={"autocommit": True, "prepare_threshold": 2},
-            configure=self._configure,
             min_size=0,
             max_size=self._connections - 1,
             timeout=POOL_S_WAIT,
@@ -177,7 +193,12 @@ class Database:
 
     async def _configure(self, connection: Connection) -> None:
         register_arrays(connection)
-        await self._set_session(connection)
+        try:
+            with answering(connection):
+                await self._set_session(connection)
+        except BaseException:
+            await connection.close()
+            raise
 
     async def _set_session(self, connection: Connection) -> int:
         cursor = await connection.execute(self._queries["session"])
@@ -187,13 +208,17 @@ class Database:
     async def _connect_lane(self) -> tuple[Connection, int]:
         connection = await self._connect(psycopg.AsyncConnection.connect, autocommit=True)
         try:
-            birth = await self._set_session(connection)
-            if identity := self._identities.get(connection):
-                await connection.execute(self._queries["begin_era"], {"identity": identity})
-            await connection.execute(self._prepare)
+            with answering(connection):
+                birth = await self._set_session(connection)
+                if identity := self._identities.get(connection):
+                    await connection.execute(self._queries["begin_era"], {"identity": identity})
+                await connection.execute(self._prepare)
         except BaseException:
             await connection.close()
             raise
+        if not self._is_current(connection):  # another one has learnt of a new primary meanwhile
+            await connection.close()
+            raise psycopg.OperationalError(OLD_PRIMARY)
         return connection, birth
 
     async def _connect(
@@ -204,7 +229,12 @@ class Database:
         for conninfo in sorted(self.url.conninfos, key=lambda each: each != self._server):
             try:
                 connection = await connect(conninfo, **kwargs)
-                await self._identify(connection)
+                try:
+                    with answering(connection):
+                        await self._identify(connection)
+                except BaseException:
+                    await connection.close()
+                    raise
             except psycopg.OperationalError as error:
                 failures.append(error)
             else:
@@ -217,15 +247,19 @@ class Database:
 
         Raises:
             psycopg.OperationalError: a server that we have seen replaced. It may not know, and
-                let others write; what it says is not believed.
+                let others write; what it says is not believed. Or one that should have told, but
+                did not: it must not be taken for one that cannot, as no era would begin.
         """
         try:
             cursor = await connection.execute(self._queries["identity"])
             ((found,),) = await cursor.fetchall()
-        except psycopg.Error:
+        except UNTOLD:
             return  # not permitted, or not that kind of server
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            raise psycopg.OperationalError(str(error)) from error
         if is_outdated(found, self.identity):
-            await connection.close()
             raise psycopg.OperationalError(
                 f"{OLD_PRIMARY}: its data is {found}, not {self.identity}"
             )
@@ -244,6 +278,33 @@ class Database:
     def _is_current(self, connection: Connection) -> bool:
         """Whether a connection of the pool leads where the newest one does."""
         return self._identities.get(connection, self.identity) == self.identity
+
+
+@contextmanager
+def answering(connection: Connection) -> Iterator[None]:
+    """Hang up on a server that takes longer than `PREPARE_S_MAX`. Raises `OperationalError`.
+
+    To cancel what waits would not do: the driver then asks the server to cancel the statement,
+    and waits for that.
+    """
+    late = False
+
+    def hang_up() -> None:
+        nonlocal late
+        late = True
+        with suppress(OSError, psycopg.Error):
+            with socket.socket(fileno=os.dup(connection.pgconn.socket)) as line:
+                line.shutdown(socket.SHUT_RDWR)
+
+    timer = asyncio.get_running_loop().call_later(PREPARE_S_MAX, hang_up)
+    try:
+        yield
+    except psycopg.OperationalError:
+        if not late:
+            raise
+        raise psycopg.OperationalError(f"no answer within {PREPARE_S_MAX:.0f} s") from None
+    finally:
+        timer.cancel()
 
 
 def is_outdated(found: str, known: str) -> bool:
