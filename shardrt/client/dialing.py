@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +17,7 @@ from shardrt.errors import ConfigInvalid, ConnectionLost, ProtocolViolation
 from shardrt.links.frames import client_frame_bytes_max
 from shardrt.links.inprocess import connect_in_process
 from shardrt.links.messages import PROTOCOL, Ask, Forward, Hello, ToClient, Welcome
-from shardrt.links.websocket import dial_websocket
+from shardrt.links.websocket import AWAITED_TICKS, IDLE_TICKS, RESULT_TICKS, dial_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +77,13 @@ def urls_of(given: str | Sequence[str]) -> list[str]:
     return urls
 
 
+def _silence_ticks(session: Asker) -> int:
+    """Return for how long a host may be silent before it is asked whether it is there."""
+    if session.is_calling:
+        return AWAITED_TICKS
+    return RESULT_TICKS if session.is_waiting else IDLE_TICKS
+
+
 def over_websocket(
     urls: Sequence[str], token: str | None = None, ca_file: str | None = None
 ) -> Dial:
@@ -96,7 +104,7 @@ def over_websocket(
                     ToClient,
                     lambda _: greeter,
                     ca_file=ca_file or "",
-                    is_awaited=lambda: session.is_waiting,
+                    silence_ticks=partial(_silence_ticks, session),
                 )
                 try:
                     welcome = await _greet(link, greeter, session_id)

@@ -48,8 +48,13 @@ class Asker(LinkHandler, Protocol):
     """Who listens at a client's end of a link."""
 
     @property
+    def is_calling(self) -> bool:
+        """Whether the host owes it an answer that should not take long."""
+        ...
+
+    @property
     def is_waiting(self) -> bool:
-        """Whether the host owes it an answer."""
+        """Whether the host owes it any answer."""
         ...
 
 
@@ -198,6 +203,11 @@ class Session:
     @property
     def is_connected(self) -> bool:
         return self._link is not None
+
+    @property
+    def is_calling(self) -> bool:
+        """Whether anything is unanswered that has a deadline."""
+        return bool(self._calls)
 
     @property
     def is_waiting(self) -> bool:

@@ -35,11 +35,15 @@ IDLE_TICKS = 20
 """A host that has been silent for so long is pinged, and so often again."""
 AWAITED_TICKS = 1
 """The same while somebody waits for an answer."""
+RESULT_TICKS = 5
+"""The same while somebody waits for the end of an instance only: it may take long."""
 PONG_TICKS = 3
 """A host that lets a ping wait for so long, while somebody waits, is gone; otherwise for
 `IDLE_TICKS`."""
 UPLOAD_BYTES_PER_TICK = 256 * 1024
 """What was written lately may still be on its way, this slowly, and the ping behind it."""
+IN_FLIGHT_BYTES_MAX = 8 * 1024 * 1024
+"""So much may be on its way that has left this process: it is in buffers of sockets."""
 
 PATH = "/link"
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
@@ -54,7 +58,7 @@ class WebSocketLink(StreamLink):
         accept: Accept,
         url: str,
         token: str | None,
-        is_awaited: Callable[[], bool] = lambda: False,
+        silence_ticks: Callable[[], int] = lambda: IDLE_TICKS,
     ) -> None:
         super().__init__(codec, accept)
         self._protocol = ClientProtocol(parse_uri(url), max_size=FRAME_BYTES_MAX)
@@ -63,18 +67,21 @@ class WebSocketLink(StreamLink):
         self.accepted: asyncio.Future[None] = self._loop.create_future()
         """Done once messages may flow; its exception says why they never will."""
         self._fragments: list[bytes] = []
-        self._is_awaited = is_awaited
-        """Returns whether somebody waits for the host to say something."""
+        self._silence_ticks = silence_ticks
+        """Returns for how long the host may be silent; less than `IDLE_TICKS`: somebody waits for
+        it to say something."""
         self._ticker: asyncio.TimerHandle | None = None
         self._heard = True
         """Whether anything came since the last tick."""
         self._silent_ticks = 0
         self._pinged_ticks: int | None = None
         """Of the silence, when the host was pinged; None: not in this silence."""
+        self._upload_ticks = 0
+        """What the ping is behind may take so long."""
         self._written_bytes = 0
         """Since the last tick."""
         self._upload_bytes = 0
-        """Written in this silence, or in the tick before it."""
+        """Written and perhaps still on its way."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -156,23 +163,25 @@ class WebSocketLink(StreamLink):
 
     def _on_tick(self) -> None:
         self._ticker = self._loop.call_later(TICK_S, self._on_tick)
-        written_bytes, self._written_bytes = self._written_bytes, 0
+        assert self._transport is not None, "it ends with the connection"
+        upload_bytes = max(0, self._upload_bytes - UPLOAD_BYTES_PER_TICK) + self._written_bytes
+        unsent_bytes = self._transport.get_write_buffer_size()
+        self._upload_bytes = min(upload_bytes, unsent_bytes + IN_FLIGHT_BYTES_MAX)
+        self._written_bytes = 0
         if self._heard:
             self._heard, self._silent_ticks, self._pinged_ticks = False, 0, None
-            self._upload_bytes = written_bytes
             return
         self._silent_ticks += 1
-        self._upload_bytes += written_bytes
-        is_awaited = self._is_awaited()
+        silence_ticks = self._silence_ticks()
         if self._pinged_ticks is None:
-            if self._silent_ticks >= (AWAITED_TICKS if is_awaited else IDLE_TICKS):
+            if self._silent_ticks >= silence_ticks:
                 self._pinged_ticks = self._silent_ticks
+                self._upload_ticks = self._upload_bytes // UPLOAD_BYTES_PER_TICK
                 self._protocol.send_ping(b"")
                 self._write_pending()
             return
-        patience = PONG_TICKS if is_awaited else IDLE_TICKS
-        patience += self._upload_bytes // UPLOAD_BYTES_PER_TICK
-        if self._silent_ticks - self._pinged_ticks >= patience:
+        patience = PONG_TICKS if silence_ticks < IDLE_TICKS else IDLE_TICKS
+        if self._silent_ticks - self._pinged_ticks >= patience + self._upload_ticks:
             self._ticker.cancel()
             self._abort("the host has fallen silent")
 
@@ -212,11 +221,12 @@ async def dial_websocket(  # noqa: PLR0913 - all that a link needs
     *,
     target: str | None = None,
     ca_file: str = "",
-    is_awaited: Callable[[], bool] = lambda: False,
+    silence_ticks: Callable[[], int] = lambda: IDLE_TICKS,
 ) -> WebSocketLink:
     """Open a link to a host: a client's, or the one that `target` is the WebSocket URL of.
 
-    A host that falls silent is found out within five seconds while it `is_awaited`.
+    A host that falls silent for `silence_ticks` (seconds) is found out four seconds later, if that
+    is less than `IDLE_TICKS`: within five seconds with `AWAITED_TICKS`.
 
     Raises:
         ConfigInvalid: `url` is none, or `ca_file` holds no authorities.
@@ -231,7 +241,7 @@ async def dial_websocket(  # noqa: PLR0913 - all that a link needs
     codec = Codec(incoming)
     try:
         _, link = await loop.create_connection(
-            lambda: WebSocketLink(codec, accept, target, token, is_awaited),
+            lambda: WebSocketLink(codec, accept, target, token, silence_ticks),
             uri.host,
             uri.port,
             ssl=client_context(ca_file) if uri.secure else None,
