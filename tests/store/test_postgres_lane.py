@@ -63,7 +63,8 @@ async def test_a_caller_who_gives_up_leaves_the_attempt_to_connect_to_the_next()
     assert attempts == 1
 
 
-async def test_a_caller_who_waits_for_a_connection_is_told_of_the_end():
+@pytest.mark.parametrize("has_begun", [True, False])
+async def test_a_caller_who_waits_for_a_connection_is_told_of_the_end(has_begun: bool):
     connecting = asyncio.Event()
 
     async def never() -> NoReturn:
@@ -74,7 +75,11 @@ async def test_a_caller_who_waits_for_a_connection_is_told_of_the_end():
     lane = Lane(parse_url("postgresql://localhost/db"), never)
     lane.start()
     waiting = asyncio.ensure_future(lane.run(b"", tuple))
-    await connecting.wait()
+    if has_begun:
+        await connecting.wait()
+    else:
+        await asyncio.sleep(0)  # the caller's turn, before that of the attempt
+        assert lane._opening
     lane.close()
     with pytest.raises(StoreUnavailable, match="closed"):
         await waiting

@@ -118,7 +118,11 @@ class Lane:
         if self._opening is None:
             self._opening = asyncio.create_task(self._try_to_open())
             self._opening.add_done_callback(self._opened)
-        failure = await asyncio.shield(self._opening)
+        opening = self._opening
+        await asyncio.wait([opening])
+        if opening.cancelled():  # by `close`, perhaps before it began
+            raise StoreUnavailable(f"{self._url.masked}: the store is closed")
+        failure = opening.result()
         if failure is not None:
             raise failure
 
@@ -130,8 +134,6 @@ class Lane:
             await self._connect_once()
         except StoreError as error:
             return error
-        except asyncio.CancelledError:  # by `close`
-            return StoreUnavailable(f"{self._url.masked}: the store is closed")
         return None
 
     async def _connect_once(self) -> None:
