@@ -28,7 +28,6 @@ from shardrt.host.black_box import BlackBox, Stretches, note_of
 from shardrt.host.bounds import Bounds
 from shardrt.host.gates import Gate, Lines
 from shardrt.host.payloads import Payloads
-from shardrt.host.relay import Relay
 from shardrt.host.transactional import commit_once
 from shardrt.host.worker_pool import AppSource, WorkerPool
 from shardrt.links.worker_link import Perform
@@ -96,7 +95,6 @@ class ActivityPool:
         self._loop: asyncio.AbstractEventLoop | None = None
         """The one that everything here runs in, once it is known."""
         self._lines = Lines()
-        self._relay = Relay()
         self.attempted: Callable[[str, Failure | None, float], None] = lambda *_: None
         """Told of each attempt that ended: of which activity, how, and after how many seconds."""
         self.around: Callable[[Attempt], Context] | None = None
@@ -142,12 +140,11 @@ class ActivityPool:
     async def finish(self, asker: Asker, grace_s: float) -> None:
         """Forget what a partition has in line, and let what runs for it end within this time."""
         self._lines.forget_all(asker)
-        tasks = []
-        for running in [each for each in self._running.values() if each.attempt.asker is asker]:
-            if running.task is None:
-                self._abandon(running)
-            else:
-                tasks.append(running.task)
+        tasks = [
+            each.task
+            for each in self._running.values()
+            if each.task is not None and each.attempt.asker is asker
+        ]
         if tasks:
             await asyncio.wait(tasks, timeout=grace_s)
 
@@ -189,8 +186,9 @@ class ActivityPool:
         control = Control(self._payloads, loop.time, attempt.run.heartbeat)
         running = Running(attempt, key_of(attempt.run), kind, control, loop.time())
         self._running[running.key] = running
+        # By the loop, for that of tests keeps count; named, or it would first make a name up.
         if self.around is None:
-            self._relay.start(running)
+            running.task = loop.create_task(kind.body(running), name=attempt.run.name)
         else:
             context = self.around(attempt) if attempt.run.trace else self.outside()
             body = kind.body(running)
@@ -237,8 +235,6 @@ class ActivityPool:
         if running.task is not None:
             self._detached[running.task] = running
             running.task.add_done_callback(self._left)
-        else:
-            self._lines.give_back(running.kind.gates)  # it had not begun
 
     def _left(self, task: asyncio.Task[None]) -> None:
         running = self._detached.pop(task)

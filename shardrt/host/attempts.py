@@ -101,7 +101,6 @@ class Running(msgspec.Struct, eq=False):
     began_s: float
     """In time of the loop."""
     task: asyncio.Task[None] | None = None
-    """Once it has begun; see `relay`."""
     timer: asyncio.TimerHandle | None = None
     """Rings when it has taken too long."""
     pulse: asyncio.TimerHandle | None = None

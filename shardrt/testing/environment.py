@@ -188,8 +188,8 @@ def _task(
     main: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
     **options: Any,
 ) -> asyncio.Task[Any]:
-    """Make a task; attempts of activities are what somebody waits for."""
-    if getattr(main, "__qualname__", "") in {"ActivityPool._in_loop", "Relay._work"}:
+    """Make a task; an attempt of an activity is what somebody waits for."""
+    if getattr(main, "__qualname__", "") == "ActivityPool._in_loop":
         options["context"] = context = options.get("context") or copy_context()
         context.run(_is_housekeeping.set, False)
     return asyncio.Task(main, loop=loop, **options)
