@@ -32,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 BACKOFF_S_MIN = 0.1
 BACKOFF_S_MAX = 5.0
+CUT_INTERVAL_S = 3.0
+CUT_BYTES = 1 << 20
+"""What a checkpoint covers of the journal is cut so often, or when it is so much: a little that
+stays costs recovery nothing, and each cut is a commit."""
 PATIENCE_S = 5.0
 """So long does one checkpoint hold up those of other partitions."""
 RESIDENT_BYTES = 3_500
@@ -106,11 +110,13 @@ class Checkpointer:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 began = loop.time()
-                for host in hosts():
+                partitions = hosts()
+                for number, host in enumerate(partitions):
+                    await self._rest(began + self._interval_s * number / len(partitions), hosts)
                     if self.is_due(host) and host not in self._under_way:
                         await self._begin(host, tasks)
-                self.lag_s = loop.time() - began
-                await self._rest(began, hosts)
+                self.lag_s = max(0.0, loop.time() - began - self._interval_s)
+                await self._rest(began + self._interval_s, hosts)
 
     async def _begin(self, host: PartitionHost, tasks: asyncio.TaskGroup) -> None:
         """Checkpoint a partition; return when that is done, or may take long."""
@@ -124,12 +130,12 @@ class Checkpointer:
         )
         stumbled.cancel()
 
-    async def _rest(self, began: float, hosts: Callable[[], list[PartitionHost]]) -> None:
+    async def _rest(self, until: float, hosts: Callable[[], list[PartitionHost]]) -> None:
         loop = asyncio.get_running_loop()
-        rest_s = self._interval_s - self.lag_s
-        while rest_s > 0 and not any(self._is_urgent(host) for host in hosts()):
+        while (rest_s := until - loop.time()) > 0:
+            if any(self._is_urgent(host) for host in hosts()):
+                return
             await asyncio.sleep(min(0.1, rest_s))
-            rest_s = began + self._interval_s - loop.time()
 
     @staticmethod
     def is_due(host: PartitionHost) -> bool:
@@ -155,7 +161,10 @@ class Checkpointer:
             host.saved(captured.journal_bytes)
             self._settle(host, captured)
             await self._drop_outcomes(host, captured.settled)
-            await self._truncate(host, previous)
+            now_s = asyncio.get_running_loop().time()
+            if captured.journal_bytes >= CUT_BYTES or now_s - host.cut_s >= CUT_INTERVAL_S:
+                host.cut_s = now_s
+                await self._truncate(host, previous)
 
     async def _capture(self, host: PartitionHost) -> Captured | None:
         """Wait for a seal, capture there, and wait until that is durable."""

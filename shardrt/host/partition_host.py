@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -63,6 +64,8 @@ class PartitionHost:
         self.partition = partition.state.partition
         self.epoch = partition.state.epoch
         self.checkpoint_lsn = checkpoint_lsn
+        self.cut_s = -math.inf
+        """When the journal was cut, in time of the loop."""
         self.journal_bytes = 0
         """Written since the last checkpoint was captured."""
         self.unsaved_bytes = 0

@@ -308,7 +308,7 @@ def test_nothing_is_evicted_before_its_checkpoint_is_in_the_store():
         await pass_time(0.3)
         await client.raise_event("one!0", "letter", 0)
         await shard.checkpointer.checkpoint(shard.hosts[0])
-        assert resident(hub) == {"two!1"}
+        await hub.until(lambda: resident(hub) == {"two!1"})
         slow.may.set()
         await evicted(hub)
         for instance_id in ("one!0", "two!1"):

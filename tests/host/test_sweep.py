@@ -31,6 +31,7 @@ async def play(drive: Drive, plan: Plan) -> Hub:
         await hub.quiet()
         for instance_id in instances_of(hub):
             await assert_history(client, instance_id)
+        await hub.quiet()  # a fault may have struck while that was read
         await assert_no_slots(hub)
         await assert_recoverable(hub)
         assert twins.compared > 0
