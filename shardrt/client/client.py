@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from shardrt.links.messages import Welcome
     from shardrt.orchestration.sealing import PayloadCodec
 
-START_WINDOW = 4096
+START_WINDOW = 1000
 """How many starts of one `start_many` are under way at a time."""
 
 PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
@@ -103,7 +103,8 @@ class Client(EntityClient, ScheduleClient):
                 included, before it fails with `ConnectionLost`. Waiting for results has no
                 limit but the caller's.
             retry_overloaded: whether calls that are refused as `Overloaded` are tried again
-                until then.
+                until then. If so, starts that a host has no room for wait in the client;
+                otherwise they fail at once, unsent (see `is_overloaded`).
             payload_codec: that of the app, if it has one.
 
         Raises:
@@ -147,6 +148,15 @@ class Client(EntityClient, ScheduleClient):
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether as many starts are under way as the host can take, 1,024 at most.
+
+        Another one would be held back, or refused without being sent, as `retry_overloaded`
+        says. Whoever serves others can turn them away before doing anything for them.
+        """
+        return self._session.is_overloaded
 
     # -- starting -------------------------------------------------------------------------------
 

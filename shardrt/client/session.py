@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Raw
 
 from shardrt.client.refusals import exception_of
+from shardrt.client.window import HOLD_S, TOO_MUCH, StartWindow
 from shardrt.client.wire import TypedAsk, TypedCall
 from shardrt.core import requests
 from shardrt.errors import (
@@ -103,7 +104,18 @@ _AS_IT_IS = (requests.GetHistory, requests.Export)
 class Pending:
     """A request without an answer so far."""
 
-    __slots__ = ("attempts", "deadline", "future", "instance_id", "refusal", "request", "seq")
+    __slots__ = (
+        "attempts",
+        "deadline",
+        "future",
+        "held",
+        "in_window",
+        "instance_id",
+        "refusal",
+        "request",
+        "sent_s",
+        "seq",
+    )
 
     def __init__(
         self,
@@ -124,6 +136,11 @@ class Pending:
         """How often it was sent."""
         self.refusal: Refusal | None = None
         """Why it was refused last, although it may be tried again."""
+        self.in_window = False
+        """A start that is under way, since `sent_s`."""
+        self.sent_s = 0.0
+        self.held = False
+        """A start that is not, because the host has too much to do."""
 
 
 class Session:
@@ -159,6 +176,7 @@ class Session:
         self._refused: list[Pending] = []
         """To be sent again soon; each also is in `_calls` or `_waits`."""
         self._loop = asyncio.get_running_loop()
+        self._window = StartWindow(self._loop, self._send_held)
         self._keeper: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -190,6 +208,7 @@ class Session:
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._window.close()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -214,6 +233,11 @@ class Session:
         """Whether anything is unanswered."""
         return bool(self._calls or self._waits)
 
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether a start would be given up, or held back, without being sent."""
+        return not self._window.is_open
+
     # -- asking ---------------------------------------------------------------------------------
 
     def submit(
@@ -225,10 +249,15 @@ class Session:
         self._seq = seq = self._seq + 1
         deadline = self._loop.time() + (timeout_s or self._call_timeout_s)
         pending = Pending(seq, instance_id, request, deadline, self._loop.create_future())
+        if type(request) is requests.Start and not self._window.is_open:
+            if not self._retry_overloaded:
+                pending.future.set_exception(Overloaded(TOO_MUCH, HOLD_S))
+                return pending.future
+            self._window.hold(pending)
         self._calls[seq] = pending
         if instance_id and type(request) not in _READS:
             self._writes.append(seq)
-        if self._link is not None:
+        if self._link is not None and not pending.held:
             self._send(pending)
         return pending.future
 
@@ -276,8 +305,11 @@ class Session:
     def _send(self, pending: Pending) -> None:
         assert self._link is not None
         request = pending.request
-        if pending.attempts and type(request) is requests.Start and request.fresh:
-            pending.request = request = msgspec.structs.replace(request, fresh=False)
+        if type(request) is requests.Start:
+            if pending.attempts and request.fresh:
+                pending.request = request = msgspec.structs.replace(request, fresh=False)
+            if not pending.in_window:
+                self._window.entered(pending)
         pending.attempts += 1
         message = (
             TypedCall(pending.seq, self._low(), pending.instance_id, request)
@@ -305,6 +337,8 @@ class Session:
             if pending is None:
                 continue
             if answer.refusal is None:
+                if pending.in_window:
+                    self._window.taken()
                 self._forget(pending)
                 if not pending.future.done():
                     pending.future.set_result(answer.result)
@@ -321,10 +355,16 @@ class Session:
         passing = refusal.code == PartitionUnavailable.code or (
             refusal.code == Overloaded.code and self._retry_overloaded
         )
+        overloaded = refusal.code == Overloaded.code and type(pending.request) is requests.Start
+        if overloaded:
+            self._window.refused(pending)
         if not passing:
             self._fail(pending, exception_of(refusal))
             return
         pending.refusal = refusal
+        if overloaded:
+            self._window.hold(pending)
+            return
         self._refused.append(pending)
         if len(self._refused) == 1:
             pause_s = min(1.0, RETRY_S * 2.0 ** (pending.attempts - 1))
@@ -340,6 +380,19 @@ class Session:
             else:
                 self._forget(pending)
 
+    def _must_wait(self, pending: Pending) -> bool:
+        is_new = type(pending.request) is requests.Start and not pending.in_window
+        return is_new and not self._window.has_room
+
+    def _send_held(self, pending: Pending) -> bool:
+        if pending.future.done():
+            self._forget(pending)
+        elif self._link is None:
+            return False
+        else:
+            self._send(pending)
+        return True
+
     # -- the link -------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
@@ -349,11 +402,15 @@ class Session:
             raise ConnectionLost("the host hung up at once")
         self._link = link
         self._refused = []
-        for pending in [*self._calls.values(), *self._waits.values()]:
+        unanswered = [*self._calls.values(), *self._waits.values()]
+        for pending in [each for each in unanswered if not each.held]:
             if pending.future.done():
                 self._forget(pending)
+            elif self._must_wait(pending):
+                self._window.hold(pending)
             else:
                 self._send(pending)
+        self._window.send_held()
 
     async def _keep_connected(self) -> None:
         backoff = self._make_backoff()
@@ -378,6 +435,8 @@ class Session:
             self._waits.pop(pending.seq, None)
             if self._waits_by_instance.get(pending.instance_id) is pending:
                 del self._waits_by_instance[pending.instance_id]
+        elif pending.in_window:
+            self._window.left(pending)
 
     def _fail(self, pending: Pending, error: ShardrtError) -> None:
         self._forget(pending)
@@ -400,6 +459,8 @@ class Session:
             return ConnectionLost(self._trouble)
         if pending.refusal is not None:
             return exception_of(pending.refusal)
+        if pending.held:
+            return Overloaded(TOO_MUCH, HOLD_S)
         return ConnectionLost("the host did not answer in time")
 
 

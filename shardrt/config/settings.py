@@ -139,6 +139,10 @@ class ShardSettings:
     requests_in_flight_max: Count = 10_000
     """Requests being worked on at a time. Beyond it requests are refused as overloaded."""
 
+    starts_waiting_max: Count = 2_000
+    """Instances that were started and wait for their first turn because there is more to do
+    than the process can. Beyond it starts are refused as overloaded."""
+
     checkpoint_interval_s: Seconds = 1.0
     """Longest time between a change and its checkpoint. Longer writes less, since an
     instance that ends meanwhile is written once; lists lag and recovery reads more."""

@@ -47,6 +47,9 @@ class Ground:
 
         Not a dict: taking its first key again and again costs the square of its length.
         """
+        self.starting: OrderedDict[str, None] = OrderedDict()
+        """Instances that clients have started and whose first turn is to come, in order."""
+        self.turns_begun = 0
         self.entities_ready: OrderedDict[str, None] = OrderedDict()
         """Entities with operations to carry out now, in order."""
         self.dirty: dict[str, None] = {}
@@ -142,7 +145,7 @@ class Ground:
             for name, section in instance.locks.items():
                 self._release(name, section)
             instance.locks = {}
-        self.ready.pop(instance.instance_id, None)
+        self._withdraw(instance.instance_id)
 
     def _release(self, name: str, section: Section) -> None:
         """Give back all that a critical section has, or is about to get."""
@@ -179,8 +182,19 @@ class Ground:
         self.dirty[instance.instance_id] = None
 
     def _wake(self, instance: Instance) -> None:
-        if instance.has_news():
+        if instance.has_news() and instance.instance_id not in self.starting:
             self.ready[instance.instance_id] = None
+
+    def _put_last(self, instance: Instance) -> None:
+        """Have what has begun go before this instance, which has not."""
+        if instance.instance_id in self.ready:
+            del self.ready[instance.instance_id]
+            self.starting[instance.instance_id] = None
+
+    def _withdraw(self, instance_id: str) -> None:
+        """Have no turn of it run."""
+        self.ready.pop(instance_id, None)
+        self.starting.pop(instance_id, None)
 
     def _record(self, instance: Instance, *events: h.HistoryEvent) -> None:
         instance.tail += events

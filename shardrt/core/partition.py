@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from shardrt.core.state import Child, Instance, Pending, Resident
 
 
+BEGIN_EVERY = 64
+"""Of so many turns at least one is the first of an instance, so that none waits for ever."""
+
 NO_HISTORIES: dict[str, Sequence[h.HistoryEvent]] = {}
 
 
@@ -80,7 +83,7 @@ class Partition(EntityAnswering):
         instance = self.instances[instance_id]
         if instance.is_final:
             return True
-        if instance_id in self.ready or instance_id in self.out:
+        if self.is_due(instance_id) or instance_id in self.out:
             return False
         pending = instance.pending.values()
         return all(each.retry_at is not None or each.is_asleep for each in pending)
@@ -123,6 +126,7 @@ class Partition(EntityAnswering):
         """
         self._write(e.Taken(now, epoch))
         self.ready.clear()
+        self.starting.clear()
         self.entities_ready.clear()
         for entity in self.entities.values():
             if entity.has_news():
@@ -134,6 +138,8 @@ class Partition(EntityAnswering):
                 if pending.retry_at is None and not pending.waits_for_slot:
                     self._run(instance, task_id, pending)
             self._wake(instance)
+            if instance.turn == 0 and instance.parent is None:
+                self._put_last(instance)
         for destination, lane in self.state.lanes.items():
             if lane.messages:
                 self.sends[destination] = None
@@ -292,9 +298,16 @@ class Partition(EntityAnswering):
     # -- turns of the code ---------------------------------------------------------------------
 
     def next_work(self, now: int) -> WorkItem | None:
-        """Hand out the next turn to run, oldest news first. It must come back by `step`."""
-        while self.ready:
-            instance_id, _ = self.ready.popitem(last=False)
+        """Hand out the next turn to run. It must come back by `step`.
+
+        Oldest news first; but what has begun goes before what has not, so that more than can be
+        done at a time is done one after the other, and not all of it late.
+        """
+        ready, starting = self.ready, self.starting
+        while ready or starting:
+            self.turns_begun += 1
+            begin = starting and (not ready or self.turns_begun % BEGIN_EVERY == 0)
+            instance_id, _ = (starting if begin else ready).popitem(last=False)
             instance = self.instances[instance_id]
             out = self.out.get(instance_id)
             if out is not None and out.execution_id == instance.execution_id:
@@ -315,6 +328,15 @@ class Partition(EntityAnswering):
             )
             return item
         return None
+
+    def is_due(self, instance_id: str) -> bool:
+        """Whether a turn of it is to be run."""
+        return instance_id in self.ready or instance_id in self.starting
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether turns are to be run."""
+        return bool(self.ready or self.starting or self.entities_ready)
 
     def step(self, step: Step) -> bool:
         """Take a turn back; return False if it does not count any more.

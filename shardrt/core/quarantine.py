@@ -66,7 +66,7 @@ class Quarantine(Transitions):
         # By whoever replays this it can perhaps be read.
         self.instances.pop(instance_id, None)
         self.entities.pop(instance_id, None)
-        self.ready.pop(instance_id, None)
+        self._withdraw(instance_id)
         self.entities_ready.pop(instance_id, None)
         self.dirty.pop(instance_id, None)
         self.deleted[instance_id] = None

@@ -50,6 +50,7 @@ class Transitions(Rewinds):
         # A late repetition of the request must not create it again, whatever became of it.
         self._settle(entry.created_by, entry.at)
         self._install(instance, entry.at)
+        self._put_last(instance)
 
     def _deleted(self, entry: e.Deleted) -> None:
         if entry.instance_id in self.entities:
@@ -247,7 +248,7 @@ class Transitions(Rewinds):
         instance.suspended = True
         instance.status = h.Status.SUSPENDED
         instance.reason = entry.reason
-        self.ready.pop(instance.instance_id, None)
+        self._withdraw(instance.instance_id)
         self._record(instance, h.ExecutionSuspended(entry.at, entry.reason))
         self._touch(instance, entry.at)
 

@@ -39,6 +39,9 @@ class Intake:
         self._bounds = Bounds(settings.limits)
         self._in_flight_max = settings.shard.requests_in_flight_max
         self._bytes_in_flight_max = settings.shard.journal_buffer_bytes_max
+        self._starts_waiting_max = settings.shard.starts_waiting_max
+        self.starts_waiting = 0
+        """Instances of the shard whose first turn is to come, as of its last turns."""
         self._app = app
         self._shard = shard
         self._tracer = tracer
@@ -57,7 +60,9 @@ class Intake:
     def pinned(self, call: Forward) -> Forward:
         """Return a checked call with the version to run in it, so that it stays the same."""
         start = call.request
-        if type(start) is not r.Start:
+        if type(start) is r.Start:
+            self.starts_waiting += 1  # until the next turn counts
+        else:
             return self._checked(call, start) if isinstance(start, _TRACED) else call
         if start.trace or self._tracer is not None:
             trace = self._trace_of(start)
@@ -129,8 +134,8 @@ class Intake:
         return self._check_payload(request.input, "input")
 
     def _check_start(self, _instance_id: str, start: r.Start) -> r.Refusal | None:
-        if self._shard.is_crowded:
-            return r.Refusal("Overloaded", "memory is full of busy instances", RETRY_AFTER_S)
+        if self._shard.is_crowded or self.starts_waiting >= self._starts_waiting_max:
+            return self._too_many()
         if start.on_conflict not in {"fail", "return", "restart"}:
             message = f"on_conflict is {start.on_conflict!r}; use fail, return or restart"
             return r.Refusal("InputInvalid", message)
@@ -150,6 +155,14 @@ class Intake:
         except ShardrtError as error:
             return r.Refusal(error.code, str(error) + self._names_instead(start.name))
         return None
+
+    def _too_many(self) -> r.Refusal:
+        message = (
+            "memory is full of busy instances"
+            if self._shard.is_crowded
+            else f"{self.starts_waiting} instances wait for their first turn"
+        )
+        return r.Refusal("Overloaded", message, RETRY_AFTER_S)
 
     def _names_instead(self, name: str) -> str:
         names = sorted({each.name for each in self._app.orchestrators})

@@ -301,6 +301,7 @@ class Shard:
             del self.hosts[host.partition]
         self._woken.pop(host, None)
         self.checkpointer.discarded(host)
+        self._count_starts()
         if not host.closing:
             reason = f"broken: {broken}" if broken else "fenced"
             logger.warning("partition=%d epoch=%d lost, %s", host.partition, host.epoch, reason)
@@ -384,6 +385,10 @@ class Shard:
             for host in woken:
                 if not host.closed:
                     self._guarded(host, self._turn_of, host, deadline_s)
+        self._count_starts()
+
+    def _count_starts(self) -> None:
+        self._intake.starts_waiting = sum(len(each.core.starting) for each in self.hosts.values())
 
     def _turn_of(self, host: PartitionHost, deadline_s: float) -> None:
         if host.run_turns(deadline_s):

@@ -70,10 +70,7 @@ class Turns:
             now_s = clock.monotonic_s()
             self._run_entities(host, now_s + (deadline_s - now_s) / 2)
         now = clock.now()  # once: these turns are as good as simultaneous
-        while core.ready:
-            item = core.next_work(now)
-            if item is None:
-                break
+        while (item := core.next_work(now)) is not None:
             if item.instance_id in host.forbidden:
                 core.condemn(item.instance_id, host.forbidden[item.instance_id], clock.now())
                 continue
@@ -91,7 +88,7 @@ class Turns:
         for instance_id in core.abandoned:
             self.executor.drop(instance_id)
         core.abandoned.clear()
-        return bool(core.ready or core.entities_ready)
+        return core.has_turns
 
     def _run_entities(self, host: PartitionHost, deadline_s: float) -> None:
         core = host.core

@@ -118,7 +118,7 @@ class HubSession(Session):
     @property
     def is_asking_again(self) -> bool:
         """Whether a refused request waits for its next attempt."""
-        return bool(self._refused)
+        return bool(self._refused or self._window.held)
 
 
 class VirtualClient(Client):

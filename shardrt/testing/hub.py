@@ -358,7 +358,7 @@ def _is_idle(host: PartitionHost) -> bool:
     return (
         not (host.closed or host.draining or core.effects or core.out)
         and all(isinstance(entry, _UNHURRIED) for entry in core.entries)
-        and not (core.ready or core.entities_ready)
+        and not (core.has_turns)
         and host.release.durable == host.release.sealed
         and not host.loader.is_busy
         and not any(lane.messages for lane in core.state.lanes.values())

@@ -52,6 +52,10 @@ class Host(End):
     def answer(self, seq: int, result: Raw = STARTED) -> None:
         self.link.send(Answer(seq, result))
 
+    def answer_all(self, messages: list[Any]) -> None:
+        for message in messages:
+            self.answer(message.seq)
+
     def refuse_all(self, messages: list[Any]) -> None:
         for message in messages:
             self.refuse(message.seq, "PartitionUnavailable", 0.001)
@@ -194,6 +198,92 @@ async def test_overload_is_told_at_once_if_wanted() -> None:
         with pytest.raises(Overloaded) as refused:
             await future
         assert refused.value.retry_after_s == 2.5
+
+
+@in_loop
+async def test_an_overloaded_host_gets_fewer_starts_at_a_time() -> None:
+    async with opened() as (session, host):
+        futures = [session.submit("a", start()) for _ in range(40)]
+        await host.until_received(40)
+        for seq in range(1, 41):
+            host.refuse(seq, "Overloaded", 0.001)
+        await host.until_received(40 + 20)
+        reads = [session.submit("a", r.Get()) for _ in range(2)]  # which are not held back
+        await host.until_received(62)
+        assert host.seqs[40:] == [*range(1, 21), 41, 42]
+        for seq in (1, 2, 41, 42):
+            host.answer(seq, STARTED if seq < 41 else Raw(b"null"))
+        await host.until_received(64)
+        assert host.seqs[62:] == [21, 22]
+        for seq in range(3, 41):
+            host.answer(seq)
+        await asyncio.gather(*futures, *reads)
+
+
+@in_loop
+async def test_what_is_held_back_outlasts_a_link() -> None:
+    async with opened() as (session, host):
+        futures = [session.submit("a", start()) for _ in range(40)]
+        await host.until_received(40)
+        for seq in range(1, 41):
+            host.refuse(seq, "Overloaded")
+        await eventually(lambda: session.is_overloaded)
+        host.on_batch = host.answer_all
+        host.link.close()
+        assert await asyncio.gather(*futures) == [STARTED] * 40
+
+
+@in_loop
+async def test_starts_that_are_not_to_wait_fail_unsent_while_a_host_is_overloaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with opened(retry_overloaded=False) as (session, host):
+        futures = [session.submit("a", start()) for _ in range(20)]
+        await host.until_received(20)
+        host.refuse(1, "Overloaded")
+        with pytest.raises(Overloaded, match="no"):
+            await futures[0]
+        assert session.is_overloaded
+        with pytest.raises(Overloaded, match="was not sent"):
+            await session.submit("a", start())
+        assert len(host.messages) == 20
+        monkeypatch.setattr("shardrt.client.window.FORGET_S", 0.0)
+        host.answer(2)
+        await futures[1]
+        await eventually(lambda: not session.is_overloaded)
+        for seq in range(3, 21):
+            host.answer(seq)
+        await asyncio.gather(*futures[1:])
+
+
+@in_loop
+async def test_starts_in_partitions_without_an_owner_do_not_hold_up_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shardrt.client.window.LIMIT_MAX", 10.0)
+    async with opened() as (session, host):
+        futures = [session.submit("a", start()) for _ in range(12)]
+        await host.until_received(10)
+        assert session.is_overloaded
+        await host.until_received(12)  # after a while
+        for seq in range(1, 13):
+            host.answer(seq)
+        await asyncio.gather(*futures)
+
+
+@in_loop
+async def test_who_waits_too_long_for_an_overloaded_host_is_told() -> None:
+    async with opened(call_timeout_s=0.3) as (session, host):
+        futures = [session.submit("a", start()) for _ in range(20)]
+        await host.until_received(20)
+        for seq in range(1, 21):
+            host.refuse(seq, "Overloaded")
+        await eventually(lambda: session.is_overloaded or host.seqs[20:])
+        late = [session.submit("a", start()) for _ in range(12)]
+        errors = await asyncio.gather(*futures, *late, return_exceptions=True)
+        told = {type(each) for each in errors}
+        assert Overloaded in told
+        assert told <= {Overloaded, ConnectionLost}
 
 
 @in_loop

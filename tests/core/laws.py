@@ -139,7 +139,7 @@ def check_indexes(node: Node) -> None:
         if instance.has_news() and not instance.parked:
             out = core.out.get(instance_id)
             is_out = out is not None and out.execution_id == instance.execution_id
-            assert is_out or instance_id in core.ready, f"{instance_id} is never called"
+            assert is_out or core.is_due(instance_id), f"{instance_id} is never called"
     for instance_id, row in node.rows.items():
         if core.holds(instance_id) or instance_id in core.tombstones:
             continue
@@ -151,7 +151,8 @@ def check_indexes(node: Node) -> None:
         absent = codec.decode_instance(row.state)
         pending = absent.pending.values()
         assert all(each.retry_at is not None or each.is_asleep for each in pending)
-    assert core.ready.keys() <= core.instances.keys()
+    assert core.ready.keys() | core.starting.keys() <= core.instances.keys()
+    assert not core.ready.keys() & core.starting.keys()
 
 
 # -- between partitions ------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from shardrt.core import history as h, requests as r
 from shardrt.core.ids import derived_id
+from shardrt.core.partition import BEGIN_EVERY
 from shardrt.core.state import Instance
 from shardrt.core.work import Completed, Continued, Failed, Parked, WorkItem
 from tests.core.acts import (
@@ -187,6 +188,46 @@ def test_many_turns_are_handed_out_in_order_and_without_much_ado():
     item = core.next_work(START)  # this would take a minute if it were quadratic
     assert item is not None
     assert item.instance_id == "a"
+
+
+def test_what_has_begun_goes_before_what_has_not():
+    world = World()
+    for seq, instance_id in enumerate("abc", 1):
+        start(world, instance_id, seq)
+    turn(world, activity(0), instance_id="a")
+    ask(world, r.Raise("go", TWO), 4, "c")  # news for one that has not begun make no difference
+    world.activity_ended(run_of(world, 0), ONE)
+    assert [take(world, each).instance_id for each in "abc"] == ["a", "b", "c"]
+    assert not world.nodes[0].core.has_turns
+
+
+def test_what_has_not_begun_does_not_wait_for_ever():
+    world = World()
+    for seq, instance_id in enumerate("ab", 1):
+        start(world, instance_id, seq)
+    turn(world, instance_id="a")
+    for count in range(BEGIN_EVERY):
+        ask(world, r.Raise("go", TWO), 3 + count, "a")
+        item = world.next_work(world.nodes[0])
+        assert item is not None
+        if item.instance_id == "b":
+            return
+        world.step(step_of(item))
+    raise AssertionError("b never began")
+
+
+def test_one_that_is_suspended_before_it_began_begins_when_it_is_resumed():
+    world = started()
+    ask(world, r.Suspend(), 2)
+    assert not world.nodes[0].core.has_turns
+    ask(world, r.Resume(), 3)
+    assert take(world).turn == 0
+
+
+def test_a_new_owner_begins_what_has_not_begun():
+    world = started()
+    world.crash(world.nodes[0])
+    assert take(world).turn == 0
 
 
 # -- continue as new ---------------------------------------------------------------------------

@@ -24,6 +24,7 @@ def copy_of(partition: Partition) -> Partition:
     twin = Partition(_decode(_encode(partition.state)))
     # Not of the state: which rows the store still has, and whose code is to be called.
     twin.ready = partition.ready.copy()
+    twin.starting = partition.starting.copy()
     twin.entities_ready = partition.entities_ready.copy()
     twin.deleted = dict(partition.deleted)
     twin.tombstones = dict(partition.tombstones)
@@ -64,6 +65,7 @@ class Twin(Partition):
         assert lasting(twin.effects) == lasting(self.effects[asked:])
         assert twin.speculative == self.speculative[speculated:]
         assert twin.ready == self.ready
+        assert twin.starting == self.starting
         assert twin.entities_ready == self.entities_ready
         assert (twin.deleted, twin.tombstones) == (self.deleted, self.tombstones)
         self.proved += 1

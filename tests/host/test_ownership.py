@@ -398,27 +398,6 @@ def test_what_became_durable_as_the_lease_ended_is_not_told_any_more():
     run_virtual(main())
 
 
-def test_requests_beyond_the_bound_are_refused_and_change_nothing():
-    async def main() -> None:
-        few = Settings(shard=ShardSettings(requests_in_flight_max=2))
-        async with Hub(app, partitions=1, shards=1, settings=few) as hub:
-            await hub.quiet()
-            hub.calls.held.add("append")
-            answers = [ask(hub, 0, f"i{n}", r.Start("waiter")) for n in range(3)]
-            await pass_time(0.1)
-            assert answers[:2] == [[], []]
-            assert code_of(answers[2]) == "Overloaded"
-            host = hub.host_of(0)
-            assert host is not None
-            assert set(host.core.instances) == {"i0", "i1"}
-            hub.calls.held.clear()
-            await pass_time(0.1)
-            assert [code_of(each) for each in answers[:2]] == ["", ""]
-            assert hub.owners[0].shard.requests_in_flight == 0
-
-    run_virtual(main())
-
-
 def test_a_history_being_read_when_its_partition_goes_is_refused():
     async def main() -> None:
         async with Hub(app, partitions=1, shards=1, settings=settings()) as hub:

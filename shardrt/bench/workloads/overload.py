@@ -44,11 +44,19 @@ class Offer:
     latencies: Latencies = field(default_factory=Latencies)
     """Of those accepted: from the start to the result."""
     refusals: Latencies = field(default_factory=Latencies)
-    """From a start to its refusal."""
+    """From a start to its refusal, of those that were not shed."""
 
-    async def one(self, client: Client) -> None:
+    def shed(self) -> None:
+        """Note a start that would be refused without being sent."""
+        self.started += 1
+        self.refused += 1
+
+    def start(self, group: asyncio.TaskGroup, client: Client) -> None:
         """Start an instance; if it is accepted, it must end well."""
         self.started += 1
+        group.create_task(self._one(client))
+
+    async def _one(self, client: Client) -> None:
         began_s = time.perf_counter()
         try:
             handle = await client.start(hello)
@@ -79,7 +87,10 @@ async def run(bench: Bench) -> None:
         began_s = time.perf_counter()
         while (now_s := time.perf_counter() - began_s) < seconds:
             for _ in range(offer.started, int(rate * now_s)):
-                group.create_task(offer.one(client))
+                if client.is_overloaded:
+                    offer.shed()
+                else:
+                    offer.start(group, client)
             await asyncio.sleep(TICK_S)
         over_s = time.perf_counter()
     in_time = sum(done_s <= over_s for done_s in offer.done_s)

@@ -210,8 +210,7 @@ class Run:
             host.closed
             or core.entries
             or core.out
-            or core.ready
-            or core.entities_ready
+            or core.has_turns
             or host.release.durable != host.release.sealed
             or host.release.durable != self._ledger.lsns[host.partition]
             or any(lane.messages for lane in core.state.lanes.values())
