@@ -2,7 +2,8 @@
 
 No host may run on either meanwhile: the file is locked against writers, and all that is written
 there is one transaction, in which it is counted before it is committed. So either the whole hub
-is there, or nothing. The file is only read, but for an upgrade of its schema.
+is there, or nothing. The file is only read, but for an upgrade of its schema, and for its epochs:
+a host that was frozen past its lease while it served the file finds that it owns nothing more.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from shardrt.errors import ConfigInvalid, HubMismatch, StoreUnavailable
+from shardrt.errors import CommitUnknown, ConfigInvalid, HubMismatch, StoreUnavailable
 from shardrt.store.clock import wall_clock_us
 from shardrt.store.named_queries import load_queries
 from shardrt.store.postgres.failures import connect_failed, refused
@@ -25,6 +26,8 @@ from shardrt.store.sqlite.store import SqliteStore, parse_url as parse_sqlite_ur
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from shardrt.store.postgres.url import PostgresUrl
 
     Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -52,6 +55,7 @@ async def copy_hub(
     Raises:
         ConfigInvalid: there is no such hub, or it is being served.
         HubMismatch: the target is in use, or has another number of partitions.
+        CommitUnknown: the connection broke so late that all of it may be there, or nothing.
         StoreError: one of them cannot be read or written.
     """
     path = parse_sqlite_url(source_url)
@@ -78,18 +82,34 @@ def _copy(path: Path, target_url: str, progress: Callable[[str, int, int], None]
     try:
         with _locked(path) as file, psycopg.connect(url.conninfo) as connection:
             try:
-                return _copy_tables(file, connection, f'"{url.schema}"', progress)
+                sizes = _copy_tables(file, connection, f'"{url.schema}"', progress)
+                file.execute(load_queries("shardrt.store.sqlite", file="copying.sql")["fence"])
+                _commit(connection, url)
             except psycopg.Error as error:
                 raise refused(error, url) from None
+            file.execute("COMMIT")
+            return sizes
     except psycopg.Error as error:
         raise connect_failed(error, url) from None
     except sqlite3.Error as error:
         raise StoreUnavailable(f"{path}: {error}") from None
 
 
+def _commit(connection: Connection, url: PostgresUrl) -> None:
+    try:
+        connection.commit()
+    except psycopg.OperationalError as error:
+        if not connection.closed:
+            raise
+        raise CommitUnknown(
+            f"{url.masked}: the connection broke while the copy was committed; all of it may be "
+            "there, or nothing: `shardrt db status` shows it"
+        ) from error
+
+
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[sqlite3.Connection]:
-    """Keep everybody else from writing to a hub that nobody serves."""
+    """Keep everybody else from writing to a hub that nobody serves, until that is committed."""
     queries = load_queries("shardrt.store.sqlite", file="copying.sql")
     connection = sqlite3.connect(path, isolation_level=None)
     try:
@@ -102,7 +122,6 @@ def _locked(path: Path) -> Iterator[sqlite3.Connection]:
                 "its lease is over (host.lease_ttl_s)"
             )
         yield connection
-        connection.execute("ROLLBACK")
     finally:
         connection.close()
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from shardrt import App, EntityContext, EntityId, OrchestrationContext, Runtime, StartRequest
-from shardrt.errors import ConfigInvalid, HubMismatch, StoreUnavailable
+from shardrt.errors import CommitUnknown, ConfigInvalid, EpochFenced, HubMismatch, StoreUnavailable
 from shardrt.host.verifying import verify
 from shardrt.store import copying
 from shardrt.store.copying import copy_hub
@@ -198,6 +198,46 @@ async def test_a_copy_that_does_not_add_up_leaves_nothing(
         with pytest.raises(StoreUnavailable, match="nothing was copied"):
             await copy_hub(url, hub_dsn, unsafe=True)
     await copy_hub(url, hub_dsn, unsafe=True)
+
+
+@in_loop
+async def test_a_host_that_thaws_after_its_hub_was_copied_can_write_no_more(
+    tmp_path: Path, hub_dsn: str
+) -> None:
+    url = await small_hub(tmp_path / "hub.db")
+    frozen = make_store(url)
+    await frozen.open()
+    try:
+        head = (await frozen.view()).partitions[0]
+        epoch = await frozen.claim(0, head.epoch, "frozen/1")
+        assert epoch is not None
+        await copy_hub(url, hub_dsn, unsafe=True)
+        with pytest.raises(EpochFenced):
+            await frozen.head(0, epoch)
+    finally:
+        await frozen.close()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+@in_loop
+async def test_a_connection_that_breaks_in_the_commit_leaves_it_open_what_is_there(
+    tmp_path: Path, hub_dsn: str, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
+) -> None:
+    url = await small_hub(tmp_path / "hub.db")
+    commit = psycopg.Connection.commit
+
+    def breaks(connection: psycopg.Connection[Any]) -> None:
+        if is_there:
+            commit(connection)
+        connection.close()
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg.Connection, "commit", breaks)
+        with pytest.raises(CommitUnknown, match="`shardrt db status` shows it"):
+            await copy_hub(url, hub_dsn, unsafe=True)
+    with pytest.raises(HubMismatch) if is_there else contextlib.nullcontext():
+        await copy_hub(url, hub_dsn, unsafe=True)
 
 
 @in_loop

@@ -1,4 +1,4 @@
--- Reading a whole hub, table by table, while nobody may write to the file.
+-- Reading a whole hub, table by table, while nobody else may write to the file.
 
 -- live --
 -- Hosts that still hold their lease.
@@ -6,6 +6,10 @@ SELECT host_id FROM hosts WHERE expires_at > :now ORDER BY host_id;
 
 -- partitions --
 SELECT partition, epoch, commit_lsn, checkpoint_lsn FROM partitions ORDER BY partition;
+
+-- fence --
+-- As a claim does: who owned a partition can write no more.
+UPDATE partitions SET epoch = epoch + 1, owner = NULL;
 
 -- checkpoints --
 SELECT partition, state FROM checkpoints;
