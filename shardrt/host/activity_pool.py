@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import msgspec
 
 from shardrt.core.history import NULL, Failure
-from shardrt.errors import ActivityNotRegistered, ConfigInvalid
+from shardrt.errors import ActivityNotRegistered, ConfigInvalid, EpochFenced
 from shardrt.host.around import FailedElsewhere, outcome_of, wrapped
 from shardrt.host.attempts import Attempt, Control, Kind, Running, key_of
 from shardrt.host.black_box import BlackBox, Stretches, note_of
@@ -320,7 +320,11 @@ class ActivityPool:
 
         owner = cast("Owner", running.attempt.asker)
         key = OutcomeKey(owner.partition, *key_of(run))
-        return await commit_once(self.transactions, key, owner.epoch, work)
+        try:
+            return await commit_once(self.transactions, key, owner.epoch, work)
+        except EpochFenced:
+            owner.discard()  # this attempt as well: that it was fenced is no outcome
+            raise
 
     async def _in_thread(self, running: Running) -> None:
         """Run it in a thread, which cannot be stopped: this task ends when the thread does."""

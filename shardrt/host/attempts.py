@@ -36,6 +36,10 @@ class Owner(Asker, Protocol):
     partition: int
     epoch: int
 
+    def discard(self) -> None:
+        """Give everything up: the epoch is over."""
+        ...
+
 
 class Attempt(msgspec.Struct, frozen=True, eq=False):
     """One run of an activity, asked for by one partition."""

@@ -17,8 +17,9 @@ from shardrt import (
     RetryPolicy,
     Runtime,
 )
-from shardrt.errors import ConfigInvalid
+from shardrt.errors import ConfigInvalid, EpochFenced
 from shardrt.store.postgres.store import PostgresStore
+from shardrt.store.postgres.transactions import PostgresTransaction
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -163,6 +164,39 @@ def test_a_host_that_dies_between_commit_and_journal_leaves_no_second_payment(hu
         assert (bank.runs, await bank.payments()) == (1, [7])
         assert await bank.outcomes() == 0
 
+    asyncio.run(main())
+
+
+def test_an_attempt_of_an_owner_that_is_one_no_more_has_no_outcome(
+    hub_dsn: str, monkeypatch: pytest.MonkeyPatch
+):
+    """The next owner repeats it; that the first was fenced is no failure of the activity."""
+    commit, fences = PostgresTransaction.commit, [EpochFenced("the epoch is over")]
+
+    async def fenced_at_first(self: PostgresTransaction, outcome: bytes) -> None:
+        if fences:
+            raise fences.pop()
+        await commit(self, outcome)
+
+    async def main() -> None:
+        bank = await Bank.of(hub_dsn)
+
+        @bank.app.activity(transactional=True, retry=None)
+        async def pay_once(ctx: ActivityContext, amount: int) -> int:
+            insert = f'INSERT INTO "{bank.schema}".payments VALUES (%s)'
+            await ctx.connection.execute(insert, (amount,))
+            return amount
+
+        @bank.app.orchestrator
+        async def paying_once(ctx: OrchestrationContext, amount: int) -> int:
+            return await ctx.call_activity(pay_once, amount)
+
+        async with bank.runtime(PostgresStore(hub_dsn, connections=4, unsafe=True)) as runtime:
+            handle = await runtime.client.start("paying_once", 5)
+            assert await handle.result(timeout=10) == 5
+        assert (fences, await bank.payments()) == ([], [5])
+
+    monkeypatch.setattr(PostgresTransaction, "commit", fenced_at_first)
     asyncio.run(main())
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from shardrt.errors import CommitUnknown, EpochFenced, OutcomeExists
+from shardrt.errors import CommitUnknown, EpochFenced, OutcomeExists, StoreUnavailable
 from shardrt.store.postgres.store import PostgresStore
 from shardrt.store.transactions import OutcomeKey, transactions_of
 from tests.store.hubs import Stores, owned, taken_over
@@ -126,6 +126,26 @@ async def test_a_connection_that_breaks_at_the_commit_leaves_its_outcome_open(pg
     assert await ground.transactions.settle(KEY) is None
     await ground.commit(KEY, "two", b"2")
     assert await ground.transactions.settle(KEY) == b"2"
+
+
+async def test_no_transaction_begins_at_a_primary_that_was_replaced(
+    pg: Stores, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("shardrt.store.postgres.database.POOL_S_WAIT", 0.5)
+    ground = await Ground.of(pg)
+    database = ground.store._database
+    async with ground.transactions.begin(KEY, ground.epoch) as transaction:
+        old = transaction.connection
+    async with ground.transactions.begin(KEY, ground.epoch) as transaction:
+        assert transaction.connection is old
+    system, _, timeline = database.identity.partition("/")
+    database._identities[old] = f"{system}/{int(timeline) - 1}"
+    async with ground.transactions.begin(KEY, ground.epoch) as transaction:
+        assert transaction.connection is not old
+    database.identity = f"{system}/{int(timeline) + 1}"
+    with pytest.raises(StoreUnavailable, match="was replaced"):
+        async with ground.transactions.begin(KEY, ground.epoch):
+            pass
 
 
 async def test_outcomes_can_be_forgotten(pg: Stores):

@@ -143,12 +143,16 @@ class Database:
         """Take a connection out of the pool; `give` it back."""
         if self._pool is None:
             raise StoreUnavailable(f"{self.url.masked}: the store is not open")
+        return await self.take_from(self._pool)
+
+    async def take_from(self, pool: AsyncConnectionPool[Connection]) -> Connection:
+        """Take a connection out of a pool of this database that leads to where we are now."""
         try:
-            connection = await self._pool.getconn()
+            connection = await pool.getconn()
             while not (_is_alive(connection) and self._is_current(connection)):
                 await connection.close()
-                await self._pool.putconn(connection)  # which drops it
-                connection = await self._pool.getconn()
+                await pool.putconn(connection)  # which drops it
+                connection = await pool.getconn()
         except PoolClosed:
             raise StoreUnavailable(f"{self.url.masked}: the store is closed") from None
         except PoolTimeout as error:
@@ -162,6 +166,20 @@ class Database:
             await self._pool.putconn(connection)
 
     def _make_pool(self) -> AsyncConnectionPool[Connection]:
+        name = f"shardrt-{self.url.schema}"
+        return self.make_pool(name, self._connections - 1, self._configure, prepare_threshold=2)
+
+    def make_pool(
+        self,
+        name: str,
+        size: int,
+        configure: Callable[[Connection], Awaitable[None]] | None = None,
+        **kwargs: Any,
+    ) -> AsyncConnectionPool[Connection]:
+        """Return a pool of connections in autocommit to the primary, as far as we know it.
+
+        To be opened by the caller, who uses `take_from`.
+        """
         database = self
 
         class Remembering(psycopg.AsyncConnection[Any]):
@@ -171,7 +189,8 @@ class Database:
             async def connect(cls, *_: Any, **kwargs: Any) -> Self:
                 try:
                     connection = await database._connect(super().connect, **kwargs)
-                    await database._configure(connection)
+                    if configure:
+                        await configure(connection)
                 except psycopg.Error as error:
                     database._connect_error = error
                     raise
@@ -181,13 +200,13 @@ class Database:
         return AsyncConnectionPool(
             self.url.conninfo,
             connection_class=Remembering,
-            kwargs={"autocommit": True, "prepare_threshold": 2},
+            kwargs={"autocommit": True, **kwargs},
             min_size=0,
-            max_size=self._connections - 1,
+            max_size=size,
             timeout=POOL_S_WAIT,
             reconnect_timeout=POOL_S_WAIT,
             num_workers=1,
-            name=f"shardrt-{self.url.schema}",
+            name=name,
             open=False,
         )
 

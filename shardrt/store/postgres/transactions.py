@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import errors as pg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from shardrt.errors import CommitUnknown, EpochFenced, OutcomeExists
-from shardrt.store.postgres.database import POOL_S_WAIT
 from shardrt.store.postgres.failures import connect_failed
 from shardrt.store.transactions import OutcomeKey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+    from psycopg_pool import AsyncConnectionPool
 
     from shardrt.store.postgres.database import Database
 
@@ -98,24 +98,12 @@ class PostgresTransactions:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        url = self._database.url
         if self._pool is None:
-            self._pool = AsyncConnectionPool(
-                url.conninfo,
-                kwargs={"autocommit": True},
-                min_size=0,
-                max_size=CONNECTIONS_MAX,
-                timeout=POOL_S_WAIT,
-                num_workers=1,
-                name=f"shardrt-activities-{url.schema}",
-                open=False,
-            )
+            name = f"shardrt-activities-{self._database.url.schema}"
+            self._pool = self._database.make_pool(name, CONNECTIONS_MAX)
             await self._pool.open()
-        try:
-            connection = await self._pool.getconn()
-        except PoolTimeout as error:
-            raise connect_failed(error, url) from None
         pool = self._pool
+        connection = await self._database.take_from(pool)
         try:
             yield connection
         finally:
