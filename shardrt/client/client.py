@@ -15,8 +15,9 @@ from shardrt.client.filters import SnapshotPages, filter_of
 from shardrt.client.handle import OrchestrationHandle
 from shardrt.client.limits import all_limits
 from shardrt.client.purging import purge_where
+from shardrt.client.results import decode_result
 from shardrt.client.schedules import ScheduleClient
-from shardrt.client.session import Session, decode_result
+from shardrt.client.session import Session
 from shardrt.client.starting import (
     OnConflict,
     Orchestrator,

@@ -77,7 +77,7 @@ def urls_of(given: str | Sequence[str]) -> list[str]:
     return urls
 
 
-def _silence_ticks(session: Asker) -> int:
+def silence_ticks(session: Asker) -> int:
     """Return for how long a host may be silent before it is asked whether it is there."""
     if session.is_calling:
         return AWAITED_TICKS
@@ -104,7 +104,7 @@ def over_websocket(
                     ToClient,
                     lambda _: greeter,
                     ca_file=ca_file or "",
-                    silence_ticks=partial(_silence_ticks, session),
+                    silence_ticks=partial(silence_ticks, session),
                 )
                 try:
                     welcome = await _greet(link, greeter, session_id)

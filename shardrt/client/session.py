@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Raw
 
 from shardrt.client.refusals import exception_of
+from shardrt.client.results import decode_result, decode_snapshot
 from shardrt.client.window import HOLD_S, TOO_MUCH, StartWindow
 from shardrt.client.wire import TypedAsk, TypedCall
 from shardrt.core import requests
@@ -80,25 +81,6 @@ _READS = (
     requests.GetSlot,
     requests.Explain,
 )
-
-_decode_started = msgspec.json.Decoder(requests.Started).decode
-_decode_snapshot: Callable[[Raw], requests.Snapshot | None] = msgspec.json.Decoder(
-    requests.Snapshot | None
-).decode
-_decode_explanation: Callable[[Raw], requests.Explanation | None] = msgspec.json.Decoder(
-    requests.Explanation | None
-).decode
-_decode_reply = msgspec.json.Decoder(requests.EntityReply).decode
-_decode_entity: Callable[[Raw], requests.EntitySnapshot | None] = msgspec.json.Decoder(
-    requests.EntitySnapshot | None
-).decode
-_decode_slot: Callable[[Raw], requests.SlotSnapshot | None] = msgspec.json.Decoder(
-    requests.SlotSnapshot | None
-).decode
-_decode_purged = msgspec.json.Decoder(requests.Purged).decode
-_DONE = requests.Done()
-_AS_IT_IS = (requests.GetHistory, requests.Export)
-"""Requests whose result stays JSON."""
 
 
 class Pending:
@@ -270,7 +252,7 @@ class Session:
         pending = self._waits_by_instance.get(instance_id)
         if pending is None or pending.future.done():
             pending = self._submit_wait(instance_id)
-        result = _decode_snapshot(await _shared(pending.future))
+        result = decode_snapshot(await _shared(pending.future))
         assert result is not None, "a wait is answered with a snapshot"
         return result
 
@@ -486,24 +468,3 @@ async def _shared(future: asyncio.Future[Raw]) -> Raw:
     except asyncio.CancelledError:
         future.remove_done_callback(pass_on)
         raise
-
-
-def decode_result(request: Request, result: Raw) -> requests.Result | None:
-    """Return the result of a request as the type that belongs to it."""
-    if type(request) in _AS_IT_IS:
-        return None if bytes(result) == b"null" else result
-    decode = _DECODERS.get(type(request))
-    return _DONE if decode is None else decode(result)
-
-
-_DECODERS: dict[type[Request], Callable[[Raw], requests.Result | None]] = {
-    requests.Start: _decode_started,
-    requests.Restart: _decode_started,
-    requests.Get: _decode_snapshot,
-    requests.Wait: _decode_snapshot,
-    requests.Purge: _decode_purged,
-    requests.CallEntity: _decode_reply,
-    requests.GetEntity: _decode_entity,
-    requests.GetSlot: _decode_slot,
-    requests.Explain: _decode_explanation,
-}

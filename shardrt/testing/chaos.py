@@ -189,7 +189,7 @@ class ChaosConfiguration:
 
     enabled: bool = False
     environment: str = "development"
-    """Where the app runs. In production, and if nobody says where, there is never chaos."""
+    """Where the app runs. In production, and if this is empty, there is never chaos."""
     default_latency_probability: float = 0.3
     default_failure_probability: float = 0.1
     default_latency_delay: Duration = 0.2

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from shardrt.client.session import Session, decode_result
+from shardrt.client.dialing import silence_ticks
+from shardrt.client.session import Session
 from shardrt.client.wire import TypedAsk, TypedCall
 from shardrt.core import requests as r
 from shardrt.errors import (
@@ -22,6 +23,7 @@ from shardrt.links.admin import Cluster
 from shardrt.links.base import Link, LinkHandler
 from shardrt.links.inprocess import connect_in_process
 from shardrt.links.messages import Answer, Welcome
+from shardrt.links.websocket import AWAITED_TICKS, IDLE_TICKS, RESULT_TICKS
 from tests.links.ends import End
 from tests.loops import in_loop
 from tests.waiting import eventually
@@ -413,11 +415,16 @@ async def test_a_bug_in_dialling_does_not_end_the_session(
     assert "cannot connect" in caplog.text
 
 
-def test_results_are_decoded_by_request() -> None:
-    assert decode_result(start(), STARTED) == r.Started("a", "e")
-    assert decode_result(r.Get(), Raw(b"null")) is None
-    assert decode_result(r.Purge(), Raw(b"[3]")) == r.Purged(3)
-    assert decode_result(r.GetHistory(), Raw(b"null")) is None
-    assert decode_result(r.Export(), Raw(b"null")) is None
-    assert decode_result(r.GetHistory(), Raw(b"[]")) == Raw(b"[]")
-    assert decode_result(r.Terminate(), Raw(b"[]")) == r.Done()
+@in_loop
+async def test_a_host_that_owes_only_the_end_of_an_instance_may_be_silent_for_longer() -> None:
+    async with opened() as (session, host):
+        assert silence_ticks(session) == IDLE_TICKS
+        waiting = asyncio.ensure_future(session.wait("a"))
+        await host.until_received(1)
+        assert silence_ticks(session) == RESULT_TICKS
+        call = session.submit("a", r.Get())
+        assert silence_ticks(session) == AWAITED_TICKS
+        host.answer(2)
+        await call
+        assert silence_ticks(session) == RESULT_TICKS
+        waiting.cancel()

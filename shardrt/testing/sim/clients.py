@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Raw
 
 from shardrt import __version__
-from shardrt.client.session import Session, decode_result
+from shardrt.client.results import decode_result
+from shardrt.client.session import Session
 from shardrt.core import entries as e, requests as r
 from shardrt.core.codec import decode_history
 from shardrt.errors import ConnectionLost, StoreUnavailable
