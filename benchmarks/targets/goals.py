@@ -39,9 +39,9 @@ class Target:
 RUNS: dict[str, Run] = {
     "full": Run("hello", Options(n=40_000, concurrency=1_000, warmup=2_000)),
     "embedded": Run("hello", Options(n=40_000, concurrency=300, warmup=2_000, mode="embedded")),
-    "alone": Run("hello", Options(n=1_000, concurrency=1, warmup=100)),
+    "alone": Run("hello", Options(n=1_000, concurrency=1, warmup=20)),
     "speculative": Run(
-        "hello", Options(n=1_000, concurrency=1, warmup=100, sizes={"speculative": True})
+        "hello", Options(n=1_000, concurrency=1, warmup=20, sizes={"speculative": True})
     ),
     "half": Run("hello", Options(n=20_000, concurrency=1, warmup=2_000), rate_of="full"),
     "events": Run("events", Options(n=20_000, concurrency=1_000, warmup=2_000)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Raw
 
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from shardrt.store.transactions import OutcomeKey, Transactions
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SETTLE_S_MIN = 0.1
+SETTLE_S_MAX = 2.0
 
 
 async def commit_once(
@@ -61,7 +66,7 @@ async def commit_once(
     except OutcomeExists:
         known = await transactions.outcome(key)
     except CommitUnknown:
-        known = await transactions.settle(key)
+        known = await _uninterrupted(_settled(transactions, key))
     else:
         return outcome
     if known is None:
@@ -69,14 +74,26 @@ async def commit_once(
     return Raw(known)
 
 
-async def _uninterrupted(commit: Coroutine[Any, Any, None]) -> None:
+async def _settled(transactions: Transactions, key: OutcomeKey) -> bytes | None:
+    """Find out whether a commit was made, however long that takes: it must not be guessed."""
+    backoff_s = SETTLE_S_MIN
+    while True:
+        try:
+            return await transactions.settle(key)
+        except StoreError as error:
+            logger.warning("instance=%s commit not resolved yet: %s", key.instance_id, error)
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(SETTLE_S_MAX, backoff_s * 2)
+
+
+async def _uninterrupted(commit: Coroutine[Any, Any, T]) -> T:
     """Commit, also if that is cancelled meanwhile: then it is too late for that."""
     task = asyncio.ensure_future(commit)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
-        task.result()
+        return task.result()
 
 
 def transactional_names(app: App, store: Store) -> frozenset[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import errors as pg
 
-from shardrt.errors import CommitUnknown, EpochFenced, OutcomeExists
+from shardrt.errors import CommitUnknown, EpochFenced, OutcomeExists, StoreUnavailable
 from shardrt.store.postgres.failures import connect_failed
 from shardrt.store.transactions import OutcomeKey
 
@@ -72,10 +72,13 @@ class PostgresTransactions:
         return bytes(rows[0][0]) if rows else None
 
     async def settle(self, key: OutcomeKey) -> bytes | None:
-        async with self._connection() as connection:
-            async with connection.transaction(force_rollback=True):
-                # Waits for a commit of this key that the server is still at.
-                await connection.execute(self._database.query("claim_outcome"), key._asdict())
+        try:
+            async with self._connection() as connection:
+                async with connection.transaction(force_rollback=True):
+                    # Waits for a commit of this key that the server is still at.
+                    await connection.execute(self._database.query("claim_outcome"), key._asdict())
+        except psycopg.Error as error:
+            raise StoreUnavailable(f"{self._database.url.masked}: {error}".strip()) from error
         return await self.outcome(key)
 
     @asynccontextmanager
