@@ -17,6 +17,7 @@ from shardrt.core.codec import encode_entity, encode_head, encode_history, encod
 from shardrt.core.state import Head, Instance
 from shardrt.errors import EpochFenced, ShardrtError
 from shardrt.store.base import ENTITY, LIMIT, Checkpoint, Checkpoints, HistoryChunk, InstanceRow
+from shardrt.store.paging import OutOfBounds
 from shardrt.store.transactions import transactions_of
 
 if TYPE_CHECKING:
@@ -199,6 +200,10 @@ class Checkpointer:
             try:
                 await self._store.checkpoint(checkpoint)
             except EpochFenced:
+                host.discard()
+            except OutOfBounds as error:
+                # What it covers was durable, so the store has lost it, as in a fail-over.
+                logger.warning("partition=%d is given up: %s", host.partition, error)
                 host.discard()
             except ShardrtError as error:
                 logger.warning(

@@ -79,10 +79,17 @@ def check_next(partition: int, expected: int, lsn: int) -> None:
         )
 
 
+class OutOfBounds(ValueError):
+    """A checkpoint would go back, or get ahead of the journal.
+
+    Either the caller is wrong, or the store has lost what it had committed.
+    """
+
+
 def check_bounds(checkpoint: Checkpoint, checkpoint_lsn: int, commit_lsn: int) -> None:
-    """Refuse a checkpoint that would go back, or get ahead of the journal: the caller's bug."""
+    """Refuse a checkpoint that would go back, or get ahead of the journal."""
     if not checkpoint_lsn <= checkpoint.lsn <= commit_lsn:
-        raise ValueError(
+        raise OutOfBounds(
             f"partition {checkpoint.partition}: checkpoint at LSN {checkpoint.lsn} is outside "
             f"{checkpoint_lsn}..{commit_lsn}"
         )

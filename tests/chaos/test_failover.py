@@ -128,7 +128,7 @@ def check_resumed(pair: Pair) -> None:
         assert "Traceback" not in host.served.stderr
     with psycopg.connect(pair.standby.dsn) as connection:
         epochs = connection.execute(f"SELECT epoch FROM {SCHEMA}.partitions").fetchall()
-    assert {era_of(epoch) for (epoch,) in epochs} == {1}
+    assert {era_of(epoch) for (epoch,) in epochs} == {2}  # the timeline
 
 
 # -- what is lost with an asynchronous one ---------------------------------------------------------

@@ -14,6 +14,7 @@ from shardrt.config.settings import ShardSettings
 from shardrt.core import requests as r
 from shardrt.errors import StoreUnavailable
 from shardrt.host.checkpointer import row_of_entity
+from shardrt.store.paging import OutOfBounds
 from shardrt.testing.client import HubClient
 from shardrt.testing.hub import Hub
 from shardrt.testing.virtual import pass_time, run_virtual
@@ -117,6 +118,31 @@ def test_a_checkpoint_that_fails_for_good_holds_up_no_other(answers: bool):
                     )
                 )
             assert not hub.broken
+
+    run_virtual(main())
+
+
+def test_a_partition_is_given_up_whose_durable_records_the_store_has_lost(
+    caplog: pytest.LogCaptureFixture,
+):
+    async def main() -> None:
+        async with Hub(app, partitions=1, shards=1, settings=small()) as hub:
+            client = HubClient(hub)
+            await hub.quiet()
+            store = hub.members[0].store._store
+            write = store.checkpoint
+
+            async def lost(_: Checkpoint) -> None:
+                store.checkpoint = write  # type: ignore[method-assign]
+                raise OutOfBounds("checkpoint at LSN 30 is outside 0..7")
+
+            store.checkpoint = lost  # type: ignore[method-assign,assignment]
+            await client.start("listener", None, "one")
+            await hub.until(lambda: "is given up" in caplog.text)
+            await client.raise_event("one", "go", "on")
+            assert await client.result("one") == "on"
+            assert not hub.broken
+            assert "Traceback" not in caplog.text
 
     run_virtual(main())
 
