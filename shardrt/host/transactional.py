@@ -16,6 +16,7 @@ from shardrt.core.state import Instance
 from shardrt.errors import (
     CommitUnknown,
     ConfigInvalid,
+    EpochFenced,
     OutcomeExists,
     StoreError,
     StoreUnavailable,
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+SETTLE_S = 60.0
 SETTLE_S_MIN = 0.1
 SETTLE_S_MAX = 2.0
 
@@ -53,7 +55,7 @@ async def commit_once(
         work: called with a connection; what it writes there is rolled back if it raises.
 
     Raises:
-        EpochFenced: somebody else owns the partition; nothing was changed.
+        EpochFenced: somebody else owns the partition, or must, to find out what was changed.
         StoreUnavailable: nothing was changed.
     """
     known = await transactions.outcome(key)
@@ -75,13 +77,21 @@ async def commit_once(
 
 
 async def _settled(transactions: Transactions, key: OutcomeKey) -> bytes | None:
-    """Find out whether a commit was made, however long that takes: it must not be guessed."""
+    """Find out whether a commit was made: that must not be guessed.
+
+    Raises:
+        EpochFenced: it takes longer than a lease should; the next owner finds it out.
+    """
+    loop = asyncio.get_running_loop()
+    give_up_s = loop.time() + SETTLE_S
     backoff_s = SETTLE_S_MIN
     while True:
         try:
             return await transactions.settle(key)
         except StoreError as error:
             logger.warning("instance=%s commit not resolved yet: %s", key.instance_id, error)
+            if loop.time() >= give_up_s:
+                raise EpochFenced("what became of a commit cannot be found out") from None
             await asyncio.sleep(backoff_s)
             backoff_s = min(SETTLE_S_MAX, backoff_s * 2)
 

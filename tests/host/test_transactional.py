@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import Raw
 
-from shardrt.errors import CommitUnknown, StoreUnavailable
+from shardrt.errors import CommitUnknown, EpochFenced, StoreUnavailable
 from shardrt.host.transactional import commit_once
 from shardrt.store.transactions import OutcomeKey
 from shardrt.testing.virtual import pass_time, run_virtual
@@ -25,8 +25,9 @@ class Torn:
 
     connection: Any = None
 
-    def __init__(self, committed: bytes | None) -> None:
+    def __init__(self, committed: bytes | None, refusals: int = 4) -> None:
         self._committed = committed
+        self._refusals = refusals
         self.settled = 0
 
     async def outcome(self, key: OutcomeKey) -> bytes | None:
@@ -41,7 +42,7 @@ class Torn:
 
     async def settle(self, key: OutcomeKey) -> bytes | None:
         self.settled += 1
-        if self.settled < 5:
+        if self.settled <= self._refusals:
             raise StoreUnavailable("connection refused")
         return self._committed
 
@@ -64,6 +65,14 @@ def test_one_that_was_not_made_is_a_failure():
     async def main() -> None:
         with pytest.raises(StoreUnavailable, match="was not committed"):
             await commit_once(Torn(None), KEY, 1, pay)
+
+    run_virtual(main())
+
+
+def test_what_cannot_be_found_out_is_left_to_the_next_owner():
+    async def main() -> None:
+        with pytest.raises(EpochFenced, match="cannot be found out"):
+            await commit_once(Torn(b'"paid"', refusals=1000), KEY, 1, pay)
 
     run_virtual(main())
 
