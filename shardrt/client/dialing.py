@@ -49,6 +49,7 @@ class _Greeter:
     def on_closed(self) -> None:
         if not self.welcomed.done():
             self.welcomed.set_exception(ConnectionLost("the host hung up before its welcome"))
+            self.welcomed.exception()  # who was to hear it may have given up
         if self.adopted:
             self._session.on_closed()
 

@@ -13,7 +13,6 @@ its future.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import uuid
 from collections import deque
@@ -65,9 +64,6 @@ Dial: TypeAlias = Callable[[str, Asker], Awaitable[tuple[Link, Welcome]]]
 
 SWEEP_S = 0.25
 """How often deadlines are looked at."""
-
-CLOSE_S = 2.0
-"""How long `close` waits for what was sent to leave."""
 
 RETRY_S = 0.05
 """The first pause before a refused request is sent again; it doubles up to a second."""
@@ -191,15 +187,18 @@ class Session:
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._window.close()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-        if self._link is not None:
-            self._link.close()
-            with contextlib.suppress(TimeoutError):  # of a host that does not read any more
-                async with asyncio.timeout(CLOSE_S):
-                    await self._ended.wait()
-        self._fail_all(ConnectionLost("the client was closed"))
+        link = self._link
+        # No await before all is told to end: whoever closes may be cancelled.
+        if link is not None:
+            link.close()
+        try:
+            if self._keeper is not None:
+                self._keeper.cancel()
+                await asyncio.gather(self._keeper, return_exceptions=True)
+            if link is not None:
+                await self._ended.wait()
+        finally:
+            self._fail_all(ConnectionLost("the client was closed"))
 
     @property
     def is_connected(self) -> bool:

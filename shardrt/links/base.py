@@ -30,7 +30,7 @@ class Link(Protocol):
         ...
 
     def close(self) -> None:
-        """End the link after what was sent has left."""
+        """End the link after what was sent has left, or soon if the peer does not take it."""
         ...
 
 

@@ -24,6 +24,9 @@ WRITE_BYTES_HIGH = 1024 * 1024
 HELD_MESSAGES_MAX = 1_000_000
 """More messages held back than this end the link: its peer has stopped reading."""
 
+CLOSE_S = 2.0
+"""What was sent before `close` has so long to leave: a frozen peer would never take it."""
+
 
 class StreamLink(asyncio.Protocol):
     """A link over a stream; subclasses say what a frame looks like on it."""
@@ -33,11 +36,14 @@ class StreamLink(asyncio.Protocol):
         self._accept = accept
         self._handler: LinkHandler | None = None
         self._transport: asyncio.Transport | None = None
-        self._call_soon = asyncio.get_running_loop().call_soon
+        self._loop = asyncio.get_running_loop()
+        self._call_soon = self._loop.call_soon
         self._held: list[Any] = []
         """Messages to send. A flush is scheduled while it is not empty, unless congested."""
         self._congested = False
         self._closing = False
+        self._last_moment: asyncio.TimerHandle | None = None
+        """When a link that was closed ends at the latest."""
 
     @property
     def is_open(self) -> bool:
@@ -63,6 +69,7 @@ class StreamLink(asyncio.Protocol):
             self._flush()
             self._say_goodbye()
             self._transport.close()
+            self._last_moment = self._loop.call_later(CLOSE_S, self._transport.abort)
         self._closing = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -80,6 +87,8 @@ class StreamLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the end is the end
         self._transport = None
         self._held = []
+        if self._last_moment is not None:
+            self._last_moment.cancel()
         if self._handler is not None:
             self._handler.on_closed()
 

@@ -63,7 +63,6 @@ class WebSocketLink(StreamLink):
         super().__init__(codec, accept)
         self._protocol = ClientProtocol(parse_uri(url), max_size=FRAME_BYTES_MAX)
         self._token = token
-        self._loop = asyncio.get_running_loop()
         self.accepted: asyncio.Future[None] = self._loop.create_future()
         """Done once messages may flow; its exception says why they never will."""
         self._fragments: list[bytes] = []
@@ -108,10 +107,11 @@ class WebSocketLink(StreamLink):
             self._ticker.cancel()
         if not self.accepted.done():
             self.accepted.set_exception(self._refusal(exc))
+            self.accepted.exception()  # who was to hear it may have given up
         super().connection_lost(exc)
 
     def _shaken_hands(self) -> None:
-        if self._protocol.handshake_exc is None:
+        if self._protocol.handshake_exc is None and not self.accepted.cancelled():
             self._ticker = self._loop.call_later(TICK_S, self._on_tick)
             self.accepted.set_result(None)
             self._opened()

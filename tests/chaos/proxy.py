@@ -36,21 +36,25 @@ class FaultProxy:
         """Set when that is over."""
         self._mute = ""
         self._writers: set[asyncio.StreamWriter] = set()
-        self._idle = asyncio.Event()
-        """Set whenever a connection has ended."""
+        self._ways: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._lead, self._bind, 0)
+        self._server = await asyncio.start_server(self._come, self._bind, 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
+        self._closed = True
         if self._server is not None:
+            # asyncio forgets, open, whom it has let in but not attached to a server that closes.
+            for listener in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listener)
+            await asyncio.sleep(0)
             self._server.close()
-            self.heal()
-            self.cut()
-            while self._writers:
-                self._idle.clear()
-                await self._idle.wait()
+        self.cut()
+        for way in self._ways:
+            way.cancel()
+        await asyncio.gather(*self._ways, return_exceptions=True)
 
     def cut(self) -> None:
         """Reset every connection, and each new one."""
@@ -79,9 +83,18 @@ class FaultProxy:
             self._muted.set()
             self._muted = None
 
+    def _come(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:
+            writer.transport.abort()
+            return
+        # Not left to the task, which may be cancelled before it has begun.
+        self._writers.add(writer)
+        way = asyncio.create_task(self._lead(reader, writer))
+        self._ways.add(way)
+        way.add_done_callback(self._ways.discard)
+
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers = [writer]
-        self._writers.add(writer)
         try:
             await self._flows.wait()
             if not self._refuses:
@@ -97,7 +110,6 @@ class FaultProxy:
             for each in writers:
                 self._writers.discard(each)
                 each.transport.abort()
-            self._idle.set()
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: str

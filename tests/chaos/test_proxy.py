@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import socket
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos.proxy import HERE, IN, OUT, FaultProxy
+from tests.leaks import all_closed
 from tests.loops import in_loop
 from tests.waiting import eventually
 
@@ -128,3 +130,20 @@ async def is_over(reader: asyncio.StreamReader) -> bool:
         return await reader.read(1) == b""
     except ConnectionResetError:
         return True
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_closed_proxy_leaves_nothing_open_whoever_has_just_come(turns: int) -> None:
+    async def close_soon(far: socket.socket, guest: socket.socket) -> None:
+        proxy = FaultProxy(far.getsockname()[1])
+        await proxy.start()
+        with suppress(BlockingIOError):
+            guest.connect((HERE, proxy.port))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await proxy.close()
+
+    # Neither the one who comes nor the one it is led to does anything about it.
+    with all_closed(), socket.create_server((HERE, 0)) as far, socket.socket() as guest:
+        guest.setblocking(False)
+        in_loop(close_soon)(far, guest)

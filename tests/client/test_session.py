@@ -374,6 +374,21 @@ async def test_closing_ends_what_is_under_way() -> None:
 
 
 @in_loop
+async def test_who_does_not_wait_for_the_end_of_closing_has_closed_nevertheless() -> None:
+    for turns in range(1, 5):
+        async with opened() as (session, host):
+            future = session.submit("a", start())
+            closing = asyncio.ensure_future(session.close())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait([closing])
+            await host.until(lambda host=host: host.closed == 1)  # type: ignore[misc]
+            with pytest.raises(ConnectionLost, match="closed"):
+                await future
+
+
+@in_loop
 async def test_opening_fails_at_once_or_after_a_while() -> None:
     host = Host()
     host.trouble = [ConnectionLost("away")]

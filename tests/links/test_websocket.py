@@ -11,7 +11,7 @@ from msgspec import Raw
 from websockets.asyncio.server import ServerConnection, serve
 
 from shardrt.errors import ConfigInvalid, ConnectionLost, Unauthorized
-from shardrt.links import websocket
+from shardrt.links import stream, websocket
 from shardrt.links.messages import Answer, Ask, ToClient
 from shardrt.links.websocket import dial_websocket, link_url
 from tests.links.ends import End
@@ -99,6 +99,28 @@ async def test_a_silent_host_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     async with serving(handler, ping_interval=None, close_timeout=0.1) as url:
         end = End()
         await dial_websocket(url, None, ToClient, end.accept)
+        await end.until(lambda: end.closed == 1)
+        release.set()
+
+
+@in_loop
+async def test_a_link_to_a_frozen_host_is_closed_though_something_is_unsent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream, "CLOSE_S", 0.01)
+    release = asyncio.Event()
+
+    async def handler(connection: ServerConnection) -> None:
+        connection.transport.pause_reading()
+        await release.wait()
+
+    async with serving(handler, ping_interval=None, close_timeout=0.1) as url:
+        end = End()
+        link = await dial_websocket(url, None, ToClient, end.accept)
+        for _ in range(40):
+            link.send(Ask(1, Raw(b'"' + b"x" * 1_000_000 + b'"')))
+        link.close()
+        assert not link.is_open
         await end.until(lambda: end.closed == 1)
         release.set()
 
