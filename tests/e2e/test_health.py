@@ -70,8 +70,18 @@ def test_what_is_wrong_is_seen_by_probes_and_passes(
         try:
             wait_until(lambda: "has been silent" in troubles().get("processes", ""), within_s=30)
             wait_until(lambda: look() == (503, "Unhealthy"), within_s=30)
-            assert look("/health/ready") == (200, "ready"), "the other shard still answers"
+            # The report that says so has been made: the other shard answers, but not for all.
+            assert look("/health/ready") == (503, "not ready")
+            assert http.get("/health/ready").json()["message"].startswith("not ready: processes")
+            (frozen,) = (
+                each
+                for each in http.get("/health/details").json()["processes"]
+                if each["status"] == "Unhealthy"
+            )
+            assert frozen["pid"] == victim
+            assert f"{frozen['name']} has been silent" in troubles()["processes"]
         finally:
             os.kill(victim, signal.SIGCONT)
+        wait_until(lambda: look("/health/ready") == (200, "ready"), within_s=60)
         wait_until(lambda: look() == (200, "Degraded"), within_s=60)
         wait_until(lambda: list(troubles()) == ["configuration"], within_s=30)

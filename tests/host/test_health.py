@@ -131,14 +131,21 @@ def test_processes(facts: dict[str, Any], name: str | None, status: Status, mess
     if name is not None:
         said = next(each.message for each in found.checks if each.name == name)
         assert said == message
-    # Requests may come as long as one shard answers, and commits are possible.
-    assert found.is_ready is ((name, status) != ("store", U))
+    # A shard that is down is replaced at once; one that is frozen holds its partitions.
+    is_frozen = facts.get("silent_s") == SILENT_S_MAX
+    assert found.is_ready is ((name, status) != ("store", U) and not is_frozen)
 
 
 def test_without_any_shard_that_answers_nothing_should_come() -> None:
-    frozen = child(silent_s=9.0)
-    assert not report(frozen, child("gateway-0")).is_ready
+    down = child(pid=None, ready=False, silent_s=None)
+    assert not report(down, child("gateway-0")).is_ready
+    assert report(down, child("shard-1")).is_ready
     assert not report(child("gateway-0")).is_ready
+
+
+def test_a_gateway_that_is_frozen_keeps_nobody_from_the_others() -> None:
+    frozen = child("gateway-0", silent_s=9.0)
+    assert report(child(), frozen, child("gateway-1")).is_ready
 
 
 def test_settings_that_are_seldom_meant_degrade_a_host() -> None:
