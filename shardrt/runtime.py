@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+IN_MEMORY = "memory://"
 STORE_CONNECTIONS = 4
 """Two as any shard has, two as a supervisor has."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -51,7 +52,8 @@ class Runtime:
 
     Args:
         app: what to run.
-        store: URL of the hub, or an unopened store.
+        store: URL of the hub, or an unopened store; default: ``memory://``, which forgets
+            everything when the process ends, and says so in the log.
         host_id: name of this host in the hub; default: made up.
         partitions: of a new hub; fixed from then on.
         listen: address and port, such as ``"127.0.0.1:0"``, at which other hosts of the hub,
@@ -73,7 +75,7 @@ class Runtime:
         self,
         app: App,
         *,
-        store: str | Store = "memory://",
+        store: str | Store | None = None,
         host_id: str | None = None,
         partitions: int = 32,
         listen: str | None = None,
@@ -82,14 +84,16 @@ class Runtime:
         tracer_provider: TracerProvider | None = None,
     ) -> None:
         given: dict[str, object] = {"hub.partitions": partitions, "host.host_id": host_id}
-        if isinstance(store, str):
-            given["store.url"] = store
+        if store is None or isinstance(store, str):
+            given["store.url"] = store or IN_MEMORY
         if listen is not None:
             given["host.bind"], given["host.port"] = _parsed(listen)
         self.settings = load(overrides=given | dict(settings or {}))
         self.host_id = self.settings.host.host_id or passing_host_id()
         self._app = app
-        self._store = store
+        self._store = None if isinstance(store, str) else store
+        asked_for = store is not None or "store.url" in (settings or {})
+        self._volatile_level = logging.INFO if asked_for else logging.WARNING
         self._tune_gc = tune_gc
         self._tracer_provider = tracer_provider
         self.tracer: Tracer | None = None
@@ -221,9 +225,16 @@ class Runtime:
                 loop.remove_signal_handler(number)
 
     def _make_store(self) -> Store:
-        if not isinstance(self._store, str):
+        if self._store is not None:
             return self._store
         settings = self.settings.store
+        if settings.url.startswith(IN_MEMORY):
+            logger.log(
+                self._volatile_level,
+                "host=%s keeps its hub in memory: all of it is lost when this process ends; "
+                "store= takes sqlite:///file.db or postgresql://…",
+                self.host_id,
+            )
         return make_store(settings.url, connections=STORE_CONNECTIONS, unsafe=settings.unsafe)
 
     def _welcome(self) -> Welcome:

@@ -105,7 +105,7 @@ async def demonstrate(seed: int) -> list[Fate]:
     chaotic = App()
     chaotic.include(app)
     use_chaos(chaotic, agent, configuration)
-    async with Runtime(chaotic) as runtime:
+    async with Runtime(chaotic, store="memory://") as runtime:
         fates = await process_orders(runtime.client, [f"{n}" for n in range(5)])
         await demonstrate_resources(SafeChaosAgent(agent, configuration))
     return fates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,36 @@ def test_an_orchestration_runs_to_its_result() -> None:
             assert await handle.result(timeout=10) == 42
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [
+        ({}, logging.WARNING),
+        ({"store": "memory://"}, logging.INFO),
+        ({"settings": {"store.url": "memory://"}}, logging.INFO),
+        ({"store": MemoryStore()}, None),
+        ({"store": "sqlite:///{tmp}/hub.db"}, None),
+        ({"settings": {"store.url": "sqlite:///{tmp}/hub.db"}}, None),
+    ],
+)
+def test_a_hub_in_memory_is_said_to_be_volatile(
+    given: dict[str, Any], level: int | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning if nobody has asked for it."""
+    if isinstance(url := given.get("store"), str):
+        given = {"store": url.format(tmp=tmp_path)}
+    elif "settings" in given:
+        given = {"settings": {"store.url": given["settings"]["store.url"].format(tmp=tmp_path)}}
+
+    async def main() -> None:
+        async with Runtime(app, partitions=2, **given):
+            pass
+
+    with caplog.at_level(logging.INFO, "shardrt.runtime"):
+        asyncio.run(main())
+    told = [each.levelno for each in caplog.records if "in memory" in each.message]
+    assert told == ([] if level is None else [level])
 
 
 def test_what_waits_goes_on_in_the_next_runtime(tmp_path: Path) -> None:
