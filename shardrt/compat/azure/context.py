@@ -155,7 +155,9 @@ class DurableOrchestrationContext:
                 version=version,
             )
 
-        return self._task(begin, expected_type or result_type_of(name))
+        # Not by what a function says that it returns: Azure's package has put another one
+        # around it, which returns a text.
+        return self._task(begin, expected_type)
 
     def call_http(
         self,
