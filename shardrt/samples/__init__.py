@@ -7,7 +7,7 @@ monitor     runs for ever, in bounded memory            python -m shardrt.sample
 wordcount   map and reduce over a text file             python -m shardrt.samples.wordcount
 bank        accounts as entities, transfers with locks  see `shardrt.samples.bank`
 sequential  each step with the result of the last one   python -m shardrt.samples sequential
-timers      days and weeks, cancelled in time           see `shardrt.samples.timers`
+timers      days and weeks, cancelled in time           python -m shardrt.samples timers
 approval    a human decides, or nobody in time          see `shardrt.samples.approval`
 resilient   retries, and a chain of others to ask       python -m shardrt.samples resilient
 trip        a saga of sub-orchestrations, undone        see `shardrt.samples.trip`
@@ -16,6 +16,7 @@ pipeline    check, transform in parallel, load          python -m shardrt.sample
 ticket      a state machine driven by events            see `shardrt.samples.ticket`
 typed       typed inputs, results and failures          see `shardrt.samples.typed`
 shop        a package that registers by itself          see `shardrt.samples.shop`
+azure       written for Azure Durable Functions         python -m shardrt.samples azure
 chaos       orders under faults, completed or undone    python -m shardrt.samples.chaos
 
 Each of the commands hosts the app by itself, in memory; with `--store` it is durable, and

@@ -1,5 +1,6 @@
 """Timers of days and weeks, that are cancelled when there is nothing left to wait for.
 
+    python -m shardrt.samples timers
     shardrt start invoice --id inv-7
     shardrt raise-event inv-7 paid --data '"by card"'
 
@@ -16,8 +17,13 @@ from shardrt import App, OrchestrationContext
 
 app = App()
 
-REMIND_EVERY = timedelta(hours=72)
-GIVE_UP_AFTER = timedelta(days=30)
+
+@dataclass(frozen=True)
+class Terms:
+    """How patient somebody is."""
+
+    remind_every: timedelta = timedelta(hours=72)
+    give_up_after: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -36,14 +42,15 @@ async def send_reminder(number: int) -> str:
 
 
 @app.orchestrator
-async def invoice(ctx: OrchestrationContext) -> Settled:
+async def invoice(ctx: OrchestrationContext, terms: Terms | None = None) -> Settled:
     """Remind every 72 hours until the event "paid" comes, for 30 days at most."""
+    terms = terms or Terms()
     began = ctx.current_utc_datetime
     paid = ctx.wait_for_event("paid", str)
-    deadline = ctx.create_timer(GIVE_UP_AFTER)
+    deadline = ctx.create_timer(terms.give_up_after)
     reminders = 0
     while True:
-        pause = ctx.create_timer(REMIND_EVERY)
+        pause = ctx.create_timer(terms.remind_every)
         waited: set[asyncio.Future[Any]] = {paid, deadline, pause}
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if paid.done() or deadline.done():

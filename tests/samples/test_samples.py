@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 from shardrt import Runtime
 from shardrt.errors import EntityFailed
 from shardrt.samples import __main__ as samples_main, app, bank, wordcount
-from shardrt.samples.__main__ import TOUR, main as run_sample
+from shardrt.samples.__main__ import ALIASES, AZURE, TOUR, main as run_sample
 from shardrt.samples.monitor import Watch
 from shardrt.samples.orders import Line, Order
 from shardrt.samples.orders.__main__ import main as process_orders
@@ -55,27 +56,58 @@ def test_hello_greets_five_cities() -> None:
 
 
 def test_without_a_name_all_samples_are_named() -> None:
-    shown = CliRunner().invoke(run_sample, [])
-    assert shown.exit_code == 0
-    assert set(TOUR) < set(shown.output.split())
+    shown = command_output(run_sample).splitlines()
+    assert {*TOUR, AZURE} < {line.partition(" ")[0] for line in shown}
+    assert "hello (helloworld)" in shown
+    named = re.findall(r"[a-z]+", " ".join(line.partition("(")[2] for line in shown))
+    assert sorted(named) == sorted(ALIASES)
+
+
+def test_a_sample_is_run_by_other_names_and_with_an_input_that_suits_it() -> None:
+    settled = json.loads(command_output(run_sample, "durable"))
+    assert settled == {"paid": None, "reminders": 3, "after_h": 0.0}
+    assert json.loads(command_output(run_sample, "parallel", "3")) == 5
+
+
+def test_the_sample_that_is_written_for_azure_runs_as_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found = json.loads(command_output(run_sample, "azure"))
+    assert "not compatible with expected type" not in caplog.text
+    assert found["greetings"][1] == ["Hello London!", "Hello Rome!"]
+    assert found["letters"] == sum(
+        len(each) for greetings in found["greetings"] for each in greetings
+    )
+
+
+def test_without_azures_packages_there_is_a_line_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "shardrt.compat.azure", None)
+    monkeypatch.setattr(samples_main, "TOUR", {"hello": None})
+    done = CliRunner().invoke(run_sample, ["all"])
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "1/1 ok")
+    assert "azure_cities needs shardrt[azure]" in done.stderr
 
 
 def test_all_samples_can_be_run_by_one_command() -> None:
     lines = command_output(run_sample, "all").splitlines()
-    assert lines[-1] == f"{len(TOUR)}/{len(TOUR)} ok"
+    assert lines[-1] == f"{len(TOUR) + 1}/{len(TOUR) + 1} ok"
     assert lines[0].startswith('ok hello: ["Hello Tokyo!"')
+    assert set(ALIASES.values()) <= {*TOUR, AZURE}
 
 
 def test_a_sample_that_fails_is_named_and_the_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples_main, "TOUR", {"fanout": -1, "no such": None, "hello": None})
     done = CliRunner().invoke(run_sample, ["all"])
     assert done.exit_code == 1
-    assert re.findall(r"^\S+ [a-z ]+:", done.output, re.MULTILINE) == [
+    assert re.findall(r"^\S+ [a-z_ ]+:", done.output, re.MULTILINE) == [
         "FAILED fanout:",
         "FAILED no such:",
         "ok hello:",
+        "ok azure_cities:",
     ]
-    assert done.output.splitlines()[-1] == "1/3 ok"
+    assert done.output.splitlines()[-1] == "2/4 ok"
 
 
 def test_the_bank_moves_what_is_there_and_nothing_else() -> None:
