@@ -9,10 +9,12 @@ import functools
 import inspect
 import logging
 from inspect import Parameter, Signature
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from azure.functions import FunctionRegister
+from azure.functions.decorators.function_app import DecoratorApi, FunctionBuilder
 from msgspec import Raw  # noqa: TC002 - bindings evaluate the annotations
 
 from shardrt.compat.azure.context import DurableOrchestrationContext
@@ -32,30 +34,56 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_PARTS = (DecoratorApi, FunctionBuilder)
 _read: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 _apps: WeakKeyDictionary[Any, App] = WeakKeyDictionary()
 
 
-def functions_of(azure_app: Any) -> list[Any]:
-    """Return the functions of an app, which can be asked for them only once."""
-    if azure_app not in _read:
-        _read[azure_app] = azure_app.get_functions()
-    return _read[azure_app]
+def functions_of(source: Any) -> list[Any]:
+    """Return the functions of an app, which can be asked for them only once.
+
+    Raises:
+        ConfigInvalid: there are none in it.
+    """
+    if source not in _read:
+        _read[source] = _functions_in(source)
+    return _read[source]
 
 
-def from_azure(azure_app: Any) -> App:
+def _functions_in(source: Any) -> list[Any]:
+    if isinstance(source, FunctionRegister):
+        found: list[Any] = source.get_functions()
+        return found
+    if isinstance(source, DecoratorApi):
+        return [each.build() for each in source._function_builders]  # noqa: SLF001 - as apps do
+    if isinstance(source, FunctionBuilder):
+        return [source.build()]
+    if not isinstance(source, ModuleType):
+        raise ConfigInvalid(f"{source!r} has no trigger of Azure's: decorate it")
+    parts = [each for each in vars(source).values() if isinstance(each, _PARTS)]
+    # Apps first: they know who may call their functions. What is in several counts once.
+    parts.sort(key=lambda each: not isinstance(each, FunctionRegister))
+    functions = {id(function): function for each in parts for function in functions_of(each)}
+    if not functions:
+        raise ConfigInvalid(f"module {source.__name__!r} has no function with a trigger of Azure's")
+    return list(functions.values())
+
+
+def from_azure(source: Any) -> App:
     """Return an `App` with the orchestrators, activities and entities of an Azure app.
 
     Args:
-        azure_app: a `df.DFApp` or `func.FunctionApp`, with all its blueprints registered. The
-            same one always gives the same `App`.
+        source: a `df.DFApp` or `func.FunctionApp`, with all its blueprints registered; or a
+            blueprint, a decorated function, or a module, of which everything decorated counts.
+            The same one always gives the same `App`.
 
     Raises:
-        ConfigInvalid: an activity needs a binding that there is none of here.
+        ConfigInvalid: it is none of these or has no functions, or an activity needs a binding
+            that there is none of here.
     """
-    if azure_app not in _apps:
-        _apps[azure_app] = _app_of(functions_of(azure_app))
-    return _apps[azure_app]
+    if source not in _apps:
+        _apps[source] = _app_of(functions_of(source))
+    return _apps[source]
 
 
 def _app_of(functions: list[Any]) -> App:
