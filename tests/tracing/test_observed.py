@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from shardrt import App, OrchestrationContext, RetryPolicy
+from shardrt.config import Settings
+from shardrt.config.settings import TracingSettings
+from shardrt.core.entries import Entry, instance_of
 from shardrt.errors import ActivityFailed
+from shardrt.host.observer import Observer
 from shardrt.host.traced import HAPPENINGS_MAX
 from shardrt.testing.client import HubClient
 from shardrt.testing.environment import Environment
@@ -90,3 +94,27 @@ def test_what_an_instance_hears_after_it_was_repaired_is_told():
     run_virtual(main())
     recording.assert_one_tree()
     assert "error.type" not in (recording.one("orchestration.call").attributes or {})
+
+
+def test_only_what_happens_to_traced_instances_is_looked_at(monkeypatch: pytest.MonkeyPatch):
+    looked: set[str | None] = set()
+    look = Observer.look
+
+    def watched(observer: Observer, entry: Entry) -> None:
+        looked.add(instance_of(entry))
+        look(observer, entry)
+
+    monkeypatch.setattr(Observer, "look", watched)
+    recording = Recording()
+    none = Settings(tracing=TracingSettings(sample_ratio=0.0))
+
+    async def main() -> None:
+        async with Environment(app, settings=none, tracer_provider=recording.provider) as env:
+            with recording.tracer.start_as_current_span("outer"):
+                traced = await env.client.start(stubborn, 3, instance_id="traced!0")
+            beside = await env.client.start(stubborn, 3, instance_id="beside!0")
+            assert await traced.result() == await beside.result() == "over"
+
+    run_virtual(main())
+    assert looked == {"traced!0"}
+    assert recording.one("orchestration.complete").end_time is not None
