@@ -12,6 +12,8 @@ import hashlib
 import re
 
 NOBODY = "0" * 16
+UNRECORDED = "-"
+"""In a request, in place of a context: there is none, and it was drawn that there is to be none."""
 _PARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _STATE = re.compile(r"[ -~]{1,512}")
 _LENGTH = 55

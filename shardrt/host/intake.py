@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from shardrt.core import requests as r
 from shardrt.core.entity import is_entity_id, name_and_key
 from shardrt.core.limiter import is_limiter_id
-from shardrt.core.trace_context import checked
+from shardrt.core.trace_context import UNRECORDED, checked
 from shardrt.errors import ShardrtError
 from shardrt.host.bounds import Bounds
 from shardrt.host.vetting import vetting_of
@@ -87,7 +87,7 @@ class Intake:
     def _trace_of(self, start: r.Start) -> str:
         """Return the context of a start if it is one, else one that begins a trace, if any."""
         trace = checked(start.trace) if start.trace else ""
-        if not trace and self._tracer is not None:
+        if not trace and self._tracer is not None and start.trace != UNRECORDED:
             trace = self._tracer.begin()
         # A schedule has no end: what it starts begins traces.
         return "" if trace and start.name == SCHEDULE else trace

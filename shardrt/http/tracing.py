@@ -5,7 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from shardrt.core.trace_context import checked
+from msgspec.structs import replace
+
+from shardrt.core.requests import Raise, Start
+from shardrt.core.trace_context import UNRECORDED, checked, is_sampled
 from shardrt.tracing.joining import current_trace
 
 if TYPE_CHECKING:
@@ -48,7 +51,11 @@ def _trace_of(scope: Scope) -> str:
 
 
 class Managed:
-    """A caller that makes each request within a span, while there is a tracer."""
+    """A caller that makes requests within spans, while there is a tracer.
+
+    Whether a trace is recorded is decided first: there is no span that is thrown away, and no
+    context of one goes with what is started.
+    """
 
     def __init__(self, caller: Caller, tracer: Callable[[], Tracer | None]) -> None:
         self._caller = caller
@@ -57,6 +64,11 @@ class Managed:
     async def call(self, instance_id: str, request: Request) -> Result | None:
         tracer = self._tracer()
         if tracer is None:
+            return await self._caller.call(instance_id, request)
+        outer = current_trace()
+        if not (is_sampled(outer) if outer else tracer.begin()):
+            if isinstance(request, (Start, Raise)):
+                request = replace(request, trace=outer or UNRECORDED)
             return await self._caller.call(instance_id, request)
         # By name: it needs a package that is optional.
         managing: Any = import_module("shardrt.tracing.managing")

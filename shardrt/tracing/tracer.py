@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.context import attach, detach
 from opentelemetry.sdk.trace import Event, ReadableSpan, Tracer as SdkTracer
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
@@ -77,8 +77,9 @@ class Tracer:
         self, sdk: SdkTracer, ratio: float, version: str, *, state_operations: bool = False
     ) -> None:
         self.live = copy(sdk)
-        """The SDK's own, for spans that are held open by those who are in them."""
-        self.live.sampler = ParentBased(TraceIdRatioBased(ratio))
+        """The SDK's own, for spans that are held open by those who are in them. Whether a trace
+        is to begin was drawn before it is used."""
+        self.live.sampler = ParentBased(ALWAYS_ON)
         self._processor = sdk.span_processor
         self._resource = sdk.resource
         name = sdk.instrumentation_info.name

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from shardrt import App, OrchestrationContext, Runtime
@@ -21,6 +22,16 @@ SPAN = "00f067aa0ba902b7"
 ROOT = "/runtime/orchestrations"
 
 app = App()
+
+
+@app.activity
+async def trace_id() -> int:
+    return trace.get_current_span().get_span_context().trace_id & 0xFFFF_FFFF
+
+
+@app.orchestrator
+async def where(ctx: OrchestrationContext) -> int:
+    return await ctx.call_activity(trace_id)
 
 
 @app.orchestrator
@@ -116,6 +127,41 @@ async def test_a_header_that_is_none_is_ignored_and_one_that_says_no_is_not(
         assert response.status_code == 202
 
     assert len(recording.spans) == spans
+
+
+@in_loop
+async def test_what_is_not_recorded_was_drawn_once_and_carries_no_context() -> None:
+    recording = Recording()
+    runtime = runtime_with(recording, 1.0)
+    draws = 0
+
+    def begin() -> str:
+        nonlocal draws
+        draws += 1
+        return ""
+
+    async with runtime, http_of(runtime) as http:
+        assert runtime.tracer is not None
+        runtime.tracer.begin = begin  # type: ignore[method-assign]
+        await http.post(f"{ROOT}/start/where", json={"instanceId": "x"})
+        assert draws == 1
+        without = await (await runtime.client.start(where)).result()
+        assert await runtime.client.handle("x").result() == without  # that of no trace
+
+    assert recording.counts == {}
+
+
+@in_loop
+async def test_a_client_within_a_span_that_is_not_recorded_records_nothing() -> None:
+    recording = Recording()
+    runtime = runtime_with(recording, 1.0)
+    async with runtime:
+        unsampled = trace.NonRecordingSpan(trace.SpanContext(7, 8, is_remote=False))
+        with trace.use_span(unsampled):
+            handle = await runtime.client.start(where)
+            assert await handle.result() == 7
+
+    assert recording.counts == {}
 
 
 @in_loop
