@@ -26,6 +26,7 @@ TEXTS = sorted(
         ROOT.glob("*.toml"),
         ROOT.glob("tox.ini"),
         ROOT.glob(".ci/*"),
+        ROOT.glob(".github/**/*"),
         ROOT.glob("configs/*"),
         ROOT.glob("docs/**/*"),
         ROOT.glob("shardrt/**/*.sql"),
