@@ -1,23 +1,28 @@
-"""What is shipped for deployments: it parses, and what it names exists."""
+"""What is shipped for deployments, and for CI: it parses, and what it names exists."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from shardrt.cli.serve import serve
+from shardrt.config import load
 from shardrt.config.loading import environment_key
-from shardrt.config.settings import HostSettings, key_types
+from shardrt.config.settings import HostSettings, TracingSettings, key_types
 from shardrt.host.meter import LEVELS
 from shardrt.links.metrics import CATALOGUE
 
-DEPLOY = Path(__file__).parents[1] / "configs" / "deploy"
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "configs" / "deploy"
 OPTIONS = {name for parameter in serve.params for name in parameter.opts}
 CLIENT_VARIABLES = {"SHARDRT_TOKEN"}
 NAMES = re.compile(r"\bup\b|\b(?:orchestrations|functions|events|timers|state|lease|shardrt)_\w+")
@@ -93,6 +98,19 @@ def test_commands_have_only_options_that_exist(name):
         assert {each for each in command if each.startswith("--")} <= OPTIONS, command
 
 
+def test_traces_go_where_they_can_be_seen():
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    environment = compose["shardrt"]["environment"]
+    given = {key: value for key, value in environment.items() if key.startswith("SHARDRT_TRACING")}
+    assert load(environ=given).tracing == TracingSettings(enabled=True, sample_ratio=1.0)
+    # What exports is in the image, and what receives is beside it.
+    assert '"/src[otel]"' in (DEPLOY / "Dockerfile").read_text()
+    assert urlsplit(environment["OTEL_EXPORTER_OTLP_ENDPOINT"]).hostname in compose
+    provisioned = DEPLOY / "grafana/provisioning/datasources/shardrt.yaml"
+    for source in yaml.safe_load(provisioned.read_text())["datasources"]:
+        assert urlsplit(source["url"]).hostname in compose
+
+
 def test_stopping_has_longer_than_draining():
     default_s = HostSettings().drain_s
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
@@ -103,3 +121,20 @@ def test_stopping_has_longer_than_draining():
     assert int(compose["services"]["shardrt"]["stop_grace_period"].rstrip("s")) > default_s
     unit = (DEPLOY / "systemd/shardrt.service").read_text()
     assert int(re.findall(r"TimeoutStopSec=(\d+)", unit)[0]) > default_s
+
+
+def test_ci_runs_commands_that_exist_on_every_python_that_is_supported():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    supported = re.findall(r"Python :: (3\.\d+)", " ".join(classifiers))
+    assert jobs["linux"]["strategy"]["matrix"]["python"] == supported
+    ran = {
+        name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()
+    }
+    assert ran["linux"][-1] == ".ci/run"
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    assert "install --yes postgresql" in ran["linux"][0]
+    (tests,) = ran["macos"]
+    assert tests in (ROOT / "README.md").read_text()
+    # A failure fails the build.
+    assert not re.search(r"continue-on-error|\|\| *(true|:)", json.dumps(jobs))
