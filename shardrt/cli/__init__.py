@@ -34,6 +34,7 @@ class LazyGroup(click.Group):
         "check": "shardrt.cli.check:check",
         "export": "shardrt.cli.export:export",
         "replay": "shardrt.cli.replay:replay",
+        "init": "shardrt.cli.init:init",
         "config": "shardrt.cli.config:config",
         "bench": "shardrt.cli.bench:bench",
         "sim": "shardrt.cli.sim:sim",
