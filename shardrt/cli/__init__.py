@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from difflib import get_close_matches
 from importlib import import_module
 from typing import ClassVar
 
@@ -40,6 +42,23 @@ class LazyGroup(click.Group):
         "sim": "shardrt.cli.sim:sim",
     }
 
+    extras: ClassVar[dict[str, str]] = {"bench": "bench"}
+    """Commands that need more than is always installed: the extra that brings it."""
+
+    elsewhere: ClassVar[dict[str, str]] = {
+        "show": "get ID",
+        "status": "get ID",
+        "describe": "get ID",
+        "history": "get ID --history",
+        "events": "get ID --history",
+        "ls": "list",
+        "run": "start NAME --wait",
+        "signal": "raise-event ID NAME",
+        "kill": "terminate ID",
+        "delete": "purge ID",
+    }
+    """What other tools call it."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         return list(self.places)
 
@@ -48,8 +67,40 @@ class LazyGroup(click.Group):
         if place is None:
             return None
         module, _, name = place.partition(":")
-        command: click.Command = getattr(import_module(module), name)
+        try:
+            command: click.Command = getattr(import_module(module), name)
+        except ModuleNotFoundError as missing:
+            if cmd_name not in self.extras or (missing.name or "shardrt").startswith("shardrt"):
+                raise
+            return _unavailable(cmd_name, self.extras[cmd_name], str(missing.name))
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self.places:
+            near = get_close_matches(name, self.places, n=1)
+            meant = self.elsewhere.get(name) or next(iter(near), "--help")
+            ctx.fail(f"No such command {name!r}; did you mean `shardrt {meant}`?")
+        return super().resolve_command(ctx, args)
+
+
+def _unavailable(name: str, extra: str, missing: str) -> click.Command:
+    """Return what stands for a command that needs packages which are not installed."""
+    need = f"{missing.partition('.')[0]} is not installed: pip install 'shardrt[{extra}]'"
+
+    @click.command(
+        name,
+        help=f"Not available: {need}",
+        short_help=f"(needs pip install 'shardrt[{extra}]')",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def command() -> None:
+        click.echo(f"shardrt: {need}", err=True)
+        sys.exit(2)
+
+    return command
 
 
 @click.group(

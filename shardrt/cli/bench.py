@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from shardrt.bench.catalog import WORKLOADS, Workload
+from shardrt.bench.errors import RunFailed
+from shardrt.bench.measuring import measure
+from shardrt.bench.options import Mode, Options
+from shardrt.bench.results import read
+from shardrt.bench.tables import comparison, summary
 from shardrt.cli.client import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, fail, print_table
 from shardrt.errors import (
     ConfigInvalid,
@@ -17,18 +23,6 @@ from shardrt.errors import (
     ShardrtError,
 )
 from shardrt.host.child import loop_factory
-
-try:
-    from shardrt.bench.catalog import WORKLOADS, Workload
-    from shardrt.bench.errors import RunFailed
-    from shardrt.bench.measuring import measure
-    from shardrt.bench.options import Mode, Options
-    from shardrt.bench.results import read
-    from shardrt.bench.tables import comparison, summary
-except ModuleNotFoundError as missing:
-    if missing.name is None or missing.name.startswith("shardrt"):
-        raise
-    fail(f"{missing.name} is not installed: pip install 'shardrt[bench]'", EXIT_USAGE)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shardrt.client import Client
+    from shardrt.core.history import Failure
     from shardrt.core.requests import Snapshot
 
 MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
@@ -212,20 +214,28 @@ def _plain(value: Any) -> Any:
 
 def _print_instance(shape: dict[str, Any]) -> None:
     import msgspec  # noqa: PLC0415 - see cli/__init__
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
 
-    history = shape.pop("historyEvents", None)
-    table = Table(box=None, show_header=False)
+    history, failure = shape.pop("historyEvents", None), shape.pop("failure", None)
     for key, value in shape.items():
         if _plain(value) not in (None, "", {}):
             text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-            table.add_row(Text(key, "bold"), Text(text))
-    print_table(table)
+            click.echo(f" {click.style(f'{key:<15}', bold=True)}  {text}")
+    _print_failure(failure)
     for event in history or ():
         rest = {k: v for k, v in event.items() if k not in ("eventType", "eventId", "timestamp")}
+        if "failure" in rest:  # whole above, or in JSON
+            rest["failure"] = f"{rest['failure']['type']}: {rest['failure']['message']}"
         line = f"{event['eventId']:>4} {event['timestamp']} {event['eventType']} "
         click.echo(line + msgspec.json.encode(rest).decode())
+
+
+def _print_failure(failure: Failure | None) -> None:
+    """Print tracebacks, the deepest cause last."""
+    told = "failure"
+    while failure is not None:
+        click.echo(f" {click.style(f'{told:<15}', bold=True)}  {failure.type}")
+        click.echo(indent((failure.details or failure.message).rstrip(), "   "))
+        failure, told = failure.cause, "caused by"
 
 
 def _print_table(shapes: list[dict[str, Any]]) -> None:

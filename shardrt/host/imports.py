@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shardrt import orchestration
 from shardrt.errors import ConfigInvalid
 from shardrt.orchestration.app import App
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _SCRIPTS = ("__main__", "__mp_main__")
+_REGISTRATION = str(Path(orchestration.__file__).parent)
 
 
 def import_app(reference: str) -> App:
@@ -87,6 +89,8 @@ def _failed(module_name: str, error: BaseException) -> str:
     """Return the last line of the traceback, and the place in the user's code."""
     what = traceback.format_exception_only(error)[-1].strip()
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+    while isinstance(error, ConfigInvalid) and frames[-1].filename.startswith(_REGISTRATION):
+        frames.pop()  # what is wrong with it was found out in there; it is wrong out here
     if isinstance(error, SyntaxError):
         where = f" ({error.filename}:{error.lineno})"
     else:

@@ -122,8 +122,8 @@ class WebSocketLink(StreamLink):
             status = cause.response.status_code
             if status == 401:
                 return Unauthorized("the token is missing or wrong")
-            if status == 403:
-                return Unauthorized("the token may only read")
+            if status == 403 and "json" in cause.response.headers.get("Content-Type", ""):
+                return Unauthorized("the token may only read")  # others refuse so, without words
             if status == 421:
                 return ConnectionLost("another host, or another hub, answers there")
             return ConnectionLost(f"the server answers {status}: is it a shardrt host?")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Coroutine
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from shardrt.errors import (
@@ -120,6 +121,7 @@ class App(EntityRegistry, MiddlewareRegistry):
         Raises:
             ConfigInvalid: the name is taken, or the function or an option cannot be used.
         """
+        _refuse_unknown("activity", options, ActivityOptions)
         names = names_of_caller(1)
 
         def register(fn: AnyFunction) -> AnyFunction:
@@ -148,6 +150,7 @@ class App(EntityRegistry, MiddlewareRegistry):
         Raises:
             ConfigInvalid: the name and version are taken, or the function cannot be used.
         """
+        _refuse_unknown("orchestrator", options, OrchestratorOptions)
         names = names_of_caller(1)
 
         def register(fn: AnyCoroutineFunction) -> AnyCoroutineFunction:
@@ -334,6 +337,18 @@ def _called(fn: Callable[..., Any] | str) -> str:
 
 def _title(name: str, version: str | None) -> str:
     return f"orchestrator {name!r}" + ("" if version is None else f" version {version!r}")
+
+
+def _refuse_unknown(kind: str, options: Any, known: Any) -> None:
+    problems = []
+    for option in options.keys() - known.__annotations__.keys():
+        near = get_close_matches(option, known.__annotations__, n=1)
+        hint = (
+            f"did you mean {near[0]}?" if near else f"it takes {', '.join(known.__annotations__)}"
+        )
+        problems.append(f"@app.{kind} has no option {option!r}; {hint}")
+    if problems:
+        raise ConfigInvalid(sorted(problems))
 
 
 def _name_of(fn: object, name: str | None, kind: str) -> str:

@@ -15,6 +15,10 @@ AT_HOME = frozenset({"asyncio", "builtins", "contextlib", "shardrt"})
 
 SETS = frozenset({"builtins.set", "builtins.frozenset"})
 SET_METHODS = frozenset({"union", "difference", "intersection", "symmetric_difference", "copy"})
+CALLS = frozenset(
+    {"call_activity", "call_entity", "call_sub_orchestrator", "create_timer", "wait_for_event"}
+)
+"""What a context begins at once: unless somebody awaits it, nobody hears what became of it."""
 TASKS = frozenset({"create_task", "ensure_future"})
 ORDER_MATTERS = frozenset(
     {"list", "tuple", "enumerate", "iter", "zip", "map", "filter", "reversed", "join", "extend"}
@@ -129,6 +133,12 @@ class FunctionReader(ast.NodeVisitor):
             self._add(node, f"{_plain(meaning.dotted)}()", rule[0])
         elif isinstance(value, types.FunctionType) and value.__module__ == self._module:
             self.calls.append(value)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if isinstance(node.value, ast.Call) and _last_name(node.value.func) in CALLS:
+            what = f"{ast.unparse(node.value.func)}(…) is not awaited"
+            self._add(node, what, "await it, or keep it in a variable")
+        self.generic_visit(node)
 
     # -- awaits ------------------------------------------------------------------------------------
 

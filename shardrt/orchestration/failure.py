@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shardrt.core.history import Failure
 from shardrt.errors import (
@@ -13,7 +15,13 @@ from shardrt.errors import (
     SubOrchestrationFailed,
 )
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
 _RECORDED = (ActivityFailed, SubOrchestrationFailed, EntityFailed, OrchestrationFailed)
+
+_PACKAGE = Path(__file__).parents[1]
+_OURS = (str(_PACKAGE / "host"), str(_PACKAGE / "orchestration"))
 
 CAUSES_MAX = 16
 """Longest chain of causes that is recorded."""
@@ -22,7 +30,9 @@ CAUSES_MAX = 16
 def failure_of(error: BaseException, *, depth: int = 0) -> Failure:
     """Return what is recorded of an exception: type, message, traceback and causes."""
     try:
-        details = _clean("".join(traceback.format_exception(error, chain=False)))
+        frames = _of_the_user(error.__traceback__)
+        lines = traceback.format_exception(type(error), error, frames, chain=False)
+        details = _clean("".join(lines))
     except Exception:  # noqa: BLE001
         details = ""
     return Failure(
@@ -34,9 +44,20 @@ def failure_of(error: BaseException, *, depth: int = 0) -> Failure:
     )
 
 
+def _of_the_user(frames: TracebackType | None) -> TracebackType | None:
+    """Leave out how we came to call the code."""
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
+        frames = frames.tb_next
+    return frames
+
+
 def _message(error: BaseException) -> str:
     try:
-        return _clean(str(error))
+        text = str(error)
+        if isinstance(error, BaseExceptionGroup):  # which says no more than how many
+            first = error.exceptions[0]
+            text += f": {type(first).__name__}: {_message(first)}"
+        return _clean(text)
     except Exception:  # noqa: BLE001
         return f"<{type(error).__name__} whose text cannot be made>"
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from shardrt.core.history import EventRaised, Failure, TaskCanceled
 from shardrt.errors import ActivityFailed, EntityFailed, InputInvalid, SubOrchestrationFailed
+from shardrt.orchestration.failure import failure_of
 
 if TYPE_CHECKING:
     from msgspec import Raw
@@ -87,7 +88,8 @@ class CallFuture(Future[T]):
         try:
             value = self.codec.decode_json(result)
         except Exception as error:  # noqa: BLE001 - whatever a type's own checks raise
-            self.set_exception(self.codec.invalid(f"result of {self._call()}", error))
+            # What it did is done: for its caller the call has failed, like any other.
+            self.fail(failure_of(self.codec.invalid("its result", error)))
         else:
             self.set_result(value)
 

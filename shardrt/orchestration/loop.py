@@ -219,6 +219,8 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     def create_task(
         self, coro: Any, *, name: object = None, context: Any = None, **options: Any
     ) -> Any:
+        if isinstance(coro, asyncio.Future):
+            return self._task_of(coro, name)
         if self.ledger.inert:
             coro.close()
             return self.create_future()
@@ -230,6 +232,20 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         task.number = number
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
         self._remember(task)
+        return task
+
+    def _task_of(self, call: asyncio.Future[T], name: object) -> Any:
+        """Return a task for what `TaskGroup.create_task(ctx.call_activity(…))` is given.
+
+        asyncio wants a coroutine there; users have a call, and see no difference.
+        """
+
+        async def outcome() -> T:
+            return await call
+
+        task = self.create_task(outcome(), name=name)
+        # Cancelled before its first step it would not have come to cancel the call.
+        task.add_done_callback(lambda ended: ended.cancelled() and call.cancel())
         return task
 
     def create_body(self, coro: Coroutine[Any, Any, T], context: contextvars.Context) -> Task[T]:

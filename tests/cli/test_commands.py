@@ -192,6 +192,54 @@ def test_the_cluster(host: HostThread) -> None:
     assert _cell(None) == "-"
 
 
+def test_a_failure_is_told_with_its_causes_the_deepest_last(host: HostThread) -> None:
+    cause = Failure(
+        type="ValueError", message="no money", details='Traceback …\n  File "flows.py"\n'
+    )
+    ask(host, "start", "flow", "--id", "f-1")
+    end(
+        host,
+        "f-1",
+        Status.FAILED,
+        failure=Failure(type="ActivityFailed", message="charge", cause=cause),
+    )
+    shown = run(host, "get", "f-1")
+    assert shown.exit_code == 0, shown.output
+    lines = [line.strip() for line in shown.output.splitlines()]
+    assert lines[-5:] == [
+        "failure          ActivityFailed", "charge",
+        "caused by        ValueError", "Traceback …", 'File "flows.py"',
+    ]  # fmt: skip
+    assert all(line == line.rstrip() for line in shown.output.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("lst", "list"), ("show", "get ID"), ("xyzzy", "--help")]
+)
+def test_an_unknown_command_leads_to_one_that_there_is(given: str, meant: str) -> None:
+    refused = CliRunner().invoke(main, [given])
+    assert refused.exit_code == 2
+    assert f"did you mean `shardrt {meant}`?" in refused.output
+
+
+def test_help_needs_no_extra() -> None:
+    program = """
+import sys
+sys.modules["hdrh"] = None  # as if it were not installed
+from shardrt.cli import main
+main(sys.argv[1:])
+"""
+
+    def shardrt(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", program, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert "pip install 'shardrt[bench]'" in shardrt("--help").stdout
+    refused = shardrt("bench", "hello", "--serve")
+    assert refused.returncode == 2
+    assert refused.stderr == "shardrt: hdrh is not installed: pip install 'shardrt[bench]'\n"
+
+
 def test_help_names_all_commands() -> None:
     shown = CliRunner().invoke(main, ["--help"]).stdout
     for command in ("serve", "start", "get", "wait", "list", "raise-event", "purge", "cluster"):

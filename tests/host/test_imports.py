@@ -63,6 +63,11 @@ def test_something_else_than_an_app_is_refused(module) -> None:
         ("app = 1 / 0", "ZeroDivisionError: division by zero"),
         ("app = (", "SyntaxError: '(' was never closed"),
         ("raise SystemExit(3)", "SystemExit: 3"),
+        (
+            "from shardrt import App; App().activity(retrys=3)",
+            "@app.activity has no option 'retrys'; did you mean retry?",
+        ),
+        ("from shardrt import App; App().orchestrator(print)", "must be an async def"),
     ],
     indirect=["module"],
 )

@@ -140,12 +140,13 @@ async def test_the_token_is_shown_and_its_refusal_told() -> None:
 
 
 @in_loop
-async def test_a_server_that_is_no_host_is_told_apart() -> None:
+@pytest.mark.parametrize("status", [404, 403])  # 403: a web app without WebSockets there
+async def test_a_server_that_is_no_host_is_told_apart(status: int) -> None:
     def check(connection: ServerConnection, request: Any) -> Any:
-        return connection.respond(404, "no")
+        return connection.respond(status, "no")
 
     async with serving(answer_all, process_request=check) as url:
-        with pytest.raises(ConnectionLost, match="answers 404"):
+        with pytest.raises(ConnectionLost, match=f"answers {status}"):
             await dial_websocket(url, None, ToClient, End().accept)
 
 

@@ -184,6 +184,8 @@ async def more(ctx: OrchestrationContext, given: set[str]) -> None:
     await asyncio.wait(waiting)
     list(waiting)
     paths.join("a", "b")
+    ctx.call_activity(charge, 1)  # found: ctx.call_activity(…) is not awaited
+    ctx.send_event("other", "news")
 
     async def inner() -> None:
         os.getenv("A")  # found: os.getenv

@@ -21,7 +21,7 @@ from shardrt.core.history import (
     TimerCanceled,
     TimerCreated,
 )
-from shardrt.errors import ActivityFailed, InputInvalid, SubOrchestrationFailed
+from shardrt.errors import ActivityFailed, SubOrchestrationFailed
 from shardrt.orchestration.app import App
 from shardrt.orchestration.retry import RetryPolicy
 from tests.orchestration.harness import (
@@ -131,13 +131,14 @@ def test_a_result_that_does_not_fit_is_an_error():
     async def body(ctx: OrchestrationContext) -> str:
         try:
             await ctx.call_activity(charge, 1)
-        except InputInvalid as error:
-            return str(error)
+        except ActivityFailed as error:
+            return f"{error.error_type}; {error}"
         return ""
 
     instance, _ = begin(body)
     message = result_of(instance.complete(1, [1]))
-    assert message.startswith("result of activity 'charge' (task 1): Expected `datetime`, got")
+    expected = "activity 'charge' (task 1) failed: InputInvalid: its result: Expected `datetime`, "
+    assert message.startswith(f"InputInvalid; {expected}")
 
 
 def test_a_failed_activity_raises_with_its_type_message_and_cause():

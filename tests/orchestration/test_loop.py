@@ -267,6 +267,39 @@ def test_queue_event_lock_semaphore_condition_work():
     assert result_of(step) == [10, 20, 30]
 
 
+async def two_calls(ctx: OrchestrationContext) -> list[Any]:
+    async with asyncio.TaskGroup() as group:
+        begin: Any = group.create_task  # whose type asks for a coroutine
+        calls = [begin(ctx.call_activity(name), name=name) for name in "ab"]
+    return [call.get_name() + call.result() for call in calls]
+
+
+def test_a_task_group_takes_calls_as_they_are():
+    instance, step = started(two_calls)
+    assert [action.task_id for action in step.actions] == [1, 2]
+    assert instance.complete(2, "2").outcome is None
+    assert result_of(instance.complete(1, "1")) == ["a1", "b2"]
+
+
+def test_a_call_of_a_task_group_that_fails_is_given_up():
+    instance, _ = started(two_calls)
+    step = instance.fail(1)
+    assert step.actions == (TaskCanceled(2),)
+    assert failure_in(step).message.endswith(
+        "(1 sub-exception): ActivityFailed: activity 'a' (task 1) failed: ValueError: no"
+    )
+
+
+def test_a_call_is_given_up_if_its_task_is_cancelled_before_it_begins():
+    async def body(ctx: OrchestrationContext) -> None:
+        call: Any = ctx.call_activity("a")
+        asyncio.create_task(call).cancel()
+        await ctx.wait_for_event("end")
+
+    _, step = started(body)
+    assert [type(action) for action in step.actions] == [TaskScheduled, TaskCanceled]
+
+
 def test_shield_keeps_a_call_going():
     async def body(ctx: OrchestrationContext) -> str:
         call = ctx.call_activity("a")
