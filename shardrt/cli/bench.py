@@ -18,6 +18,7 @@ from shardrt.bench.tables import comparison, summary
 from shardrt.cli.client import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, fail, print_table
 from shardrt.errors import (
     ConfigInvalid,
+    ConnectionLost,
     EntityNotRegistered,
     OrchestratorNotRegistered,
     ShardrtError,
@@ -166,6 +167,8 @@ def complain(error: BaseException) -> NoReturn:
     """End the program with one line."""
     if isinstance(error, (OrchestratorNotRegistered, EntityNotRegistered)):
         fail(f"{error}; {NOT_SERVED}")
+    if isinstance(error, ConnectionLost):
+        fail(f"{error}; --serve starts a host for the run")
     fail(str(error), EXIT_USAGE if isinstance(error, ConfigInvalid) else EXIT_FAILED)
 
 

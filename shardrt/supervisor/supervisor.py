@@ -260,8 +260,9 @@ class Supervisor:
         )
 
     def _announcement(self) -> str:
+        host = self._settings.host
         return (
-            f"shardrt serving {self._host.address} ({self._settings.host.shards} shards, "
+            f"shardrt serving {self._host.address} (app {host.app}, {host.shards} shards, "
             f"{self._hub.partitions} partitions, store {self._store.url_masked})"
         )
 

@@ -68,7 +68,8 @@ def test_one_line_tells_that_everything_serves(start, tmp_path) -> None:
     host = start()
     line = host.wait_announced()
     assert re.fullmatch(
-        r"shardrt serving http://127\.0\.0\.1:\d+ \(2 shards, 4 partitions, store sqlite://.*hub\.db\)",
+        r"shardrt serving http://127\.0\.0\.1:\d+ \(app shardrt\.samples:app, 2 shards, "
+        r"4 partitions, store sqlite://.*hub\.db\)",
         line,
     )
     assert assigned(host) == {"shard-0": [0, 2], "shard-1": [1, 3]}
