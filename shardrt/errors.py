@@ -15,6 +15,7 @@ ShardrtError
 ├── PayloadTooLarge            an input, result or event is over the limit
 ├── Overloaded                 a bounded resource is full; try again after ``retry_after_s``
 ├── PartitionUnavailable       the partition has no serving owner right now; safe to retry
+│   └── PartitionUnreachable   it has one, which cannot be reached from here, and that will last
 ├── Unauthorized               the token is missing or wrong
 ├── Forbidden                  the token does not allow this: it may only read
 ├── Untrusted                  the host's certificate is not one that we trust
@@ -153,6 +154,15 @@ class PartitionUnavailable(ShardrtError):
     """The partition has no serving owner right now. Retrying with the same id is safe."""
 
     code = "PartitionUnavailable"
+
+
+class PartitionUnreachable(PartitionUnavailable):
+    """The partition's owner runs, but has no address to be reached at.
+
+    That lasts until somebody changes it, so clients do not try again by themselves.
+    """
+
+    code = "PartitionUnreachable"
 
 
 class Unauthorized(ShardrtError):

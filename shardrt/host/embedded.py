@@ -16,11 +16,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from shardrt.cluster.holdings import Terms, live_owners
+from shardrt.cluster.holdings import Terms
 from shardrt.cluster.membership import Membership
 from shardrt.cluster.peers import PeerVisitor
+from shardrt.cluster.reach import Reach
 from shardrt.cluster.routing import STRANDED_S, Router
-from shardrt.cluster.targets import live_targets, routes_to_hosts
+from shardrt.cluster.targets import routes_to_hosts
 from shardrt.errors import ConfigInvalid, ShardrtError
 from shardrt.host.clock import HubClock
 from shardrt.host.health import Report, report_of
@@ -76,6 +77,7 @@ class EmbeddedHost:
         self._tasks: asyncio.TaskGroup | None = None
         self._view: View | None = None
         self.partitions = 0
+        self.reach = Reach()
         self.membership = Membership(
             Host(host_id=host_id, incarnation="", address=address, shards=1, version=version),
             store=store,
@@ -145,19 +147,6 @@ class EmbeddedHost:
         """The owner that this host is, by which others expect it."""
         return self.membership.owner
 
-    def unreachable(self, partition: int) -> str:
-        """Return why a partition that is not here cannot be reached, if that will last."""
-        view = self.membership.view
-        owner = None if view is None else view.partitions[partition].owner
-        if view is None or owner is None or owner == self.owner or owner in live_targets(view):
-            return ""
-        if owner not in live_owners(view):
-            return ""
-        return (
-            f"partition {partition} is owned by host {owner.rpartition('/')[0]}, which has no "
-            "address to be reached at; see `listen` of Runtime"
-        )
-
     def describe(self) -> dict[str, Any]:
         """Return the hub as this host sees it, as JSON-able facts."""
         facts = self.membership.describe()
@@ -181,7 +170,8 @@ class EmbeddedHost:
             "partitions": sorted(self.membership.serving()),
             "counters": self.shard.counters(),
         }
-        return report_of(self.describe() | {"children": [child]}, self._settings)
+        facts = {"children": [child], "unreachable": self.reach.problem}
+        return report_of(self.describe() | facts, self._settings)
 
     def samples(self) -> Samples:
         """Return what this host has counted and measured."""
@@ -206,6 +196,7 @@ class EmbeddedHost:
 
     def looked(self, view: View) -> None:
         self._view = view
+        self.reach.look(view, self.owner)
         self._route()
 
     def drain(self, grace_s: float) -> None:

@@ -48,8 +48,8 @@ class Check(msgspec.Struct, frozen=True):
     """One thing that was looked at."""
 
     name: str
-    """``store``, ``lease``, ``processes``, ``partitions``, ``checkpoints``, ``configuration``; or
-    what a gateway knows itself, ``routes`` and ``host``."""
+    """``store``, ``lease``, ``reach``, ``processes``, ``partitions``, ``checkpoints``,
+    ``configuration``; or what a gateway knows itself, ``routes`` and ``host``."""
     status: Status
     message: str = ""
 
@@ -122,13 +122,14 @@ def report_of(view: Mapping[str, Any], settings: Settings) -> Report:
     checks = [
         _store(view, children),
         _lease(view),
+        _reach(view),
         _processes(children),
         _partitions(view.get("partitions", []), settings.host.lease_ttl_s + GRACE_S),
         _checkpoints(children),
         _configuration(settings),
     ]
     shards = [each for each in children if each.role == "shard"]
-    vital = checks[:2]
+    vital = checks[:3]
     return Report(
         status=worst(check.status for check in checks),
         is_ready=all(check.status is not Status.UNHEALTHY for check in vital)
@@ -206,6 +207,11 @@ def _lease(view: Mapping[str, Any]) -> Check:
     lease = view.get("lease", "joining")
     good = lease in {"held", "doubtful"}
     return Check("lease", Status.HEALTHY if good else Status.UNHEALTHY, f"it is {lease}")
+
+
+def _reach(view: Mapping[str, Any]) -> Check:
+    problem = view.get("unreachable", "")
+    return Check("reach", Status.UNHEALTHY if problem else Status.HEALTHY, problem)
 
 
 def _processes(children: list[ChildHealth]) -> Check:

@@ -10,7 +10,7 @@ from msgspec import Raw
 from shardrt.cluster.calls import PendingCall
 from shardrt.cluster.routing import OVERLOADED_RETRY_AFTER_S, RETRY_AFTER_S
 from shardrt.core.requests import Refusal, Wait
-from shardrt.errors import Overloaded, PartitionUnavailable
+from shardrt.errors import Overloaded, PartitionUnavailable, PartitionUnreachable
 from shardrt.host.visitor import Visitor
 from shardrt.links.admin import Cluster, HostHealth, Metrics, Question
 from shardrt.links.messages import Answer, Ask, Forward, ForwardRaw
@@ -51,12 +51,7 @@ class LocalVisitor(Visitor):
 
     def _pass_on(self, message: Forward) -> None:
         router, partition = self._host.router, message.partition
-        if (why := self._host.unreachable(partition)) or not router.has_room(self.open):
-            refusal = (
-                Refusal(PartitionUnavailable.code, why, RETRY_AFTER_S)
-                if why
-                else Refusal(Overloaded.code, "too many calls", OVERLOADED_RETRY_AFTER_S)
-            )
+        if refusal := self._refusal(partition):
             self.link.send(Answer(message.seq, refusal=refusal))
             return
         seq = router.number()
@@ -64,6 +59,16 @@ class LocalVisitor(Visitor):
         raw = ForwardRaw(seq, partition, message.origin, message.instance_id, request)
         is_wait = isinstance(message.request, Wait)
         router.send(seq, PendingCall(self, message.seq, raw, is_wait=is_wait))
+
+    def _refusal(self, partition: int) -> Refusal | None:
+        reach = self._host.reach
+        if why := reach.why(partition):
+            # If it passes soon, the client tries again by itself.
+            kind = PartitionUnreachable if reach.will_last(partition) else PartitionUnavailable
+            return Refusal(kind.code, why, RETRY_AFTER_S)
+        if not self._host.router.has_room(self.open):
+            return Refusal(Overloaded.code, "too many calls", OVERLOADED_RETRY_AFTER_S)
+        return None
 
     def _is_answered(self, ask: Ask) -> bool:
         """Answer what is about the cluster, for there is no supervisor."""

@@ -13,9 +13,14 @@ import httpx
 import pytest
 
 from shardrt import App, Client, OrchestrationContext, Runtime
-from shardrt.core.requests import Get
-from shardrt.errors import ConfigInvalid, HubMismatch, PartitionUnavailable, ShardrtError
+from shardrt.errors import (
+    ConfigInvalid,
+    HubMismatch,
+    PartitionUnreachable,
+    ShardrtError,
+)
 from shardrt.links.admin import Cluster
+from shardrt.store.base import Host
 from shardrt.store.memory import MemoryStore
 from tests.supervisor.hosts import ServedHost
 from tests.waiting import eventually, wait_until
@@ -203,12 +208,42 @@ def test_of_runtimes_that_cannot_be_reached_one_does_everything() -> None:
         store = MemoryStore()
         async with hosted(store) as one, hosted(store, host_id="two") as other:
             assert shares(one, other) == [4, 0]
-            session = other.client._session
-            pending = session.submit("i!0", Get(), 0.3)
-            with pytest.raises(PartitionUnavailable, match="no address to be reached at"):
-                await pending
+            # At once, once it is clear that the other one is not the rest of a crash.
+            with pytest.raises(PartitionUnreachable, match="no address to be reached at: give"):
+                await other.client.start(doubled, 4, instance_id="i!0")
+            assert [one.host.health().is_ready, other.host.health().is_ready] == [True, False]
+            async with http_to(other) as http:
+                refused = await http.get("/runtime/orchestrations/i!0")
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+                ready = await http.get("/health/ready")
+                assert ready.status_code == 503
+                assert ready.json()["message"].startswith("not ready: reach")
+            await one.close()
+            await eventually(lambda: other.host.health().is_ready)
+            await run_everywhere(other.client)
 
     asyncio.run(main())
+
+
+def test_the_rest_of_a_crash_is_waited_for() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        await store.open()
+        await store.create(PARTITIONS)
+        await store.renew(Host("dead", "1", "", 1, 0), 2_000_000)
+        for number in range(PARTITIONS):
+            await store.claim(number, 0, "dead/1")
+        async with hosted(store) as other:
+            assert not other.host.health().is_ready
+            await run_everywhere(other.client)
+            assert other.host.health().is_ready
+
+    asyncio.run(main())
+
+
+def http_to(runtime: Runtime) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app=runtime.asgi())
+    return httpx.AsyncClient(transport=transport, base_url="http://there")
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1", "8520", ":8520", "localhost:http", ""])
