@@ -1,6 +1,7 @@
 """From options to the results of one run."""
 
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from shardrt.bench.metering import CpuMeter
 from shardrt.bench.options import Options
 from shardrt.bench.postgres_stats import PostgresStats
 from shardrt.bench.stores import store
+from shardrt.host.memory import settle_memory
 
 
 async def measure(workload: str, options: Options) -> dict[str, Any]:
@@ -50,9 +52,26 @@ async def prepared(options: Options) -> AsyncIterator[Bench]:
         if store_url.startswith("postgres"):
             postgres = stack.enter_context(PostgresStats(store_url))
         served = await stack.enter_async_context(host(options, store_url))
+        stack.enter_context(collecting_seldom())
         find_roles = [*served.find_roles, *([postgres.roles] if postgres else [])]
         progress = stack.enter_context(progress_bars())
         yield Bench(served, options, CpuMeter(find_roles), postgres, store_url, progress)
+
+
+@contextmanager
+def collecting_seldom() -> Iterator[None]:
+    """Keep the garbage collector of this process from being measured as the host's latency.
+
+    With Python's defaults a full collection stops a client under load for 40 ms and more, once or
+    twice a second.
+    """
+    thresholds = gc.get_threshold()
+    settle_memory()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
 
 
 @contextmanager

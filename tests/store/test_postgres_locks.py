@@ -15,7 +15,7 @@ import pytest
 
 from shardrt.errors import EpochFenced, StoreUnavailable
 from shardrt.store.base import Append
-from tests.store.hubs import EXPIRED_US, appended, checkpoint, collect, host, owned, row
+from tests.store.hubs import EXPIRED_US, appended, checkpoint, collect, host, owned, row, taken_over
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -247,3 +247,18 @@ async def test_a_hub_never_takes_more_connections_than_allowed(pg: Stores):
             seen = max(seen, await connections())
         await loading
     assert seen == 2
+
+
+async def test_a_cut_of_the_journal_does_not_look_at_what_was_cut_before(pg: Stores):
+    # Deleted rows stay until they are vacuumed, so each cut would take longer than the last.
+    # One that cannot be there tells who looks.
+    store = await pg.open()
+    epoch = await owned(store)
+    await appended(store, epoch, b"one", b"two", b"three")
+    await store.checkpoint(checkpoint(epoch, 3))
+    assert await store.truncate(0, epoch, 2) == 2
+    async with plain(store, autocommit=True) as other:
+        await other.execute("INSERT INTO journal VALUES (0, 1, 'again')")
+    assert await store.truncate(0, epoch, 3) == 1
+    epoch = await taken_over(store)
+    assert await store.truncate(0, epoch, 3) == 1

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from shardrt.client import OrchestrationHandle
 
 TICK_S = 0.005
-MEMORY_INTERVAL_S = 0.5
+MEMORY_INTERVAL_S = 2.0
+"""Looking takes 25 ms of the load's process."""
 
 
 @dataclass

@@ -243,7 +243,8 @@ SELECT 1 / (SELECT count(*) FROM fence);
 -- truncate --
 -- Delete journal records that the stored checkpoint covers. Needs no lock on the partition:
 -- checkpoint_lsn never goes back, so that what was covered in our snapshot is covered for
--- whoever owns the partition now.
+-- whoever owns the partition now. `after` is what was cut before: without it, each cut would
+-- look at all rows that earlier ones have left dead, until they are vacuumed.
 WITH fence AS (
     SELECT LEAST(%(lsn)s, checkpoint_lsn) AS lsn
       FROM {schema}.partitions
@@ -251,10 +252,10 @@ WITH fence AS (
 ), deleted AS (
     DELETE FROM {schema}.journal AS j
      USING fence
-     WHERE j.partition = %(partition)s AND j.lsn <= fence.lsn
+     WHERE j.partition = %(partition)s AND j.lsn > %(after)s AND j.lsn <= fence.lsn
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM deleted);
+SELECT (SELECT lsn FROM fence), (SELECT count(*) FROM deleted);
 
 -- head --
 -- Where recovery starts.

@@ -63,6 +63,8 @@ class PostgresStore:
         # Epochs of appends whose connection broke: `position` must see to it that they
         # cannot take effect any more.
         self._in_doubt: dict[int, int] = {}
+        self._cut: dict[int, tuple[int, int]] = {}
+        """Partition → (epoch, LSN) up to which its journal was deleted under that epoch."""
         self._stats = dict.fromkeys(
             ("commits", "commit_bytes", "checkpoints", "checkpoint_bytes"), 0
         )
@@ -225,11 +227,17 @@ class PostgresStore:
                 check_bounds(refused, checkpoint_lsn, commit_lsn)
 
     async def truncate(self, partition: int, epoch: int, lsn: int) -> int:
-        ((owned, deleted),) = await self._database.write(
-            "truncate", partition=partition, epoch=epoch, lsn=lsn
+        of_epoch, after = self._cut.get(partition, (epoch, 0))
+        ((cut, deleted),) = await self._database.write(
+            "truncate",
+            partition=partition,
+            epoch=epoch,
+            after=after if of_epoch == epoch else 0,
+            lsn=lsn,
         )
-        if not owned:
+        if cut is None:
             raise EpochFenced(f"partition {partition}: epoch {epoch} is over")
+        self._cut[partition] = (epoch, int(cut))
         return int(deleted)
 
     async def head(self, partition: int, epoch: int) -> PartitionHead:
