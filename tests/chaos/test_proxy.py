@@ -17,6 +17,9 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+TURNS = 12
+"""More than it takes until somebody who comes is led through."""
+
 
 class Far:
     """A server that keeps what it is sent, and says it back."""
@@ -132,9 +135,8 @@ async def is_over(reader: asyncio.StreamReader) -> bool:
         return True
 
 
-@pytest.mark.parametrize("turns", range(12))
-def test_a_closed_proxy_leaves_nothing_open_whoever_has_just_come(turns: int) -> None:
-    async def close_soon(far: socket.socket, guest: socket.socket) -> None:
+def test_a_closed_proxy_leaves_nothing_open_whoever_has_just_come() -> None:
+    async def close_after(turns: int, far: socket.socket, guest: socket.socket) -> None:
         proxy = FaultProxy(far.getsockname()[1])
         await proxy.start()
         with suppress(BlockingIOError):
@@ -143,7 +145,9 @@ def test_a_closed_proxy_leaves_nothing_open_whoever_has_just_come(turns: int) ->
             await asyncio.sleep(0)
         await proxy.close()
 
-    # Neither the one who comes nor the one it is led to does anything about it.
-    with all_closed(), socket.create_server((HERE, 0)) as far, socket.socket() as guest:
-        guest.setblocking(False)
-        in_loop(close_soon)(far, guest)
+    # Neither those who come nor the one they are led to do anything about it.
+    with all_closed(), socket.create_server((HERE, 0)) as far:
+        for turns in range(TURNS):
+            with socket.socket() as guest:
+                guest.setblocking(False)
+                in_loop(close_after)(turns, far, guest)
