@@ -169,5 +169,5 @@ def test_the_marker_of_typed_packages_is_there():
 def test_ci_runs_exactly_what_the_readme_says():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    (command,) = [line.strip() for line in readme.splitlines() if line.endswith("-m pytest")]
+    (command,) = [line.strip() for line in readme.splitlines() if "-m pytest" in line]
     assert command in script.splitlines()

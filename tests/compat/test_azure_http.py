@@ -294,25 +294,25 @@ async def ids(http: httpx.AsyncClient, query: str = "") -> list[str]:
 EVER = "createdTimeFrom=2000-01-01T00:00:00.5Z&createdTimeTo=2999-01-01T00:00:00Z"
 
 
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("", "a1 a2 b1 w"),
-        ("/", "a1 a2 b1 w"),
-        ("?runtimeStatus=Completed,Failed&runtimeStatus=Running", "a1 a2 b1 w"),
-        ("?runtimeStatus=Running", "w"),
-        ("?runtimeStatus=ContinuedAsNew", ""),
-        ("?runtimeStatus=Nonsense&top=x&createdTimeFrom=soon", "a1 a2 b1 w"),
-        ("?instanceIdPrefix=a", "a1 a2"),
-        ("?createdTimeFrom=2999-01-01T00:00:00Z", ""),
-        ("?createdTimeTo=2000-01-01T00:00:00Z", ""),
-        (f"?{EVER}&instanceIdPrefix=b&taskHub=H&connection=S", "b1"),
-    ],
-)
+LISTED = {
+    "": "a1 a2 b1 w",
+    "/": "a1 a2 b1 w",
+    "?runtimeStatus=Completed,Failed&runtimeStatus=Running": "a1 a2 b1 w",
+    "?runtimeStatus=Running": "w",
+    "?runtimeStatus=ContinuedAsNew": "",
+    "?runtimeStatus=Nonsense&top=x&createdTimeFrom=soon": "a1 a2 b1 w",
+    "?instanceIdPrefix=a": "a1 a2",
+    "?createdTimeFrom=2999-01-01T00:00:00Z": "",
+    "?createdTimeTo=2000-01-01T00:00:00Z": "",
+    f"?{EVER}&instanceIdPrefix=b&taskHub=H&connection=S": "b1",
+}
+
+
 @in_loop
-async def test_listing_by_conditions(query: str, expected: str) -> None:
+async def test_listing_by_conditions() -> None:
     async with four_instances() as (_, http):
-        assert await ids(http, query) == expected.split()
+        found = {query: " ".join(await ids(http, query)) for query in LISTED}
+        assert found == LISTED
 
 
 @in_loop

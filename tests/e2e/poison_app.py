@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from datetime import timedelta
 
 from shardrt import App, OrchestrationContext
 
@@ -19,11 +20,17 @@ async def bomb(ctx: OrchestrationContext) -> None:
 
 @app.orchestrator
 async def sleeper(ctx: OrchestrationContext) -> str:
-    """Waits, then never lets go of the loop."""
-    if await ctx.wait_for_event("go") == "loop":
-        while True:
-            pass
+    """Waits, and ends nothing but itself."""
+    await ctx.wait_for_event("go")
     return "fine"
+
+
+@app.orchestrator
+async def hog(ctx: OrchestrationContext) -> None:
+    """Never lets go of the loop, once its start is durable."""
+    await ctx.create_timer(timedelta(milliseconds=1))
+    while True:
+        pass
 
 
 @app.activity
@@ -39,7 +46,7 @@ def leave_thread() -> None:
 
 @app.activity
 def wait_long() -> str:
-    threading.Event().wait(3)
+    threading.Event().wait(1)
     return "waited"
 
 

@@ -45,18 +45,22 @@ def test_a_bomb_is_defused_and_its_neighbours_go_on(host: Served) -> None:
         assert good.result() == "fine"
         client.terminate("bad!1")
         assert client.purge("bad!1") == 1
-        client.start("sleeper", instance_id="loop!2")
-        client.raise_event("loop!2", "go", "loop")
-        blamed = "died while it ran code of instance=loop!2, 1 of 3 times"
+
+
+def test_code_that_does_not_let_go_is_blamed_too(host: Served) -> None:
+    with SyncClient.connect(host.url) as client:
+        client.start("hog", instance_id="hog!2")
+        blamed = "died while it ran code of instance=hog!2, 1 of 3 times"
         wait_until(lambda: blamed in host.stderr, within_s=30)
 
 
-def test_activities_that_end_the_process_fail_and_those_beside_them_do_not(host: Served) -> None:
+@pytest.mark.parametrize("activity", ["leave_thread", "leave"])
+def test_an_activity_that_ends_the_process_fails_and_one_beside_it_does_not(
+    host: Served, activity: str
+) -> None:
     with SyncClient.connect(host.url) as client:
         beside = client.start("calls", "wait_long", instance_id="beside!0")
-        in_thread = client.start("calls", "leave_thread", instance_id="thread!1")
+        bad = client.start("calls", activity, instance_id="bad!1")
         told = "ShardDied: it was running in 3 deaths of shard processes"
-        assert str(in_thread.result()).endswith(told)
+        assert str(bad.result()).endswith(told)
         assert beside.result() == "waited"
-        in_loop = client.start("calls", "leave", instance_id="loop!1")
-        assert str(in_loop.result()).endswith(told)
