@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shardrt.core.history import Failure
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 _RECORDED = (ActivityFailed, SubOrchestrationFailed, EntityFailed, OrchestrationFailed)
 
-_PACKAGE = Path(__file__).parents[1]
-_OURS = (str(_PACKAGE / "host"), str(_PACKAGE / "orchestration"))
+_PACKAGE = __file__.removesuffix("orchestration/failure.py")
+_OURS = (f"{_PACKAGE}host/", f"{_PACKAGE}orchestration/")
 
 CAUSES_MAX = 16
 """Longest chain of causes that is recorded."""
