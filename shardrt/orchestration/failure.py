@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _RECORDED = (ActivityFailed, SubOrchestrationFailed, EntityFailed, OrchestrationFailed)
 
-_PACKAGE = __file__.removesuffix("orchestration/failure.py")
-_OURS = (f"{_PACKAGE}host/", f"{_PACKAGE}orchestration/")
+_PACKAGE = __file__.rpartition("orchestration")[0]
+_OURS = (f"{_PACKAGE}host", f"{_PACKAGE}orchestration")
 
 CAUSES_MAX = 16
 """Longest chain of causes that is recorded."""
