@@ -30,11 +30,13 @@ if TYPE_CHECKING:
         Status,
         SyncClient,
     )
+    from shardrt.host.circuit_breaker import CircuitBreaker
     from shardrt.runtime import Runtime
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "CircuitBreaker": "shardrt.host.circuit_breaker",
     "Client": "shardrt.client",
     "EntityStatus": "shardrt.client",
     "HistoryEvent": "shardrt.client",
@@ -58,6 +60,7 @@ __all__ = [
     "ActivityContext",
     "App",
     "CallNext",
+    "CircuitBreaker",
     "Client",
     "EntityContext",
     "EntityId",

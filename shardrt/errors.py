@@ -24,6 +24,7 @@ ShardrtError
 ├── OrchestrationFailed        what ``handle.result()`` raises for a failed instance
 ├── OrchestrationTerminated    what ``handle.result()`` raises for a terminated one
 ├── ActivityFailed             what an orchestrator sees of a failed activity
+├── CircuitOpen                an activity that keeps failing is left alone for a while
 ├── SubOrchestrationFailed     what an orchestrator sees of a failed child
 ├── EntityFailed               what a caller sees of a failed operation of an entity
 ├── OperationSuspended         an operation of an entity waited for something
@@ -221,6 +222,12 @@ class ActivityFailed(_Failed):
     """An activity failed for good: its retry policy is exhausted or forbids another try."""
 
     code = "ActivityFailed"
+
+
+class CircuitOpen(ShardrtError):
+    """An attempt of an activity was not made, for too many before it have failed."""
+
+    code = "CircuitOpen"
 
 
 class SubOrchestrationFailed(_Failed):
