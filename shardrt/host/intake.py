@@ -46,10 +46,10 @@ class Intake:
         self._shard = shard
         self._tracer = tracer
         self.vetting = vetting_of(app, shard)
-        """Looks at starts, if the app has middleware for that."""
+        """Looks at starts and events, if the app has middleware for that."""
 
     def close(self) -> None:
-        """Drop the starts that are being looked at."""
+        """Drop the requests that are being looked at."""
         if self.vetting is not None:
             self.vetting.close()
 

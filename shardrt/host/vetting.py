@@ -1,7 +1,7 @@
-"""Users' middleware before the starts that clients ask for.
+"""Users' middleware before the starts that clients ask for, and the events that they raise.
 
-A start waits here, counted like any request in flight, until the middleware has spoken; then it
-goes on to its partition, or is refused with nothing recorded. It may be overtaken meanwhile.
+Such a request waits here, counted like any request in flight, until the middleware has spoken;
+then it goes on to its partition, or is refused with nothing recorded. It may be overtaken.
 Each request gets one verdict, as long as anything is recorded by it: one that comes again shares
 the verdict that is being reached, and passes by if another has been let pass and is not answered
 yet, or is recorded. A verdict is of one owner and under one epoch: if the partition has gone
@@ -20,7 +20,7 @@ from shardrt.host.surroundings import payload_bytes
 from shardrt.links.messages import Answer
 from shardrt.orchestration.facts import EPOCH, MICROSECOND
 from shardrt.orchestration.middleware import SchedulingInfo, SchedulingSource, Verdict
-from shardrt.orchestration.schedules import BUILT_IN
+from shardrt.orchestration.schedules import BUILT_IN, CONTROL
 
 if TYPE_CHECKING:
     from shardrt.host.partition_host import PartitionHost
@@ -32,21 +32,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_OURS = {*BUILT_IN, CONTROL}
+"""What is started, and raised, by us: nobody is asked."""
+
 Key: TypeAlias = "tuple[PartitionHost, str, int]"
 """A request, by who owns its partition under which epoch, client and number."""
 
 
 def vetting_of(app: App, shard: Shard) -> Vetting | None:
-    """Return what looks at starts; None if the app has no middleware for them."""
-    middleware = app.scheduling(SchedulingSource.START)
+    """Return what looks at requests; None if the app has no middleware for them."""
+    sources: dict[type, SchedulingSource] = {
+        r.Start: SchedulingSource.START,
+        r.Raise: SchedulingSource.EVENT,
+    }
+    middleware = {
+        kind: found for kind, source in sources.items() if (found := app.scheduling(source))
+    }
     return Vetting(app, middleware, shard) if middleware else None
 
 
 class Vetting:
-    """The starts of one shard that are being looked at."""
+    """The requests of one shard that are being looked at."""
 
     def __init__(
-        self, app: App, middleware: tuple[SchedulingMiddleware, ...], shard: Shard
+        self, app: App, middleware: dict[type, tuple[SchedulingMiddleware, ...]], shard: Shard
     ) -> None:
         self._app = app
         self._middleware = middleware
@@ -59,7 +68,10 @@ class Vetting:
 
     def concerns(self, call: Forward) -> bool:
         """Whether middleware is to look at this call."""
-        if type(call.request) is not r.Start or call.request.name in BUILT_IN:
+        asked = call.request
+        if not isinstance(asked, (r.Start, r.Raise)) or asked.name in _OURS:
+            return False
+        if type(asked) not in self._middleware:
             return False
         host = self._shard.hosts.get(call.partition)
         if host is None or host.core.is_applied(call.origin):
@@ -67,7 +79,7 @@ class Vetting:
         return (host, call.origin.client, call.origin.seq) not in self._passed
 
     def take(self, call: Forward, answer: Answering) -> None:
-        """Have the middleware look at a start; then the shard admits it, or it is refused."""
+        """Have the middleware look at a request; then the shard admits it, or it is refused."""
         self._shard.requests_in_flight += 1
         self._shard.bytes_in_flight += payload_bytes(call.request)
         key = (self._shard.hosts[call.partition], call.origin.client, call.origin.seq)
@@ -112,19 +124,9 @@ class Vetting:
         self._shard.admit(call, answered)
 
     async def _refusal(self, call: Forward) -> r.Refusal | None:
-        start = call.request
-        assert isinstance(start, r.Start)
-        sealer = self._app.sealer
-        info = SchedulingInfo(
-            source=SchedulingSource.START,
-            name=start.name,
-            instance_id=call.instance_id,
-            tags=dict(start.tags or {}),
-            at=None if start.start_at is None else EPOCH + start.start_at * MICROSECOND,
-            payload=start.input if sealer is None else sealer.open(start.input),
-        )
+        info = self._info(call)
         try:
-            await Verdict(self._middleware, info).reached()
+            await Verdict(self._middleware[type(call.request)], info).reached()
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except ShardrtError as error:
@@ -133,6 +135,25 @@ class Vetting:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise  # the shard ends
-            logger.info("instance=%s start vetoed: %r", call.instance_id, error)
+            logger.info("instance=%s %s vetoed: %r", call.instance_id, info.source, error)
             return r.Refusal(SchedulingVetoed.code, str(error) or type(error).__name__)
         return None
+
+    def _info(self, call: Forward) -> SchedulingInfo:
+        asked, sealer = call.request, self._app.sealer
+        if isinstance(asked, r.Raise):
+            return SchedulingInfo(
+                source=SchedulingSource.EVENT,
+                name=asked.name,
+                instance_id=call.instance_id,
+                payload=asked.data if sealer is None else sealer.open(asked.data),
+            )
+        assert isinstance(asked, r.Start), asked
+        return SchedulingInfo(
+            source=SchedulingSource.START,
+            name=asked.name,
+            instance_id=call.instance_id,
+            tags=dict(asked.tags or {}),
+            at=None if asked.start_at is None else EPOCH + asked.start_at * MICROSECOND,
+            payload=asked.input if sealer is None else sealer.open(asked.input),
+        )

@@ -3,12 +3,12 @@
 What is registered first is outermost. Each middleware gets an info and `call_next`, which goes on
 towards the thing itself: at most once, and perhaps never.
 
-Where it runs decides what it may do. Around an activity, and before a client's start, it runs on
-the host, at the time, and may wait and do I/O; what it led to is recorded, so it never runs again
-in a replay. Everything else happens inside of orchestrations: there it is part of their code, is
-replayed with it, and must be as deterministic. (The guard sees to it.) A recorded verdict would
-have allowed more, at the price of an event in each history; who needs chance or a clock has them
-around the activity.
+Where it runs decides what it may do. Around an activity, and before what a client asks for, it
+runs on the host, at the time, and may wait and do I/O; what it led to is recorded, so it never
+runs again in a replay. Everything else happens inside of orchestrations: there it is part of
+their code, is replayed with it, and must be as deterministic. (The guard sees to it.) A
+recorded verdict would have allowed more, at the price of an event in each history; who needs
+chance or a clock has them around the activity.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class SchedulingSource(StrEnum):
     TIMER = "timer"
     """Also of `asyncio.sleep` and time-outs."""
     EVENT = "event"
+    """One that an orchestrator sends, or a client raises."""
 
 
 def _nothing() -> Raw:
@@ -190,10 +191,11 @@ class MiddlewareRegistry:
         client gets `SchedulingVetoed` with its text, or the same error if it is a
         `ShardrtError`; code gets the very exception, out of the call.
 
-        Before a start by a client it runs on the host and may wait. A start that the client
-        repeats, because the answer was lost, is not looked at again if it is recorded. The
-        other sources are inside of orchestrations: as all code there it is replayed and must be
-        deterministic, and it must not wait. Built-in orchestrators are not asked.
+        Before a start by a client, or an event that a client raises, it runs on the host and
+        may wait. A request that the client repeats, because the answer was lost, is not looked
+        at again if it is recorded. All else is inside of orchestrations (then the info has a
+        `context`): as all code there it is replayed and must be deterministic, and it must not
+        wait. Built-in orchestrators are not asked.
 
         Args:
             fn: the function, when used bare.

@@ -237,10 +237,79 @@ def test_a_schedule_can_be_made_and_its_starts_are_not_asked_for():
     async def main() -> None:
         async with Environment(app) as env:
             await env.client.schedule("s", "flow", 1, every=60)
+            await env.client.pause_schedule("s")  # which is an event
+            await env.client.resume_schedule("s")
             await env.advance(timedelta(seconds=70))
             known = await env.client.get_schedule("s")
             assert known is not None
             assert known.started == 1
+
+    run_virtual(main())
+
+
+def waiting_app(error: Exception) -> App:
+    """An app whose events from outside are looked at, and vetoed if they are negative."""
+    app = App(payload_codec=Reversed())
+
+    @app.orchestrator
+    async def taker(ctx: OrchestrationContext) -> int:
+        return await ctx.wait_for_event("number", int)
+
+    @app.orchestrator
+    async def sender(ctx: OrchestrationContext, to: str) -> str:
+        try:
+            ctx.send_event(to, "number", -1)
+        except type(error) as vetoed:
+            return str(vetoed)
+        return "sent"
+
+    @app.scheduling_middleware(sources=["event"])
+    async def before(info: SchedulingInfo, call_next: CallNext) -> None:
+        assert (info.source, info.name, info.instance_id) == ("event", "number", "taker")
+        if info.context is None:
+            await pass_time(60)  # it runs on the host
+        if info.input < 0:
+            raise error
+        await call_next()
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [
+        (ValueError("negative"), SchedulingVetoed("negative")),
+        (PayloadTooLarge("for you"), PayloadTooLarge("for you")),
+    ],
+)
+def test_an_event_of_a_client_is_looked_at_like_one_of_an_orchestrator(
+    error: Exception, seen: Exception
+):
+    async def main() -> None:
+        async with Environment(waiting_app(error)) as env:
+            handle = await env.client.start("taker", instance_id="taker")
+            await env.settle()
+            appends = env.hub.calls.names.count("append")
+            began = env.now
+            with pytest.raises(type(seen)) as caught:
+                await handle.raise_event("number", -1)
+            assert str(caught.value) == str(seen)
+            assert env.hub.calls.names.count("append") == appends, "nothing is recorded"
+            assert (env.now - began).total_seconds() >= 60
+            told = await (await env.client.start("sender", "taker")).result()
+            assert told == str(error), "the code gets the very exception"
+            await handle.raise_event("number", 7)
+            assert await handle.result() == 7
+
+    run_virtual(main())
+
+
+def test_who_looks_at_events_alone_is_not_asked_about_starts():
+    async def main() -> None:
+        async with Environment(waiting_app(ValueError("no"))) as env:
+            began = env.now
+            await env.client.start("taker", instance_id="taker")
+            assert (env.now - began).total_seconds() < 60
 
     run_virtual(main())
 
