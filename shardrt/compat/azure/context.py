@@ -192,27 +192,27 @@ class DurableOrchestrationContext:
     def call_entity(
         self,
         entityId: Any,  # noqa: N803 - as Azure calls it
-        operation_name: str,
-        operation_input: Any = None,
+        operationName: str,  # noqa: N803
+        operationInput: Any = None,  # noqa: N803
         expected_type: type | None = None,
     ) -> Task:
         """Have an entity do something, and wait for what it answers."""
-        payload = self._coded(to_input, operation_input, f"input of {operation_name!r}")
+        payload = self._coded(to_input, operationInput, f"input of {operationName!r}")
         entity = _entity(entityId)
         return self._task(
-            lambda: self._ctx.call_entity(entity, operation_name, payload, result_type=Raw),
+            lambda: self._ctx.call_entity(entity, operationName, payload, result_type=Raw),
             expected_type,
         )
 
     def signal_entity(
         self,
         entityId: Any,  # noqa: N803 - as Azure calls it
-        operation_name: str,
-        operation_input: Any = None,
+        operationName: str,  # noqa: N803
+        operationInput: Any = None,  # noqa: N803
     ) -> None:
         """Have an entity do something; nobody hears how it went. There is nothing to yield."""
-        payload = self._coded(to_input, operation_input, f"input of {operation_name!r}")
-        self._ctx.signal_entity(_entity(entityId), operation_name, payload)
+        payload = self._coded(to_input, operationInput, f"input of {operationName!r}")
+        self._ctx.signal_entity(_entity(entityId), operationName, payload)
 
     def lock(self, *entities: Any) -> Task:
         """Have entities for this orchestration alone: ``with (yield context.lock(a, b)): …``.
