@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from shardrt.core.codec import decode_history, encode_history
 from shardrt.errors import RecordCorrupt, ShardrtError
+from shardrt.store.base import ExecutionKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from shardrt.core.history import HistoryEvent
     from shardrt.core.partition import Partition
     from shardrt.core.state import Instance
-    from shardrt.store.base import Instances
+    from shardrt.host.gathering import Gathering
 
 
 class HistoryReader:
     """Reads histories of instances that are in memory."""
 
-    def __init__(self, store: Instances, partition: Partition) -> None:
-        self._store = store
+    def __init__(self, gathering: Gathering, partition: Partition) -> None:
+        self._gathering = gathering
         self._core = partition
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -53,7 +54,7 @@ class HistoryReader:
             return tail
         instance_id, execution_id = instance.instance_id, instance.execution_id
         partition = self._core.state.partition
-        chunks = await self._store.history(partition, instance_id, execution_id)
+        chunks = await self._gathering.history(ExecutionKey(partition, instance_id, execution_id))
         events: list[HistoryEvent] = []
         for chunk in chunks:
             # A checkpoint that landed meanwhile has stored part of our tail as well.

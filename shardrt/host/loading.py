@@ -14,34 +14,36 @@ import logging
 from typing import TYPE_CHECKING
 
 from shardrt.errors import StoreError
+from shardrt.host.gathering import KEYS_MAX
 from shardrt.host.quarantine import admit_row
+from shardrt.store.base import InstanceKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from shardrt.core.partition import Partition
     from shardrt.core.state import Resident
-    from shardrt.store.base import InstanceRow, Instances
+    from shardrt.host.gathering import Gathering
+    from shardrt.store.base import InstanceRow
 
 logger = logging.getLogger(__name__)
 
-BATCH_IDS_MAX = 1000
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 2.0
 
 
 class Loader:
-    """Reads instances of one partition, many at a time, one query in flight."""
+    """Reads instances of one partition, many at a time."""
 
     def __init__(
         self,
-        store: Instances,
+        gathering: Gathering,
         partition: Partition,
         *,
         admitted: Callable[[Resident, int], None],
         failed: Callable[[str], None],
     ) -> None:
-        self._store = store
+        self._gathering = gathering
         self._partition = partition
         self._admitted = admitted
         self._failed = failed
@@ -95,7 +97,7 @@ class Loader:
     async def _run(self) -> None:
         try:
             while self._wanted:
-                await self._batch(list(self._wanted)[:BATCH_IDS_MAX])
+                await self._batch(list(self._wanted)[:KEYS_MAX])
         except Exception as error:
             logger.exception("partition=%d cannot load", self._partition.state.partition)
             self._failed(f"{type(error).__name__}: {error}")
@@ -105,13 +107,14 @@ class Loader:
     async def _batch(self, ids: list[str]) -> None:
         backoff_s = BACKOFF_S_MIN
         partition = self._partition.state.partition
+        keys = [InstanceKey(partition, each) for each in ids]
         rows: list[InstanceRow] | None = None
         # A checkpoint may delete these while we read, and forget that they were purged.
         purged = {each for each in ids if each in self._partition.tombstones}
         while rows is None:
             began_s = asyncio.get_running_loop().time()
             try:
-                rows = await self._store.load(partition, ids)
+                rows = await self._gathering.rows(keys)
                 self.on_loaded(asyncio.get_running_loop().time() - began_s)
             except StoreError as error:
                 logger.warning("partition=%d cannot load, trying again: %s", partition, error)

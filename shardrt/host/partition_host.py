@@ -71,10 +71,12 @@ class PartitionHost:
         self.unsaved_bytes = 0
         """Written since the state of the last checkpoint that is in the store."""
         self.release = Release(commit_lsn)
-        self.loader = Loader(shard.store, partition, admitted=self._admitted, failed=self.discard)
+        self.loader = Loader(
+            shard.gathering, partition, admitted=self._admitted, failed=self.discard
+        )
         self.loader.on_loaded = shard.meter.loaded
         self.lanes = Lanes(partition.state, shard.network, shard.clock)
-        self.history = HistoryReader(shard.store, partition)
+        self.history = HistoryReader(shard.gathering, partition)
         self.rewinding = Rewinding(self.history, partition, failed=self.discard)
         self.reading = Reading(self)
         self.on_seal: Callable[[int], None] | None = None

@@ -17,6 +17,7 @@ from shardrt.core.state import PartitionState
 from shardrt.core.timers import WHOLE
 from shardrt.errors import RecordCorrupt
 from shardrt.host.quarantine import admit_row, check_replayable
+from shardrt.store.base import InstanceKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -121,7 +122,12 @@ async def _apply(store: Store, core: Partition, entries: Sequence[Entry]) -> Non
 
 async def _load(store: Store, core: Partition, instance_ids: Iterable[str]) -> None:
     known = (core.instances, core.entities, core.tombstones, core.quarantined)
-    missing = sorted(i for i in set(instance_ids) if not any(i in each for each in known))
+    partition = core.state.partition
+    missing = sorted(
+        InstanceKey(partition, each)
+        for each in set(instance_ids)
+        if not any(each in some for some in known)
+    )
     for start in range(0, len(missing), 1000):
-        for row in await store.load(core.state.partition, missing[start : start + 1000]):
+        for row in await store.load(missing[start : start + 1000]):
             admit_row(core, row)

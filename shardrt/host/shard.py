@@ -20,6 +20,7 @@ from shardrt.host.bounds import Bounds
 from shardrt.host.checkpointer import RESIDENT_BYTES, Checkpointer
 from shardrt.host.committer import Committer
 from shardrt.host.condemning import condemned, suspected
+from shardrt.host.gathering import Gathering
 from shardrt.host.intake import Intake
 from shardrt.host.meter import Meter
 from shardrt.host.observing import observing
@@ -91,6 +92,7 @@ class Shard:
     ) -> None:
         self._box = box = box or BlackBox()
         self.store = store
+        self.gathering = Gathering(store)
         self.clock = clock
         self.network = network
         self.draw = draw
@@ -160,6 +162,7 @@ class Shard:
                 if handle is not None:
                     handle.cancel()
             self._intake.close()
+            self.gathering.close()
             await self._queries.close()
             await self.pool.close()
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from shardrt.core.state import Resident
     from shardrt.host.activity_pool import ActivityPool
     from shardrt.host.clock import Clock
+    from shardrt.host.gathering import Gathering
     from shardrt.host.meter import Meter
     from shardrt.host.partition_host import PartitionHost
     from shardrt.host.ports import Network
@@ -47,6 +48,7 @@ class Surroundings(Protocol):
     """What partitions of one shard have in common."""
 
     store: Store
+    gathering: Gathering
     clock: Clock
     network: Network
     draw: Callable[[], float]

@@ -20,7 +20,7 @@ from shardrt.errors import EpochFenced, RecordCorrupt, ShardrtError
 from shardrt.host.checkpointer import row_of, row_of_entity
 from shardrt.host.quarantine import decode_row
 from shardrt.host.recovery import recover
-from shardrt.store.base import Filter, InstanceRow
+from shardrt.store.base import ExecutionKey, Filter, InstanceKey, InstanceRow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -248,8 +248,8 @@ class _Verifier:
         for partition, own in by_partition.items():
             if not self._is_wanted(partition):
                 continue
-            ids = list(dict.fromkeys(row.instance_id for row in own))
-            placed = {row.instance_id for row in await self._store.load(partition, ids)}
+            keys = [InstanceKey(partition, row.instance_id) for row in own]
+            placed = {row.instance_id for row in await self._store.load(keys)}
             for row in own:
                 await self._check_row(partition, row, is_placed=row.instance_id in placed)
 
@@ -274,7 +274,7 @@ class _Verifier:
             found = await self._check_state(partition, row)
             if not found:
                 break
-            current = await self._store.load(partition, [instance_id])
+            current = await self._store.load([InstanceKey(partition, instance_id)])
             if not current:
                 return  # purged meanwhile
             if current[0] == row:
@@ -312,7 +312,8 @@ class _Verifier:
 
     async def _check_history(self, partition: int, instance: Instance) -> str:
         """Return what is wrong with the stored history of an instance, or nothing."""
-        chunks = await self._store.history(partition, instance.instance_id, instance.execution_id)
+        key = ExecutionKey(partition, instance.instance_id, instance.execution_id)
+        chunks = await self._store.history([key])
         events: list[h.HistoryEvent] = []
         for chunk in chunks:
             if chunk.seq != len(events):

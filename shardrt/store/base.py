@@ -8,8 +8,9 @@ The law is *fencing*: every write to a partition names the epoch under which its
 it, and takes effect only if that is still the partition's epoch, in the same atomic statement.
 Whoever lost a partition learns it from the refusal; clocks and leases only decide who tries.
 
-- No method touches two partitions in one transaction, except that `Journal.append` may send
-  several partitions' records in one statement, each of which stands or falls alone.
+- No method writes two partitions in one transaction, except that `Journal.append` may send
+  several partitions' records in one statement, each of which stands or falls alone. What is
+  read of several by key need not be of one moment.
 - Only database time judges leases. Times are integers, microseconds since 1970 UTC.
 - Failures: `StoreUnavailable` (nothing was changed), `CommitUnknown` (a write was in flight
   when the connection broke; only `append`, `checkpoint`, `claim`, `release`, `truncate` and
@@ -21,7 +22,7 @@ Whoever lost a partition learns it from the refusal; clocks and leases only deci
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -83,6 +84,21 @@ class View(msgspec.Struct, frozen=True):
     partitions: tuple[Ownership, ...]
     identity: str = ""
     """Of the server's data and its timeline, when renewing, where the store can tell."""
+
+
+class InstanceKey(NamedTuple):
+    """Where the row of an instance or entity is looked for."""
+
+    partition: int
+    instance_id: str
+
+
+class ExecutionKey(NamedTuple):
+    """Where the history of an execution is looked for."""
+
+    partition: int
+    instance_id: str
+    execution_id: str
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
@@ -281,8 +297,8 @@ class Checkpoints(Protocol):
 class Instances(Protocol):
     """Rows of instances, and queries over them."""
 
-    async def load(self, partition: int, instance_ids: Sequence[str]) -> list[InstanceRow]:
-        """Return those that exist, in any order."""
+    async def load(self, keys: Sequence[InstanceKey]) -> list[InstanceRow]:
+        """Return those that exist, each once, in any order."""
         ...
 
     def active(self, partition: int) -> AsyncIterator[InstanceRow]:
@@ -293,10 +309,8 @@ class Instances(Protocol):
         """Stream (next_due, instance_id) of the rows that have a timer."""
         ...
 
-    async def history(
-        self, partition: int, instance_id: str, execution_id: str
-    ) -> list[HistoryChunk]:
-        """Return the chunks of one execution, in order."""
+    async def history(self, keys: Sequence[ExecutionKey]) -> list[HistoryChunk]:
+        """Return the chunks of these executions, each once, those of one execution in order."""
         ...
 
     async def query(self, where: Filter, *, limit: int, token: str | None = None) -> Page:

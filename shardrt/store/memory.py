@@ -21,10 +21,12 @@ from shardrt.store.base import (
     PARTITIONS_DEFAULT,
     Append,
     Checkpoint,
+    ExecutionKey,
     Filter,
     HistoryChunk,
     Host,
     Hub,
+    InstanceKey,
     InstanceRow,
     Ownership,
     Page,
@@ -251,10 +253,13 @@ class MemoryStore:
 
     # Instances
 
-    async def load(self, partition: int, instance_ids: Sequence[str]) -> list[InstanceRow]:
+    async def load(self, keys: Sequence[InstanceKey]) -> list[InstanceRow]:
         self._count_query()
-        instances = self._partition(partition).instances
-        return [instances[each] for each in dict.fromkeys(instance_ids) if each in instances]
+        found = (
+            self._partition(partition).instances.get(instance_id)
+            for partition, instance_id in dict.fromkeys(keys)
+        )
+        return [row for row in found if row is not None]
 
     async def active(self, partition: int) -> AsyncIterator[InstanceRow]:
         self._count_query()
@@ -268,14 +273,14 @@ class MemoryStore:
         for due in sorted((r.next_due, r.instance_id) for r in rows if r.next_due is not None):
             yield due
 
-    async def history(
-        self, partition: int, instance_id: str, execution_id: str
-    ) -> list[HistoryChunk]:
+    async def history(self, keys: Sequence[ExecutionKey]) -> list[HistoryChunk]:
         self._count_query()
-        chunks = self._partition(partition).history.get(instance_id, {})
         return [
-            HistoryChunk(instance_id, execution, seq, events)
-            for (execution, seq), events in sorted(chunks.items())
+            HistoryChunk(instance_id, execution_id, seq, events)
+            for partition, instance_id, execution_id in dict.fromkeys(keys)
+            for (execution, seq), events in sorted(
+                self._partition(partition).history.get(instance_id, {}).items()
+            )
             if execution == execution_id
         ]
 

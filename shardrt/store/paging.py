@@ -63,8 +63,8 @@ def page_of(rows: Sequence[InstanceRow], limit: int) -> Page:
 class PageSize:
     """How many rows to ask for next, such that a page has about `PAGE_BYTES`."""
 
-    def __init__(self) -> None:
-        self.rows = 16
+    def __init__(self, rows: int = 16) -> None:
+        self.rows = rows
 
     def learn(self, sizes: Sequence[int]) -> None:
         mean = max(1, sum(sizes) // max(1, len(sizes)))

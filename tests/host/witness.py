@@ -24,6 +24,7 @@ from shardrt.core.limiter import is_limiter_id
 from shardrt.core.partition import Partition
 from shardrt.core.state import PartitionState, Resident
 from shardrt.host.recovery import recover
+from tests.store.hubs import keys
 
 if TYPE_CHECKING:
     from shardrt.core.entries import Entry
@@ -139,10 +140,10 @@ async def assert_recoverable(hub: Hub) -> None:
         await store.open()
         core, _ = await recover(store, partition, hub.partitions, host.epoch)
         missing = sorted(residents(host.core) - residents(core))
-        for row in await store.load(partition, missing):
+        for row in await store.load(keys(partition, missing)):
             core.admit(decode_resident(row.instance_id, row.state))
         for evicted in residents(core) - residents(host.core):
-            (row,) = await store.load(partition, [evicted])
+            (row,) = await store.load(keys(partition, [evicted]))
             host.core.admit(decode_resident(row.instance_id, row.state))
         assert_same(host.core.state, core.state)
         assert_full_replay(hub, host, core)

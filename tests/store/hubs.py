@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from shardrt.store.base import Append, Checkpoint, Host, InstanceRow
+from shardrt.store.base import Append, Checkpoint, Host, InstanceKey, InstanceRow
 from shardrt.store.memory import MemoryStore
 from shardrt.store.postgres.store import PostgresStore
 from shardrt.store.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from typing import TypeVar
 
     from shardrt.store.base import Store
@@ -63,6 +63,10 @@ class Stores:
 
 def memory_url() -> str:
     return f"memory://test-{next(_names)}"
+
+
+def keys(partition: int, instance_ids: Iterable[str]) -> list[InstanceKey]:
+    return [InstanceKey(partition, each) for each in instance_ids]
 
 
 async def owned(store: Store, partition: int = 0, owner: str = "host/1") -> int:

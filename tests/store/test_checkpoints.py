@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shardrt.errors import EpochFenced
-from shardrt.store.base import Append, Checkpoint, HistoryChunk, PartitionHead
-from tests.store.hubs import appended, checkpoint, collect, owned, row, taken_over
+from shardrt.store.base import Append, Checkpoint, ExecutionKey, HistoryChunk, PartitionHead
+from tests.store.hubs import appended, checkpoint, collect, keys, owned, row, taken_over
 
 if TYPE_CHECKING:
     from shardrt.store.base import Store
     from tests.store.hubs import Stores
+
+
+async def history_of(
+    store: Store, partition: int, instance_id: str, execution_id: str
+) -> list[HistoryChunk]:
+    return await store.history([ExecutionKey(partition, instance_id, execution_id)])
 
 
 def chunk(seq: int, events: bytes = b"[]", instance: str = "a", execution: str = "e1"):
@@ -39,8 +45,8 @@ async def test_a_checkpoint_is_where_recovery_starts(stores: Stores):
         checkpoint(epoch, 2, state=b"\0state\xff", upserts=[row()], chunks=[chunk(0, b"[1]")])
     )
     assert await store.head(0, epoch) == PartitionHead(epoch, 3, 2, b"\0state\xff")
-    assert await store.load(0, ["a"]) == [row()]
-    assert await store.history(0, "a", "e1") == [chunk(0, b"[1]")]
+    assert await store.load(keys(0, ["a"])) == [row()]
+    assert await history_of(store, 0, "a", "e1") == [chunk(0, b"[1]")]
     newer = await taken_over(store)
     assert await store.head(0, newer) == PartitionHead(newer, 3, 2, b"\0state\xff")
 
@@ -62,8 +68,8 @@ async def test_a_fenced_owner_cannot_checkpoint(stores: Stores):
     with pytest.raises(EpochFenced, match=f"partition 0: epoch {epoch}"):
         await store.checkpoint(late)
     assert await store.head(0, newer) == PartitionHead(newer, 2, 1, b"state")
-    assert sorted(await store.load(0, ["a", "b", "c"]), key=str) == [row("a"), row("b")]
-    assert await store.history(0, "a", "e1") == [chunk(0)]
+    assert sorted(await store.load(keys(0, ["a", "b", "c"])), key=str) == [row("a"), row("b")]
+    assert await history_of(store, 0, "a", "e1") == [chunk(0)]
 
 
 @pytest.mark.parametrize("lsn", [1, 4])
@@ -74,7 +80,7 @@ async def test_a_checkpoint_neither_goes_back_nor_ahead_of_the_journal(stores: S
     with pytest.raises(ValueError, match=rf"LSN {lsn} is outside 2\.\.3"):
         await store.checkpoint(checkpoint(epoch, lsn, state=b"wrong", upserts=[row()]))
     assert await store.head(0, epoch) == PartitionHead(epoch, 3, 2, b"state")
-    assert await store.load(0, ["a"]) == []
+    assert await store.load(keys(0, ["a"])) == []
 
 
 async def test_a_checkpoint_written_twice_is_as_one(stores: Stores):
@@ -103,12 +109,12 @@ async def test_a_checkpoint_written_twice_is_as_one(stores: Stores):
 
 
 async def contents(store: Store) -> list[object]:
-    rows = sorted(await store.load(0, ["a", "b", "c"]), key=lambda each: each.instance_id)
+    rows = sorted(await store.load(keys(0, ["a", "b", "c"])), key=lambda each: each.instance_id)
     history = [
         each
         for instance in ("a", "b", "c")
         for execution in ("e1", "e2")
-        for each in await store.history(0, instance, execution)
+        for each in await history_of(store, 0, instance, execution)
     ]
     return [*rows, *history]
 
@@ -178,8 +184,12 @@ async def test_history_is_by_execution_and_in_order(stores: Stores):
     await store.checkpoint(
         checkpoint(epoch, 2, chunks=[chunk(0, b"[1]"), chunk(0, execution="e2")])
     )
-    assert [each.events for each in await store.history(0, "a", "e1")] == [b"[1]", b"[2]", b"[3]"]
-    assert await store.history(0, "a", "e3") == await store.history(1, "a", "e1") == []
+    assert [each.events for each in await history_of(store, 0, "a", "e1")] == [
+        b"[1]",
+        b"[2]",
+        b"[3]",
+    ]
+    assert await history_of(store, 0, "a", "e3") == await history_of(store, 1, "a", "e1") == []
 
 
 async def test_instances_of_partitions_do_not_mix(stores: Stores):
@@ -192,9 +202,9 @@ async def test_instances_of_partitions_do_not_mix(stores: Stores):
             checkpoint(epoch, 1, partition=partition, upserts=upserts, chunks=[chunk(0)])
         )
     await store.checkpoint(checkpoint(epochs[1], 1, partition=1, deletes=["a"]))
-    assert await store.load(0, ["a"]) == [row(name="of 0")]
-    assert await store.load(1, ["a"]) == []
-    assert (await store.history(0, "a", "e1"), await store.history(1, "a", "e1")) == (
+    assert await store.load(keys(0, ["a"])) == [row(name="of 0")]
+    assert await store.load(keys(1, ["a"])) == []
+    assert (await history_of(store, 0, "a", "e1"), await history_of(store, 1, "a", "e1")) == (
         [chunk(0)],
         [],
     )
@@ -261,7 +271,7 @@ async def test_checkpoints_and_appends_side_by_side(stores: Stores):
     assert lsn == 101
     assert written > 1
     head = await store.head(0, epoch)
-    assert await store.load(0, ["a"]) == [row(updated_at=head.checkpoint_lsn)]
+    assert await store.load(keys(0, ["a"])) == [row(updated_at=head.checkpoint_lsn)]
 
 
 async def test_checkpoints_of_two_owners_at_once_leave_the_new_owners(stores: Stores):
@@ -279,4 +289,4 @@ async def test_checkpoints_of_two_owners_at_once_leave_the_new_owners(stores: St
     outcome = (await asyncio.gather(late, return_exceptions=True))[0]
     assert outcome is None or isinstance(outcome, EpochFenced)
     assert (await store.head(0, newer)).state == b"new"
-    assert {each.name for each in await store.load(0, ids)} == {"new"}
+    assert {each.name for each in await store.load(keys(0, ids))} == {"new"}

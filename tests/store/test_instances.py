@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shardrt.errors import InputInvalid
-from shardrt.store.base import Filter
-from tests.store.hubs import appended, checkpoint, collect, owned, row
+from shardrt.store.base import ExecutionKey, Filter, HistoryChunk
+from tests.store.hubs import appended, checkpoint, collect, keys, owned, row
 
 if TYPE_CHECKING:
     from shardrt.store.base import InstanceRow, Store
@@ -44,16 +44,48 @@ FULL = row(
 async def test_every_column_comes_back_as_it_was(stores: Stores):
     store = await filled(stores, FULL, row("bare"), row("no tags", tags={}))
     ids = [FULL.instance_id, "bare", "no tags", "absent", "bare"]
-    rows = await store.load(0, ids)
+    rows = await store.load(keys(0, ids))
     assert sorted(rows, key=str) == sorted([FULL, row("bare"), row("no tags", tags={})], key=str)
-    assert await store.load(0, []) == []
-    assert await store.load(1, ids) == []
+    assert await store.load(keys(0, [])) == []
+    assert await store.load(keys(1, ids)) == []
+
+
+async def test_rows_and_histories_of_several_partitions_are_read_at_once(stores: Stores):
+    store = await stores.open()
+    for partition, ids in enumerate((["a", "b"], ["c", "d"], [])):
+        epoch = await owned(store, partition)
+        lsn = await appended(store, epoch, b"record", partition=partition)
+        chunks = [
+            HistoryChunk(each, execution, seq, f"[{seq}]".encode())
+            for each in ids
+            for execution in ("e1", "e2")
+            for seq in (10, 9, 0)
+        ]
+        rows = [row(each) for each in ids]
+        await store.checkpoint(
+            checkpoint(epoch, lsn, partition=partition, upserts=rows, chunks=chunks)
+        )
+    wanted = [*keys(0, ["a", "c"]), *keys(2, ["b"]), *keys(1, ["d", "a"]), *keys(0, ["a"])]
+    assert sorted(await store.load(wanted), key=str) == [row("a"), row("d")]
+    executions = [
+        ExecutionKey(1, "d", "e2"),
+        ExecutionKey(0, "d", "e1"),
+        ExecutionKey(0, "b", "e1"),
+        ExecutionKey(0, "b", "e3"),
+        ExecutionKey(1, "d", "e2"),
+    ]
+    found = await store.history(executions)
+    of_d = [each for each in found if each.instance_id == "d"]
+    assert of_d == [HistoryChunk("d", "e2", seq, f"[{seq}]".encode()) for seq in (0, 9, 10)]
+    of_b = [each for each in found if each not in of_d]
+    assert of_b == [HistoryChunk("b", "e1", seq, f"[{seq}]".encode()) for seq in (0, 9, 10)]
+    assert await store.history([]) == []
 
 
 async def test_an_update_replaces_every_column(stores: Stores):
     store = await filled(stores, FULL)
     await fill(store, row(FULL.instance_id))
-    assert await store.load(0, [FULL.instance_id]) == [row(FULL.instance_id)]
+    assert await store.load(keys(0, [FULL.instance_id])) == [row(FULL.instance_id)]
 
 
 async def test_active_rows_stream(stores: Stores):

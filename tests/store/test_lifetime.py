@@ -12,7 +12,7 @@ from shardrt.store.factory import make_store
 from shardrt.store.memory import MemoryStore
 from shardrt.store.postgres.store import PostgresStore
 from shardrt.store.sqlite.store import SqliteStore
-from tests.store.hubs import LONG_US, appended, checkpoint, collect, host, owned, row
+from tests.store.hubs import LONG_US, appended, checkpoint, collect, host, keys, owned, row
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,7 +52,7 @@ async def test_what_was_written_outlives_the_store_object(stores: Stores):
     again = await stores.open()
     assert await again.position(0) == (epoch, 1)
     assert await collect(again.read(0, 0)) == [(1, b"one")]
-    assert await again.load(0, ["a"]) == [row()]
+    assert await again.load(keys(0, ["a"])) == [row()]
 
 
 async def test_statistics_count_what_this_store_did(stores: Stores):

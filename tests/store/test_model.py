@@ -18,9 +18,9 @@ from hypothesis.stateful import (
 from msgspec.structs import replace
 
 from shardrt.errors import ShardrtError
-from shardrt.store.base import Append, Checkpoint, Filter, HistoryChunk, View
+from shardrt.store.base import Append, Checkpoint, ExecutionKey, Filter, HistoryChunk, View
 from shardrt.testing.postgres import with_parameters
-from tests.store.hubs import EXPIRED_US, LONG_US, Stores, collect, host, memory_url, row
+from tests.store.hubs import EXPIRED_US, LONG_US, Stores, collect, host, keys, memory_url, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,11 +179,11 @@ class Comparison(RuleBasedStateMachine):
             self.both("head", p, self.epochs[p])
             head = self.loop.run(self.model.head(p, self.epochs[p]))
             self.both("read", p, head.checkpoint_lsn)
-            self.both("load", p, NAMES)
+            self.both("load", keys(p, NAMES))
             self.both("active", p)
             self.both("due", p)
             for name, execution in itertools.product(NAMES, EXECUTIONS):
-                self.both("history", p, name, execution)
+                self.both("history", [ExecutionKey(p, name, execution)])
 
 
 def consistent(**parts: Any) -> dict[str, Any]:

@@ -15,7 +15,17 @@ import pytest
 
 from shardrt.errors import EpochFenced, StoreUnavailable
 from shardrt.store.base import Append
-from tests.store.hubs import EXPIRED_US, appended, checkpoint, collect, host, owned, row, taken_over
+from tests.store.hubs import (
+    EXPIRED_US,
+    appended,
+    checkpoint,
+    collect,
+    host,
+    keys,
+    owned,
+    row,
+    taken_over,
+)
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -128,7 +138,7 @@ async def test_a_checkpoint_that_met_a_claim_leaves_nothing_behind(pg: Stores):
         await claimer.commit()
     with pytest.raises(EpochFenced):
         await late
-    assert await store.load(0, ["a"]) == []
+    assert await store.load(keys(0, ["a"])) == []
     assert (await store.head(0, epoch + 1)).checkpoint_lsn == 0
 
 
@@ -142,7 +152,7 @@ async def test_a_checkpoint_that_met_an_append_goes_through(pg: Stores):
         await eventually(lambda: waiting(looker))
         await other.commit()
     await write
-    assert await store.load(0, ["a"]) == [row()]
+    assert await store.load(keys(0, ["a"])) == [row()]
     head = await store.head(0, epoch)
     assert (head.commit_lsn, head.checkpoint_lsn) == (2, 1)
 

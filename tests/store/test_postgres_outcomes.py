@@ -18,6 +18,7 @@ from tests.store.hubs import (
     checkpoint,
     collect,
     host,
+    keys,
     owned,
     row,
     taken_over,
@@ -195,7 +196,7 @@ async def test_a_write_of_the_pool_whose_answer_is_lost_is_unknown(pg: Stores):
         proxy.cut_before = COMMAND_COMPLETE
         with pytest.raises(StoreUnavailable):
             await store.view()
-        assert await store.load(0, ["a"]) == [row()]
+        assert await store.load(keys(0, ["a"])) == [row()]
         await through.close()
     assert (await direct.head(0, epoch + 1)).checkpoint_lsn == 1
 

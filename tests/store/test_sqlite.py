@@ -15,7 +15,7 @@ import pytest
 from shardrt.errors import SchemaTooNew, StoreUnavailable
 from shardrt.store.base import Append
 from shardrt.store.sqlite.store import SqliteStore
-from tests.store.hubs import appended, checkpoint, collect, owned, row
+from tests.store.hubs import appended, checkpoint, collect, keys, owned, row
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def test_processes_share_the_file_and_a_killed_one_loses_nothing_it_said(sqlite:
             head = await store.head(partition, epoch)
             assert head.checkpoint_lsn in range(lsn // 10 * 10 - 10, committed + 1)
             assert head.state == b"%d" % head.checkpoint_lsn
-            (instance,) = await store.load(partition, ["a"])
+            (instance,) = await store.load(keys(partition, ["a"]))
             assert instance.updated_at == head.checkpoint_lsn
             tail = await collect(store.read(partition, head.checkpoint_lsn))
             expected = range(head.checkpoint_lsn + 1, committed + 1)
@@ -177,7 +177,7 @@ async def test_a_failing_part_undoes_the_whole_checkpoint(sqlite: Stores):
     bad = row("b", status=None)
     with pytest.raises(StoreUnavailable, match="NOT NULL"):
         await store.checkpoint(checkpoint(epoch, 1, upserts=[row("a"), bad]))
-    assert await store.load(0, ["a"]) == []
+    assert await store.load(keys(0, ["a"])) == []
     assert (await store.head(0, epoch)).checkpoint_lsn == 0
 
 

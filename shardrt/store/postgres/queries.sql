@@ -271,11 +271,16 @@ SELECT epoch, commit_lsn, checkpoint_lsn
  WHERE partition = %(partition)s;
 
 -- load --
--- Rows by id.
-SELECT instance_id, execution_id, name, version, status, created_at, updated_at, completed_at,
-       parent_id, tags::text, next_due, active, state
-  FROM {schema}.instances
- WHERE partition = %(partition)s AND instance_id = ANY (%(instance_ids)s);
+-- Rows by key. OFFSET 0 keeps the planner from looking for another way than the key, as it would
+-- while the table is small: the plan is kept.
+SELECT i.*
+  FROM unnest(%(partitions)s, %(instance_ids)s) AS wanted (partition, instance_id)
+ CROSS JOIN LATERAL (
+           SELECT instance_id, execution_id, name, version, status, created_at, updated_at,
+                  completed_at, parent_id, tags::text, next_due, active, state
+             FROM {schema}.instances AS i
+            WHERE i.partition = wanted.partition AND i.instance_id = wanted.instance_id
+           OFFSET 0) AS i;
 
 -- active --
 -- A page of the rows that recovery must look at.
@@ -297,13 +302,17 @@ SELECT next_due, instance_id
  LIMIT %(rows)s;
 
 -- history --
--- The chunks of one execution.
-SELECT instance_id, execution_id, seq, events
-  FROM {schema}.history
- WHERE partition = %(partition)s
-   AND instance_id = %(instance_id)s
-   AND execution_id = %(execution_id)s
- ORDER BY seq;
+-- The chunks of executions, those of one in order.
+SELECT h.*
+  FROM unnest(%(partitions)s, %(instance_ids)s, %(execution_ids)s)
+       AS wanted (partition, instance_id, execution_id)
+ CROSS JOIN LATERAL (
+           SELECT instance_id, execution_id, seq, events
+             FROM {schema}.history AS h
+            WHERE h.partition = wanted.partition
+              AND h.instance_id = wanted.instance_id
+              AND h.execution_id = wanted.execution_id
+            ORDER BY h.seq) AS h;
 
 -- query --
 -- A page of a list. Not prepared, so that absent conditions vanish from the plan.

@@ -15,10 +15,12 @@ from shardrt.errors import CommitUnknown, ConfigInvalid, EpochFenced, StoreUnava
 from shardrt.store.base import (
     Append,
     Checkpoint,
+    ExecutionKey,
     Filter,
     HistoryChunk,
     Host,
     Hub,
+    InstanceKey,
     InstanceRow,
     Page,
     PartitionHead,
@@ -248,9 +250,12 @@ class PostgresStore:
 
     # Instances
 
-    async def load(self, partition: int, instance_ids: Sequence[str]) -> list[InstanceRow]:
+    async def load(self, keys: Sequence[InstanceKey]) -> list[InstanceRow]:
+        wanted = list(dict.fromkeys(keys))
         rows = await self._database.fetch(
-            "load", partition=partition, instance_ids=text_array(instance_ids)
+            "load",
+            partitions=int4_array([key.partition for key in wanted]),
+            instance_ids=text_array([key.instance_id for key in wanted]),
         )
         return [instance_of(row) for row in rows]
 
@@ -274,11 +279,13 @@ class PostgresStore:
                 yield row
             due, instance_id = rows[-1]
 
-    async def history(
-        self, partition: int, instance_id: str, execution_id: str
-    ) -> list[HistoryChunk]:
+    async def history(self, keys: Sequence[ExecutionKey]) -> list[HistoryChunk]:
+        wanted = list(dict.fromkeys(keys))
         rows = await self._database.fetch(
-            "history", partition=partition, instance_id=instance_id, execution_id=execution_id
+            "history",
+            partitions=int4_array([key.partition for key in wanted]),
+            instance_ids=text_array([key.instance_id for key in wanted]),
+            execution_ids=text_array([key.execution_id for key in wanted]),
         )
         return [HistoryChunk(*row) for row in rows]
 

@@ -148,11 +148,12 @@ SELECT p.epoch, p.commit_lsn, p.checkpoint_lsn, coalesce(c.state, x'')
  WHERE p.partition = :partition AND p.epoch = :epoch;
 
 -- load --
--- Rows by id; the ids are a JSON array.
+-- Rows by key; the keys are a JSON array of [partition, instance_id]. (CROSS JOIN: in this order.)
 SELECT instance_id, execution_id, name, version, status, created_at, updated_at, completed_at,
        parent_id, tags, next_due, active, state
-  FROM instances
- WHERE partition = :partition AND instance_id IN (SELECT value FROM json_each(:instance_ids));
+  FROM json_each(:keys) AS wanted
+ CROSS JOIN instances
+    ON partition = json_extract(wanted.value, '$[0]') AND instance_id = json_extract(wanted.value, '$[1]');
 
 -- active --
 -- A page of the rows that recovery must look at.
@@ -174,11 +175,13 @@ SELECT next_due, instance_id
  LIMIT :rows;
 
 -- history --
--- The chunks of one execution.
+-- The chunks of executions; the keys are a JSON array of [partition, instance_id, execution_id].
 SELECT instance_id, execution_id, seq, events
-  FROM history
- WHERE partition = :partition AND instance_id = :instance_id AND execution_id = :execution_id
- ORDER BY seq;
+  FROM json_each(:keys) AS wanted
+ CROSS JOIN history
+    ON partition = json_extract(wanted.value, '$[0]') AND instance_id = json_extract(wanted.value, '$[1]')
+   AND execution_id = json_extract(wanted.value, '$[2]')
+ ORDER BY wanted.key, seq;
 
 -- query --
 -- A page of a list. (LIKE would ignore case here.)

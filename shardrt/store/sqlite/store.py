@@ -18,10 +18,12 @@ from shardrt.errors import ConfigInvalid, EpochFenced, StoreUnavailable
 from shardrt.store.base import (
     Append,
     Checkpoint,
+    ExecutionKey,
     Filter,
     HistoryChunk,
     Host,
     Hub,
+    InstanceKey,
     InstanceRow,
     Ownership,
     Page,
@@ -205,9 +207,8 @@ class SqliteStore:
 
     # Instances
 
-    async def load(self, partition: int, instance_ids: Sequence[str]) -> list[InstanceRow]:
-        ids = msgspec.json.encode(instance_ids).decode()
-        rows = await self._fetch("load", partition=partition, instance_ids=ids)
+    async def load(self, keys: Sequence[InstanceKey]) -> list[InstanceRow]:
+        rows = await self._fetch("load", keys=_json_text(keys))
         return [instance_of(row) for row in rows]
 
     async def active(self, partition: int) -> AsyncIterator[InstanceRow]:
@@ -228,12 +229,8 @@ class SqliteStore:
                 yield row
             due, instance_id = rows[-1]
 
-    async def history(
-        self, partition: int, instance_id: str, execution_id: str
-    ) -> list[HistoryChunk]:
-        rows = await self._fetch(
-            "history", partition=partition, instance_id=instance_id, execution_id=execution_id
-        )
+    async def history(self, keys: Sequence[ExecutionKey]) -> list[HistoryChunk]:
+        rows = await self._fetch("history", keys=_json_text(keys))
         return [HistoryChunk(*row) for row in rows]
 
     async def query(self, where: Filter, *, limit: int, token: str | None = None) -> Page:
@@ -263,6 +260,10 @@ class SqliteStore:
 
     async def _fetch(self, name: str, /, **params: object) -> list[Any]:
         return await self._read(lambda connection: connection.execute(SQL[name], params).fetchall())
+
+
+def _json_text(keys: Sequence[tuple[object, ...]]) -> str:
+    return msgspec.json.encode(list(dict.fromkeys(keys))).decode()
 
 
 def _filter_params(where: Filter) -> dict[str, object]:
