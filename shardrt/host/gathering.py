@@ -14,7 +14,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from shardrt.store.base import ExecutionKey, HistoryChunk, InstanceKey, InstanceRow
+from shardrt.store.base import ExecutionKey, HistoryChunk, InstanceKey, InstanceRow, Whole
 from shardrt.store.paging import PageSize
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ class Gathering:
         self._rows: Queue[InstanceKey, InstanceRow] = Queue(
             store.load, lambda row: (row.instance_id,), lambda row: len(row.state)
         )
+        self._whole: Queue[InstanceKey, Whole] = Queue(
+            store.load_whole,
+            lambda whole: (whole.row.instance_id,),
+            lambda whole: len(whole.row.state) + sum(len(each.events) for each in whole.chunks),
+        )
         self._chunks: Queue[ExecutionKey, HistoryChunk] = Queue(
             store.history,
             lambda chunk: (chunk.instance_id, chunk.execution_id),
@@ -46,6 +51,10 @@ class Gathering:
         """Return the rows that exist; see `store.base.Instances.load`."""
         return self._rows.ask(keys)
 
+    def whole(self, keys: Sequence[InstanceKey]) -> asyncio.Future[list[Whole]]:
+        """Return rows and histories; see `store.base.Instances.load_whole`."""
+        return self._whole.ask(keys)
+
     def history(self, key: ExecutionKey) -> asyncio.Future[list[HistoryChunk]]:
         """Return the chunks of an execution, in order; see `store.base.Instances.history`."""
         return self._chunks.ask([key])
@@ -53,6 +62,7 @@ class Gathering:
     def close(self) -> None:
         """Stop; what has been asked for is cancelled."""
         self._rows.close()
+        self._whole.close()
         self._chunks.close()
 
 

@@ -12,12 +12,13 @@ from shardrt.errors import RecordCorrupt, ShardrtError
 from shardrt.store.base import ExecutionKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from shardrt.core.history import HistoryEvent
     from shardrt.core.partition import Partition
     from shardrt.core.state import Instance
     from shardrt.host.gathering import Gathering
+    from shardrt.store.base import HistoryChunk
 
 
 class HistoryReader:
@@ -27,6 +28,8 @@ class HistoryReader:
         self._gathering = gathering
         self._core = partition
         self._tasks: set[asyncio.Task[None]] = set()
+        self._at_hand: dict[str, Sequence[HistoryChunk]] = {}
+        """What was loaded with instances, for their next turn."""
 
     def in_memory(self, instance_id: str) -> list[HistoryEvent] | None:
         """Return the history if no event of it has left memory."""
@@ -34,6 +37,30 @@ class HistoryReader:
         if len(instance.tail) == instance.history_length:
             return list(instance.tail)
         return None
+
+    def keep(self, instance_id: str, chunks: Sequence[HistoryChunk]) -> None:
+        """Have the chunks at hand that were loaded with an instance."""
+        self._at_hand[instance_id] = chunks
+
+    def forget(self) -> None:
+        """Drop what is at hand, as no turn has wanted it."""
+        self._at_hand.clear()
+
+    def take(self, instance_id: str) -> list[HistoryEvent] | None:
+        """Return the history if it is in memory or at hand, where it is no more after that."""
+        whole = self.in_memory(instance_id)
+        chunks = self._at_hand.pop(instance_id, ())
+        if whole is not None or not chunks:
+            return whole
+        instance = self._core.instances[instance_id]
+        stored = instance.history_length - len(instance.tail)
+        try:
+            events = _joined(chunks)
+        except RecordCorrupt:
+            return None  # whoever reads it says so
+        if chunks[0].execution_id != instance.execution_id or len(events) < stored:
+            return None
+        return events[:stored] + instance.tail
 
     def read(self, instance_id: str) -> Coroutine[Any, Any, list[HistoryEvent] | None]:
         """Return what reads all events of the execution that is current now.
@@ -55,10 +82,8 @@ class HistoryReader:
         instance_id, execution_id = instance.instance_id, instance.execution_id
         partition = self._core.state.partition
         chunks = await self._gathering.history(ExecutionKey(partition, instance_id, execution_id))
-        events: list[HistoryEvent] = []
-        for chunk in chunks:
-            # A checkpoint that landed meanwhile has stored part of our tail as well.
-            events[chunk.seq :] = decode_history(chunk.events)
+        # A checkpoint that landed meanwhile has stored part of our tail as well.
+        events = _joined(chunks)
         if len(events) >= stored:
             return events[:stored] + tail
         current = self._core.instances.get(instance_id)
@@ -95,3 +120,10 @@ class HistoryReader:
         task = asyncio.get_running_loop().create_task(read())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _joined(chunks: Sequence[HistoryChunk]) -> list[HistoryEvent]:
+    events: list[HistoryEvent] = []
+    for chunk in chunks:
+        events[chunk.seq :] = decode_history(chunk.events)
+    return events

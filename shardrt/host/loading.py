@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from shardrt.errors import StoreError
 from shardrt.host.gathering import KEYS_MAX
 from shardrt.host.quarantine import admit_row
-from shardrt.store.base import InstanceKey
+from shardrt.store.base import InstanceKey, Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from shardrt.core.partition import Partition
     from shardrt.core.state import Resident
     from shardrt.host.gathering import Gathering
-    from shardrt.store.base import InstanceRow
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ class Loader:
         gathering: Gathering,
         partition: Partition,
         *,
-        admitted: Callable[[Resident, int], None],
+        admitted: Callable[[Resident, Whole], None],
         failed: Callable[[str], None],
     ) -> None:
         self._gathering = gathering
@@ -48,7 +47,8 @@ class Loader:
         self._admitted = admitted
         self._failed = failed
         self._waiting: dict[str, list[Callable[[], None]]] = {}
-        self._wanted: dict[str, None] = {}
+        self._wanted: dict[str, bool] = {}
+        """To be read, and whether with its history."""
         self._task: asyncio.Task[None] | None = None
         self.on_loaded: Callable[[float], None] = lambda _: None
         """Told how many seconds each query took."""
@@ -62,19 +62,22 @@ class Loader:
         """Whether inputs of this instance must queue up."""
         return instance_id in self._waiting
 
-    def load(self, instance_id: str, then: Callable[[], None]) -> None:
-        """Call `then` once the instance is in memory if it exists, in the order of calls."""
+    def load(self, instance_id: str, then: Callable[[], None], *, to_run: bool = False) -> None:
+        """Call `then` once the instance is in memory if it exists, in the order of calls.
+
+        If that is for it `to_run`, its history is read as well.
+        """
         waiting = self._waiting.get(instance_id)
         if waiting is not None:
             waiting.append(then)
             return
         self._waiting[instance_id] = [then]
-        self._wanted[instance_id] = None
+        self._wanted[instance_id] = to_run
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def load_all(self, instance_ids: Iterable[str], then: Callable[[], None]) -> None:
-        """Call `then` once all of them have been looked up."""
+        """Call `then` once all of them have been looked up; they are to run."""
         ids = set(instance_ids)
         left = len(ids)
 
@@ -85,7 +88,7 @@ class Loader:
                 then()
 
         for instance_id in sorted(ids):
-            self.load(instance_id, one)
+            self.load(instance_id, one, to_run=True)
 
     def close(self) -> None:
         """Stop; callbacks not called yet never will be."""
@@ -97,35 +100,37 @@ class Loader:
     async def _run(self) -> None:
         try:
             while self._wanted:
-                await self._batch(list(self._wanted)[:KEYS_MAX])
+                to_run = next(iter(self._wanted.values()))
+                alike = [each for each, kind in self._wanted.items() if kind is to_run]
+                await self._batch(alike[:KEYS_MAX], to_run=to_run)
         except Exception as error:
             logger.exception("partition=%d cannot load", self._partition.state.partition)
             self._failed(f"{type(error).__name__}: {error}")
         finally:
             self._task = None
 
-    async def _batch(self, ids: list[str]) -> None:
+    async def _batch(self, ids: list[str], *, to_run: bool) -> None:
         backoff_s = BACKOFF_S_MIN
         partition = self._partition.state.partition
         keys = [InstanceKey(partition, each) for each in ids]
-        rows: list[InstanceRow] | None = None
+        found: list[Whole] | None = None
         # A checkpoint may delete these while we read, and forget that they were purged.
         purged = {each for each in ids if each in self._partition.tombstones}
-        while rows is None:
+        while found is None:
             began_s = asyncio.get_running_loop().time()
             try:
-                rows = await self._gathering.rows(keys)
+                found = await self._read(keys, to_run=to_run)
                 self.on_loaded(asyncio.get_running_loop().time() - began_s)
             except StoreError as error:
                 logger.warning("partition=%d cannot load, trying again: %s", partition, error)
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
-        for row in rows:
-            if row.instance_id not in purged:
-                resident = admit_row(self._partition, row)
+        for each in found:
+            if each.row.instance_id not in purged:
+                resident = admit_row(self._partition, each.row)
                 if resident is not None:
-                    self._admitted(resident, len(row.state))
-        for gone in set(ids) - {row.instance_id for row in rows}:
+                    self._admitted(resident, each)
+        for gone in set(ids) - {each.row.instance_id for each in found}:
             self._partition.quarantined.pop(gone, None)
         for instance_id in ids:
             self._wanted.pop(instance_id, None)
@@ -135,3 +140,8 @@ class Loader:
             while waiting:
                 waiting.pop(0)()
             self._waiting.pop(instance_id, None)
+
+    async def _read(self, keys: list[InstanceKey], *, to_run: bool) -> list[Whole]:
+        if to_run:
+            return await self._gathering.whole(keys)
+        return [Whole(row, ()) for row in await self._gathering.rows(keys)]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from shardrt.core.partition import Partition
     from shardrt.core.state import Resident
     from shardrt.links.control import Blamed
+    from shardrt.store.base import Whole
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +110,10 @@ class PartitionHost:
             self._take_up(instance_id)
         self.shard.wake(self)
 
-    def _admitted(self, resident: Resident, state_bytes: int) -> None:
-        self.shard.admitted(self, resident, state_bytes)
+    def _admitted(self, resident: Resident, loaded: Whole) -> None:
+        self.shard.admitted(self, resident, len(loaded.row.state))
+        if loaded.chunks:
+            self.history.keep(resident.instance_id, loaded.chunks)
         self._take_up(resident.instance_id)
 
     def _take_up(self, instance_id: str) -> None:
@@ -152,7 +155,7 @@ class PartitionHost:
             del self.queued[to]
             self._request(call, to)
 
-        self.loader.load(call.instance_id, loaded)
+        self.loader.load(call.instance_id, loaded, to_run=type(call.request) is r.Raise)
 
     def _is_ready(self, instance_id: str, request: r.Request) -> bool:
         if self.loader.is_loading(instance_id):
@@ -290,7 +293,7 @@ class PartitionHost:
         if self.frozen:
             return
         for instance_id in self.core.fire(now, FIRE_MAX):
-            self.loader.load(instance_id, lambda: self.shard.wake(self))
+            self.loader.load(instance_id, lambda: self.shard.wake(self), to_run=True)
         self.shard.wake(self)
 
     # -- commits -------------------------------------------------------------------------------

@@ -88,7 +88,10 @@ class Turns:
         for instance_id in core.abandoned:
             self.executor.drop(instance_id)
         core.abandoned.clear()
-        return core.has_turns
+        if core.has_turns:
+            return True
+        host.history.forget()
+        return False
 
     def _run_entities(self, host: PartitionHost, deadline_s: float) -> None:
         core = host.core
@@ -178,7 +181,7 @@ class Turns:
 
     def _rebuild(self, host: PartitionHost, item: WorkItem) -> None:
         self.replays += 1
-        history = host.history.in_memory(item.instance_id)
+        history = host.history.take(item.instance_id)
         if history is not None:
             self._finish(host, self._run(item, history))
             return

@@ -101,6 +101,10 @@ class ExecutionKey(NamedTuple):
     execution_id: str
 
 
+SUSPENDED = "Suspended"
+"""In the column of the status."""
+
+
 class Append(msgspec.Struct, frozen=True, gc=False):
     """One record for one partition's journal; `lsn` must be its commit LSN plus one."""
 
@@ -130,6 +134,11 @@ class InstanceRow(msgspec.Struct, frozen=True, gc=False):
     state: bytes
     """The encoded instance, without history (JSON)."""
 
+    @property
+    def may_run(self) -> bool:
+        """Whether its code may get a turn as it is: it has not ended, and is not suspended."""
+        return self.completed_at is None and self.status != SUSPENDED
+
 
 class HistoryChunk(msgspec.Struct, frozen=True, gc=False):
     """New history events of one instance, as one row."""
@@ -140,6 +149,14 @@ class HistoryChunk(msgspec.Struct, frozen=True, gc=False):
     """Index of the first event within the execution, from 0."""
     events: bytes
     """JSON array of history events."""
+
+
+class Whole(NamedTuple):
+    """An instance and its history, as of one moment."""
+
+    row: InstanceRow
+    chunks: Sequence[HistoryChunk]
+    """Of its execution, in order; none unless ``row.may_run``."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -299,6 +316,10 @@ class Instances(Protocol):
 
     async def load(self, keys: Sequence[InstanceKey]) -> list[InstanceRow]:
         """Return those that exist, each once, in any order."""
+        ...
+
+    async def load_whole(self, keys: Sequence[InstanceKey]) -> list[Whole]:
+        """Return those that exist, each once, in any order, and what their code needs to go on."""
         ...
 
     def active(self, partition: int) -> AsyncIterator[InstanceRow]:

@@ -32,6 +32,7 @@ from shardrt.store.base import (
     Page,
     PartitionHead,
     View,
+    Whole,
 )
 from shardrt.store.clock import wall_clock_us
 from shardrt.store.columns import checkpoint_bytes
@@ -261,6 +262,16 @@ class MemoryStore:
         )
         return [row for row in found if row is not None]
 
+    async def load_whole(self, keys: Sequence[InstanceKey]) -> list[Whole]:
+        self._count_query()
+        return [
+            Whole(row, self._chunks(partition, instance_id, row.execution_id))
+            if row.may_run
+            else Whole(row, [])
+            for partition, instance_id in dict.fromkeys(keys)
+            if (row := self._partition(partition).instances.get(instance_id)) is not None
+        ]
+
     async def active(self, partition: int) -> AsyncIterator[InstanceRow]:
         self._count_query()
         for _, row in sorted(self._partition(partition).instances.items()):
@@ -275,12 +286,13 @@ class MemoryStore:
 
     async def history(self, keys: Sequence[ExecutionKey]) -> list[HistoryChunk]:
         self._count_query()
+        return [chunk for key in dict.fromkeys(keys) for chunk in self._chunks(*key)]
+
+    def _chunks(self, partition: int, instance_id: str, execution_id: str) -> list[HistoryChunk]:
+        chunks = self._partition(partition).history.get(instance_id, {})
         return [
-            HistoryChunk(instance_id, execution_id, seq, events)
-            for partition, instance_id, execution_id in dict.fromkeys(keys)
-            for (execution, seq), events in sorted(
-                self._partition(partition).history.get(instance_id, {}).items()
-            )
+            HistoryChunk(instance_id, execution, seq, events)
+            for (execution, seq), events in sorted(chunks.items())
             if execution == execution_id
         ]
 

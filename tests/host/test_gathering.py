@@ -7,7 +7,7 @@ import pytest
 
 from shardrt.errors import StoreUnavailable
 from shardrt.host.gathering import KEYS_MAX, Gathering
-from shardrt.store.base import ExecutionKey, HistoryChunk, InstanceKey, InstanceRow
+from shardrt.store.base import ExecutionKey, HistoryChunk, InstanceKey, InstanceRow, Whole
 from shardrt.store.memory import MemoryStore
 from shardrt.store.paging import PAGE_BYTES
 from shardrt.testing.virtual import run_virtual
@@ -33,6 +33,10 @@ class Rows(MemoryStore):
         await self._take(keys)
         found = [key.instance_id for key in keys if key.instance_id not in self.absent]
         return [row(each, state=self.state) for each in reversed(dict.fromkeys(found))]
+
+    async def load_whole(self, keys: Sequence[InstanceKey]) -> list[Whole]:
+        rows = await self.load(keys)
+        return [Whole(each, [HistoryChunk(each.instance_id, "e1", 0, b"[]")]) for each in rows]
 
     async def history(self, keys: Sequence[ExecutionKey]) -> list[HistoryChunk]:
         await self._take(keys)
@@ -90,6 +94,17 @@ def test_histories_go_to_who_asked_for_them():
         answers = [gathering.history(ExecutionKey(0, *each)) for each in wanted]
         for each, answer in zip(wanted, answers, strict=True):
             assert await answer == [HistoryChunk(*each, 0, b"[]"), HistoryChunk(*each, 4, b"[]")]
+        assert len(store.asked) == 1
+
+    play(main)
+
+
+def test_instances_come_with_their_histories():
+    async def main(gathering: Gathering, store: Rows) -> None:
+        store.absent = {"b"}
+        answers = [gathering.whole(keys(n, wanted)) for n, wanted in enumerate(("ab", "cb"))]
+        found = [[(row.instance_id, chunks) for row, chunks in await each] for each in answers]
+        assert found == [[(each, [HistoryChunk(each, "e1", 0, b"[]")])] for each in "ac"]
         assert len(store.asked) == 1
 
     play(main)

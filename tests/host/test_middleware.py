@@ -345,22 +345,13 @@ class Vetted:
         return {each.seq: each.refusal and each.refusal.code for each in self.answers}
 
 
-def test_a_repetition_while_the_instance_is_looked_up_gets_no_verdict_of_its_own(
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_a_repetition_while_the_instance_is_looked_up_gets_no_verdict_of_its_own():
     async def main() -> None:
         vetted = Vetted()
         vetted.lets_pass.set()
         async with Hub(vetted.app, partitions=1, shards=1) as hub:
             await hub.until(lambda: hub.host_of(0))
-            store, goes_on = hub.members[0].store, asyncio.Event()
-            load = store.load
-
-            async def held(partition: int, ids: list[str]) -> Any:
-                await goes_on.wait()
-                return await load(partition, ids)
-
-            monkeypatch.setattr(store, "load", held)
+            hub.calls.held.add("load")
             host = hub.host_of(0)
             assert host is not None
             vetted.start(hub, 1)
@@ -368,7 +359,7 @@ def test_a_repetition_while_the_instance_is_looked_up_gets_no_verdict_of_its_own
             vetted.start(hub, 2)
             await pass_time(1)
             assert vetted.answers == []
-            goes_on.set()
+            hub.calls.held.clear()
             await hub.until(lambda: len(vetted.answers) == 2)
             vetted.start(hub, 3)  # of what is recorded
             await hub.until(lambda: len(vetted.answers) == 3)

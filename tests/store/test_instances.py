@@ -12,6 +12,8 @@ from shardrt.store.base import ExecutionKey, Filter, HistoryChunk
 from tests.store.hubs import appended, checkpoint, collect, keys, owned, row
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shardrt.store.base import InstanceRow, Store
     from tests.store.hubs import Stores
 
@@ -22,10 +24,12 @@ async def filled(stores: Stores, *rows: InstanceRow, partition: int = 0) -> Stor
     return store
 
 
-async def fill(store: Store, *rows: InstanceRow, partition: int = 0) -> None:
+async def fill(
+    store: Store, *rows: InstanceRow, chunks: Sequence[HistoryChunk] = (), partition: int = 0
+) -> None:
     epoch = await owned(store, partition)
     lsn = await appended(store, epoch, b"record", partition=partition)
-    await store.checkpoint(checkpoint(epoch, lsn, partition=partition, upserts=rows))
+    await store.checkpoint(checkpoint(epoch, lsn, partition=partition, upserts=rows, chunks=chunks))
 
 
 FULL = row(
@@ -53,18 +57,13 @@ async def test_every_column_comes_back_as_it_was(stores: Stores):
 async def test_rows_and_histories_of_several_partitions_are_read_at_once(stores: Stores):
     store = await stores.open()
     for partition, ids in enumerate((["a", "b"], ["c", "d"], [])):
-        epoch = await owned(store, partition)
-        lsn = await appended(store, epoch, b"record", partition=partition)
         chunks = [
             HistoryChunk(each, execution, seq, f"[{seq}]".encode())
             for each in ids
             for execution in ("e1", "e2")
             for seq in (10, 9, 0)
         ]
-        rows = [row(each) for each in ids]
-        await store.checkpoint(
-            checkpoint(epoch, lsn, partition=partition, upserts=rows, chunks=chunks)
-        )
+        await fill(store, *(row(each) for each in ids), chunks=chunks, partition=partition)
     wanted = [*keys(0, ["a", "c"]), *keys(2, ["b"]), *keys(1, ["d", "a"]), *keys(0, ["a"])]
     assert sorted(await store.load(wanted), key=str) == [row("a"), row("d")]
     executions = [
@@ -80,6 +79,36 @@ async def test_rows_and_histories_of_several_partitions_are_read_at_once(stores:
     of_b = [each for each in found if each not in of_d]
     assert of_b == [HistoryChunk("b", "e1", seq, f"[{seq}]".encode()) for seq in (0, 9, 10)]
     assert await store.history([]) == []
+
+
+async def test_instances_are_read_with_the_histories_of_those_that_may_run(stores: Stores):
+    store = await stores.open()
+    rows = [
+        row("a"),
+        row("b", execution_id="e2", state=b'"large"'),
+        row("ended", status="Completed", completed_at=7),
+        row("suspended", status="Suspended"),
+        row("bare", tags={"k": "v"}),
+    ]
+    chunks = [
+        HistoryChunk(each, execution, seq, f"[{seq}]".encode())
+        for each in ("a", "b", "ended", "suspended")
+        for execution in ("e1", "e2")
+        for seq in (10, 9, 0)
+    ]
+    await fill(store, *rows, chunks=chunks)
+    other = row("other")
+    await fill(store, other, chunks=[HistoryChunk("other", "e1", 3, b"[]")], partition=1)
+    ids = ["ended", "b", "bare", "absent", "other", "a", "suspended", "b"]
+    found = await store.load_whole([*keys(0, ids), *keys(1, ["other", "a"])])
+    assert sorted((each.row for each in found), key=str) == sorted([*rows, other], key=str)
+    histories = {row.instance_id: [each.seq for each in chunks] for row, chunks in found}
+    waiting = {"a": [0, 9, 10], "b": [0, 9, 10], "other": [3]}
+    assert histories == waiting | {"ended": [], "suspended": [], "bare": []}
+    for each in found:
+        assert all(chunk in chunks for chunk in each.chunks if each.row != other)
+        assert {chunk.execution_id for chunk in each.chunks} <= {each.row.execution_id}
+    assert await store.load_whole([]) == []
 
 
 async def test_an_update_replaces_every_column(stores: Stores):

@@ -180,6 +180,7 @@ class Comparison(RuleBasedStateMachine):
             head = self.loop.run(self.model.head(p, self.epochs[p]))
             self.both("read", p, head.checkpoint_lsn)
             self.both("load", keys(p, NAMES))
+            self.both("load_whole", keys(p, NAMES))
             self.both("active", p)
             self.both("due", p)
             for name, execution in itertools.product(NAMES, EXECUTIONS):

@@ -282,6 +282,31 @@ SELECT i.*
             WHERE i.partition = wanted.partition AND i.instance_id = wanted.instance_id
            OFFSET 0) AS i;
 
+-- load_whole --
+-- Rows by key, and of those that wait for something the history: a row for each chunk, of which
+-- the first has the state.
+SELECT i.instance_id, i.execution_id, i.name, i.version, i.status, i.created_at, i.updated_at,
+       i.completed_at, i.parent_id, i.tags, i.next_due, i.active,
+       CASE WHEN h.number > 1 THEN NULL ELSE i.state END,
+       h.seq, h.events
+  FROM unnest(%(partitions)s, %(instance_ids)s) AS wanted (partition, instance_id)
+ CROSS JOIN LATERAL (
+           SELECT instance_id, execution_id, name, version, status, created_at, updated_at,
+                  completed_at, parent_id, tags::text, next_due, active, state
+             FROM {schema}.instances AS i
+            WHERE i.partition = wanted.partition AND i.instance_id = wanted.instance_id
+           OFFSET 0) AS i
+  LEFT JOIN LATERAL (
+           SELECT seq, events, row_number() OVER (ORDER BY seq) AS number
+             FROM {schema}.history AS h
+            WHERE h.partition = wanted.partition
+              AND h.instance_id = wanted.instance_id
+              AND h.execution_id = i.execution_id
+              AND i.completed_at IS NULL
+              AND i.status <> 'Suspended'
+            ORDER BY seq) AS h
+    ON true;
+
 -- active --
 -- A page of the rows that recovery must look at.
 SELECT instance_id, execution_id, name, version, status, created_at, updated_at, completed_at,

@@ -25,6 +25,7 @@ from shardrt.store.base import (
     Page,
     PartitionHead,
     View,
+    Whole,
 )
 from shardrt.store.columns import checkpoint_bytes, filter_params, instance_of
 from shardrt.store.paging import (
@@ -251,13 +252,20 @@ class PostgresStore:
     # Instances
 
     async def load(self, keys: Sequence[InstanceKey]) -> list[InstanceRow]:
-        wanted = list(dict.fromkeys(keys))
-        rows = await self._database.fetch(
-            "load",
-            partitions=int4_array([key.partition for key in wanted]),
-            instance_ids=text_array([key.instance_id for key in wanted]),
-        )
+        rows = await self._database.fetch("load", **_by_key(keys))
         return [instance_of(row) for row in rows]
+
+    async def load_whole(self, keys: Sequence[InstanceKey]) -> list[Whole]:
+        found: list[Whole] = []
+        chunks: list[HistoryChunk] = []
+        for row in await self._database.fetch("load_whole", **_by_key(keys)):
+            *columns, seq, events = row
+            if columns[-1] is not None:
+                chunks = []
+                found.append(Whole(instance_of(columns), chunks))
+            if seq is not None:
+                chunks.append(HistoryChunk(columns[0], columns[1], seq, events))
+        return found
 
     async def active(self, partition: int) -> AsyncIterator[InstanceRow]:
         size = PageSize()
@@ -281,12 +289,8 @@ class PostgresStore:
 
     async def history(self, keys: Sequence[ExecutionKey]) -> list[HistoryChunk]:
         wanted = list(dict.fromkeys(keys))
-        rows = await self._database.fetch(
-            "history",
-            partitions=int4_array([key.partition for key in wanted]),
-            instance_ids=text_array([key.instance_id for key in wanted]),
-            execution_ids=text_array([key.execution_id for key in wanted]),
-        )
+        executions = text_array([key.execution_id for key in wanted])
+        rows = await self._database.fetch("history", **_by_key(wanted), execution_ids=executions)
         return [HistoryChunk(*row) for row in rows]
 
     async def query(self, where: Filter, *, limit: int, token: str | None = None) -> Page:
@@ -303,6 +307,14 @@ class PostgresStore:
 
     async def count(self, where: Filter) -> dict[str, int]:
         return dict(await self._database.fetch_unprepared("count", **_filter_params(where)))
+
+
+def _by_key(keys: Sequence[InstanceKey | ExecutionKey]) -> dict[str, object]:
+    wanted = list(dict.fromkeys(keys))
+    return {
+        "partitions": int4_array([key.partition for key in wanted]),
+        "instance_ids": text_array([key.instance_id for key in wanted]),
+    }
 
 
 def _filter_params(where: Filter) -> dict[str, object]:

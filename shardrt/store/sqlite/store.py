@@ -29,6 +29,7 @@ from shardrt.store.base import (
     Page,
     PartitionHead,
     View,
+    Whole,
 )
 from shardrt.store.clock import wall_clock_us
 from shardrt.store.columns import checkpoint_bytes, filter_params, instance_of
@@ -210,6 +211,22 @@ class SqliteStore:
     async def load(self, keys: Sequence[InstanceKey]) -> list[InstanceRow]:
         rows = await self._fetch("load", keys=_json_text(keys))
         return [instance_of(row) for row in rows]
+
+    async def load_whole(self, keys: Sequence[InstanceKey]) -> list[Whole]:
+        def work(connection: sqlite3.Connection) -> list[Whole]:
+            rows = connection.execute(SQL["load"], {"keys": _json_text(keys)}).fetchall()
+            found = {row[0]: instance_of(row) for row in rows}
+            wanted = [
+                ExecutionKey(*key, found[key.instance_id].execution_id)
+                for key in keys
+                if key.instance_id in found and found[key.instance_id].may_run
+            ]
+            chunks: dict[str, list[HistoryChunk]] = {each: [] for each in found}
+            for chunk in connection.execute(SQL["history"], {"keys": _json_text(wanted)}):
+                chunks[chunk[0]].append(HistoryChunk(*chunk))
+            return [Whole(row, chunks[instance_id]) for instance_id, row in found.items()]
+
+        return await self._read(work)
 
     async def active(self, partition: int) -> AsyncIterator[InstanceRow]:
         size = PageSize()
