@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 from shardrt.errors import PayloadTooLarge, ProtocolViolation
@@ -24,6 +25,11 @@ WRITE_BYTES_HIGH = 1024 * 1024
 HELD_MESSAGES_MAX = 1_000_000
 """More messages held back than this end the link: its peer has stopped reading."""
 
+PACE_S = 0.002
+"""After a batch of many messages the next leaves no sooner than that: while many come it gathers
+more, and wakes the peer less often."""
+MANY = 3
+
 CLOSE_S = 2.0
 """What was sent before `close` has so long to leave: a frozen peer would never take it."""
 
@@ -37,7 +43,7 @@ class StreamLink(asyncio.Protocol):
         self._handler: LinkHandler | None = None
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
-        self._call_soon = self._loop.call_soon
+        self._not_before_s = -math.inf
         self._held: list[Any] = []
         """Messages to send. A flush is scheduled while it is not empty, unless congested."""
         self._congested = False
@@ -57,7 +63,10 @@ class StreamLink(asyncio.Protocol):
         held = self._held
         held.append(message)
         if len(held) == 1:
-            self._call_soon(self._flush)
+            if (wait_s := self._not_before_s - self._loop.time()) > 0:
+                self._loop.call_later(wait_s, self._flush)
+            else:
+                self._loop.call_soon(self._flush)
         elif len(held) > HELD_MESSAGES_MAX:
             self._abort(f"{len(held)} messages wait for a peer that does not read")
 
@@ -117,6 +126,8 @@ class StreamLink(asyncio.Protocol):
             self._held = []
         elif self._held and not self._congested:
             messages, self._held = self._held, []
+            if len(messages) >= MANY:
+                self._not_before_s = self._loop.time() + PACE_S
             try:
                 self._transport.writelines(self._frames(self.codec.encode(messages)))
             except PayloadTooLarge as error:

@@ -5,6 +5,7 @@ import random
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import uvloop
 from msgspec import Raw
 
 from shardrt.errors import ConfigInvalid, ProtocolViolation
+from shardrt.links import stream
 from shardrt.links.backoff import Backoff
 from shardrt.links.messages import Answer, Ask, FromShard, ToShard
-from shardrt.links.stream import WRITE_BYTES_HIGH
+from shardrt.links.stream import MANY, WRITE_BYTES_HIGH
 from shardrt.links.unix import Dialer, UnixServer, listen_unix
 from tests.links.ends import End
 from tests.loops import in_loop
@@ -79,6 +81,24 @@ async def test_what_is_sent_in_one_turn_arrives_as_one_batch(path: str) -> None:
             near.link.send(Ask(seq, Raw(b"0")))
         await far.until(lambda: len(far.messages) == 100)
         assert far.batches == [100]
+
+
+@in_loop
+async def test_after_a_batch_of_many_the_next_gathers(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "PACE_S", 3600.0)
+    async with linked(path) as (near, far, _):
+        for number, sent in enumerate((MANY - 1, 1, MANY), 1):
+            for seq in range(sent):
+                near.link.send(Ask(seq, Raw(b"0")))
+            await far.until(partial(came, far, number))
+        near.link.send(Ask(0, Raw(b"0")))
+        await asyncio.sleep(0)
+        near.link.send(Ask(1, Raw(b"0")))
+        near.link.close()
+        await far.until(lambda: far.closed == 1)
+        assert far.batches == [MANY - 1, 1, MANY, 2]
 
 
 @in_loop
@@ -202,3 +222,7 @@ async def test_a_peer_that_does_not_read_makes_the_link_congested(path: str) -> 
 
 def congested(end: End) -> bool:
     return end.link.is_congested
+
+
+def came(end: End, batches: int) -> bool:
+    return len(end.batches) == batches
