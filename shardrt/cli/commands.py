@@ -116,16 +116,18 @@ def wait(connection: Connection, instance_id: str, timeout: float | None) -> Non
     """Wait until an instance has ended, and print its output."""
     import asyncio  # noqa: PLC0415 - see cli/__init__
 
-    async def work(client: Client) -> Snapshot | None:
+    from shardrt.client.explaining import not_ended  # noqa: PLC0415
+
+    async def work(client: Client) -> Snapshot | str:
         try:
             async with asyncio.timeout(timeout):
                 return await client.wait_for_end(instance_id)
         except TimeoutError:
-            return None
+            return await not_ended(client, instance_id, timeout or 0.0)
 
     snapshot = connection.run(work)
-    if snapshot is None:
-        fail(f"instance {instance_id!r} has not ended within {timeout:g} s")
+    if isinstance(snapshot, str):
+        fail(snapshot)
     else:
         _show_end(connection, snapshot)
 
@@ -137,6 +139,7 @@ def wait(connection: Connection, instance_id: str, timeout: float | None) -> Non
 @click.option("--created-from", type=MOMENT, help="In UTC.")
 @click.option("--created-to", type=MOMENT, help="In UTC; not included.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Several: all of them.")
+@click.option("--parked", is_flag=True, help="Those whose code cannot go on; reads all open ones.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @client_command
 def list_instances(  # noqa: PLR0913, PLR0917 - one per option
@@ -148,13 +151,17 @@ def list_instances(  # noqa: PLR0913, PLR0917 - one per option
     created_to: datetime | None,
     tags: tuple[str, ...],
     limit: int,
+    *,
+    parked: bool,
 ) -> None:
     """List instances, oldest first. The list may lag behind by a second."""
     from shardrt.client.filters import SnapshotPages, filter_of  # noqa: PLC0415 - see cli/__init__
     from shardrt.http.shapes import instance_shape  # noqa: PLC0415
 
+    if parked and status:
+        raise click.UsageError("--parked has its own idea of --status")
     where = filter_of(
-        status=status,
+        status=("Pending", "Running") if parked else status,
         name=name,
         id_prefix=prefix,
         created_from=created_from and created_from.replace(tzinfo=UTC),
@@ -164,8 +171,8 @@ def list_instances(  # noqa: PLR0913, PLR0917 - one per option
 
     async def work(client: Client) -> list[dict[str, Any]]:
         shapes: list[dict[str, Any]] = []
-        async for page in SnapshotPages(client, where, min(limit, 100)):
-            shapes += [instance_shape(snapshot) for snapshot in page]
+        async for page in SnapshotPages(client, where, 1000 if parked else min(limit, 100)):
+            shapes += [instance_shape(each) for each in page if each.reason or not parked]
             if len(shapes) >= limit:
                 break
         return shapes[:limit]

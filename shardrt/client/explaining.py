@@ -36,6 +36,8 @@ _ELSEWHERE = {"child", "lock", "slot"}
 """What is asked how it stands."""
 PATIENCE_S = 5.0
 """So long is an owner asked before the cluster is asked for the owner."""
+REASON_S_MAX = 1.0
+"""So much longer than its timeout may a wait take that was in vain."""
 OTHERS_MAX = 20
 """So many children, entities and limiters at most are asked how they stand."""
 
@@ -127,6 +129,20 @@ async def explain(caller: Caller, instance_id: str) -> Explanation:
         awaited=awaited,
         more=found.more,
     )
+
+
+async def not_ended(caller: Caller, instance_id: str, timeout_s: float) -> str:
+    """Return what to say when an instance has not ended in time, with what it waits for.
+
+    That is asked for now, and left out if the answer takes long.
+    """
+    text = f"instance {instance_id!r} has not ended within {timeout_s:g} s"
+    try:
+        async with asyncio.timeout(REASON_S_MAX):
+            explanation = await explain(caller, instance_id)
+    except (TimeoutError, ShardrtError):
+        return text
+    return f"{text}; {explanation.summary}"
 
 
 async def _state_of(caller: Caller, instance: r.Snapshot, other: r.Awaited) -> tuple[str, str]:

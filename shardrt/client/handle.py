@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, overload
 
+from shardrt.client.explaining import not_ended
 from shardrt.core.history import Failure, Status
 from shardrt.errors import OrchestrationFailed, OrchestrationTerminated
 from shardrt.orchestration.payload import ANY, Codec, codec_for
@@ -58,15 +59,22 @@ class OrchestrationHandle(Generic[R]):
             OrchestrationFailed: with the failure's type, message and details.
             OrchestrationTerminated: with the reason.
             InstanceNotFound: there is no such instance (any more).
-            TimeoutError: it has not ended in time.
+            TimeoutError: it has not ended in time; says what it waits for.
         """
         if timeout is None:
             snapshot = await self._client.wait_for_end(self.instance_id)
         else:
-            async with asyncio.timeout(timeout):
-                snapshot = await self._client.wait_for_end(self.instance_id)
+            snapshot = await self._end_within(timeout)
         codec = self._codec if type is None else codec_for(type)
         return output_of(snapshot, codec)
+
+    async def _end_within(self, seconds: float) -> Snapshot:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._client.wait_for_end(self.instance_id)
+        except TimeoutError:
+            why = await not_ended(self._client, self.instance_id, seconds)
+            raise TimeoutError(why) from None
 
     async def status(self, *, history: bool = False) -> OrchestrationStatus | None:
         """Return how it stands; None if it does not exist (any more)."""

@@ -220,6 +220,7 @@ class Answering(Quarantine):
             if instance.suspended:
                 self._write(e.Resumed(now, instance_id, request.reason, origin))
             elif instance.parked:
+                self.parked[instance_id] = ""  # should it be parked again, that is news
                 self._wake(instance)  # its code may fit by now
             self._reply(to, r.Done())
 

@@ -60,6 +60,11 @@ class Ground:
         """Purged, while the store may still have them: not to be loaded again."""
         self.abandoned: list[str] = []
         """Instances whose resident code is obsolete: ended or replaced from outside."""
+        self.parked: dict[str, str] = {}
+        """Parked instances, in memory or not → the reason, if it was told of here since it was
+        recovered or resumed."""
+        self.newly_parked: list[Instance] = []
+        """Those that are to be told of."""
         self.tally = Tally()
         self.effects: list[Effect] = []
         self.speculative: list[RunActivity] = []
@@ -122,7 +127,8 @@ class Ground:
         instance.failure = failure
         instance.completed_at = at
         instance.suspended = False
-        instance.parked = ""
+        if instance.parked:
+            self._unpark(instance)
         self._clear(instance)
         if status is not h.Status.FAILED:
             instance.inbox = []
@@ -132,6 +138,10 @@ class Ground:
         self.tally.ended.append(instance)
         for to in self.waiters.pop(instance.instance_id, ()):
             self.effects.append(Reply(to, self.snapshot(instance)))
+
+    def _unpark(self, instance: Instance) -> None:
+        instance.parked = ""
+        self.parked.pop(instance.instance_id, None)
 
     def _clear(self, instance: Instance) -> None:
         instance.timers = {}

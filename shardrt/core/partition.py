@@ -68,6 +68,8 @@ class Partition(EntityAnswering):
                 self.timers.add(resident.limiter.due, instance_id, 0)
             return
         self.instances[instance_id] = resident
+        if resident.parked:
+            self.parked.setdefault(instance_id, "")
         self._index(resident)
 
     def can_evict(self, instance_id: str) -> bool:
@@ -361,6 +363,9 @@ class Partition(EntityAnswering):
         if type(outcome) is Parked:
             if outcome.reason != instance.parked:
                 self._write(e.Stepped(out.at, step.instance_id, 0, outcome=outcome))
+            if outcome.reason != self.parked.get(step.instance_id):
+                self.parked[step.instance_id] = outcome.reason
+                self.newly_parked.append(instance)
             if len(instance.inbox) > len(out.arrivals):
                 self._wake(instance)
             return True

@@ -142,6 +142,7 @@ class Transitions(Rewinds):
         self._touch(instance, at)
         if type(outcome) is Parked:
             instance.parked = outcome.reason
+            self.parked.setdefault(instance.instance_id, "")
             return
         tail, inbox = instance.tail, instance.inbox
         tail.append(h.OrchestratorStarted(at))
@@ -155,7 +156,7 @@ class Transitions(Rewinds):
         instance.history_length += 1 + consumed + len(actions)
         instance.turn += 1
         if instance.parked:
-            instance.parked = ""
+            self._unpark(instance)
         if instance.status is not _RUNNING and not instance.suspended:
             instance.status = _RUNNING
         if entry.custom_status:

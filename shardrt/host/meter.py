@@ -14,7 +14,7 @@ from shardrt.core.history import Status
 from shardrt.links.metrics import CATALOGUE, DURATIONS_S, LABELS_MAX, Sample, Samples, Table, packed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from shardrt.core.history import Failure
     from shardrt.core.state import Instance
@@ -31,6 +31,8 @@ class Meter:
         self._table: Table = {}
         self._quick: dict[str, Sample] = {}
         """Activity → run times of attempts that were completed: the one that counts most."""
+        self.failed: Callable[[Instance], None] = lambda _: None
+        """Called with each instance that has failed."""
 
     def count(self, tally: Tally) -> None:
         """Count what has happened in a partition, and clear the tally."""
@@ -55,6 +57,7 @@ class Meter:
         self.observe("orchestrations_duration_seconds", labels, seconds)
         if instance.status is Status.FAILED and instance.failure is not None:
             self.add("orchestrations_failed", (instance.name, instance.failure.type))
+            self.failed(instance)
 
     def attempted(self, name: str, failure: Failure | None, seconds: float) -> None:
         """Count an attempt of an activity."""
@@ -112,14 +115,18 @@ class Meter:
                 (labels, Sample(sum(sample.buckets)))
                 for labels, sample in samples.get(histogram, [])
             ]
+        samples["orchestrations_parked"] = [((), Sample(counters.get(PARKED, 0)))]
         for metric, is_level in (("shardrt_level", True), ("shardrt_work", False)):
             samples[metric] = [
                 ((name,), Sample(value))
                 for name, value in counters.items()
-                if (name in LEVELS) is is_level
+                if (name in LEVELS) is is_level and name != PARKED
             ]
         return samples
 
+
+PARKED = "instances_parked"
+"""The counter of a shard that has a metric of its own."""
 
 COUNTED_BY = {
     "orchestrations_completed": "orchestrations_duration_seconds",

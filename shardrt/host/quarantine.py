@@ -21,7 +21,7 @@ from shardrt.errors import RecordCorrupt
 from shardrt.links.admin import LimitSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from shardrt.core.entries import Entry
     from shardrt.core.partition import Partition
@@ -33,6 +33,15 @@ logger = logging.getLogger(__name__)
 
 NAMED_MAX = 20
 """So many instances of a partition are named in views of the cluster."""
+
+
+def some_of(cores: Mapping[int, Partition]) -> dict[int, list[str]]:
+    """Return the instances of each partition that cannot be read, or the first of them."""
+    return {
+        partition: list(core.quarantined)[:NAMED_MAX]
+        for partition, core in cores.items()
+        if core.quarantined
+    }
 
 
 def decode_row(row: InstanceRow) -> Resident:

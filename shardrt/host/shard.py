@@ -23,9 +23,10 @@ from shardrt.host.condemning import condemned, suspected
 from shardrt.host.gathering import Gathering
 from shardrt.host.intake import Intake
 from shardrt.host.meter import Meter
+from shardrt.host.notices import Notices
 from shardrt.host.observing import observing
 from shardrt.host.partition_host import PartitionHost
-from shardrt.host.quarantine import NAMED_MAX
+from shardrt.host.quarantine import some_of
 from shardrt.host.queries import Queries
 from shardrt.host.recovery import recover
 from shardrt.host.retention import Retention
@@ -113,8 +114,9 @@ class Shard:
         self.pool.transactions = transactions_of(store)
         self.meter = Meter(store.url_masked.partition(":")[0])
         self.pool.attempted = self.meter.attempted
-        facts: dict[str, str | int] = {"host.id": name, "shard.id": index}
-        make = observing(tracer, clock.now, facts, self.pool)
+        self.notices = Notices(clock.monotonic_s)
+        self.meter.failed = self.notices.failed
+        make = observing(tracer, clock.now, {"host.id": name, "shard.id": index}, self.pool)
         self._rebuild = partial(recover, store, partitions=partitions, make=make)
         self.committer = Committer(store, clock)
         self.committer.on_saved = self.meter.saved
@@ -433,10 +435,11 @@ class Shard:
             before = self.clock.now() - SESSION_US
             # Not only after checkpoints: what is read fills the memory, too.
             self.checkpointer.evict()
-            cores = [host.core for host in self.hosts.values()]
-            instances = sum(len(core.instances) + len(core.entities) for core in cores)
+            self.notices.tick()
+            hosts = self.hosts.values()
+            instances = sum(len(h.core.instances) + len(h.core.entities) for h in hosts)
             self.is_crowded = instances * RESIDENT_BYTES > CROWDED * self._resident_bytes_max
-            for host in [each for each in self.hosts.values() if not each.frozen]:
+            for host in [each for each in hosts if not each.frozen]:
                 host.lanes.tick()
                 host.core.compact_timers()
                 host.core.forget_sessions(before)
@@ -460,11 +463,7 @@ class Shard:
 
     def quarantined(self) -> dict[int, list[str]]:
         """Return the instances of each partition that cannot be read, or the first of them."""
-        return {
-            partition: list(host.core.quarantined)[:NAMED_MAX]
-            for partition, host in self.hosts.items()
-            if host.core.quarantined
-        }
+        return some_of({partition: host.core for partition, host in self.hosts.items()})
 
     def counters(self) -> dict[str, float]:
         """Return sums and levels of this shard, for metrics and reports."""
@@ -481,6 +480,7 @@ class Shard:
             "requests_in_flight": self.requests_in_flight,
             "purged": self._retention.purged,
             "instances_quarantined": sum(len(host.core.quarantined) for host in hosts),
+            "instances_parked": sum(len(host.core.parked) for host in hosts),
             "messages_dropped": sum(host.core.dropped for host in hosts),
             "stale_results": sum(host.core.stale for host in hosts),
             "checkpoint_lag_s": self.checkpointer.lag_s,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shardrt.host.clock import Clock
     from shardrt.host.gathering import Gathering
     from shardrt.host.meter import Meter
+    from shardrt.host.notices import Notices
     from shardrt.host.partition_host import PartitionHost
     from shardrt.host.ports import Network
     from shardrt.host.turns import Turns
@@ -58,6 +59,7 @@ class Surroundings(Protocol):
     """Activities that commit their outcomes themselves."""
     turns: Turns
     meter: Meter
+    notices: Notices
     unsaved_bytes_max: int
     """A partition with so much journal in no checkpoint stands still."""
     requests_in_flight: int

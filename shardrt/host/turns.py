@@ -85,9 +85,18 @@ class Turns:
                 self._rebuild(host, item)
             if clock.monotonic_s() >= deadline_s:
                 break
+        return self._are_left(host)
+
+    def _are_left(self, host: PartitionHost) -> bool:
+        """See to what turns leave behind; return whether there are more of them."""
+        core = host.core
         for instance_id in core.abandoned:
             self.executor.drop(instance_id)
         core.abandoned.clear()
+        if core.newly_parked:
+            for each in core.newly_parked:
+                host.shard.notices.parked(each.instance_id, each.name, each.parked)
+            core.newly_parked.clear()
         if core.has_turns:
             return True
         host.history.forget()
@@ -100,7 +109,10 @@ class Turns:
             if (reason := host.forbidden.get(work.instance_id)) is not None:
                 core.step_entity(EntityStep(work.instance_id, work.token, parked=reason))
                 continue
-            core.step_entity(self._run_entity(work))
+            step = self._run_entity(work)
+            core.step_entity(step)
+            if step.parked:
+                host.shard.notices.parked(work.instance_id, work.name, step.parked)
             if clock.monotonic_s() >= deadline_s:
                 break
 

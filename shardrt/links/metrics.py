@@ -36,6 +36,9 @@ CATALOGUE = {
     "orchestrations_duration_seconds": Metric(
         "From creation to the end.", ("orchestrator_name", "status"), DURATIONS_S
     ),
+    "orchestrations_parked": Metric(
+        "Instances of this host's partitions whose code cannot go on.", is_gauge=True
+    ),
     "functions_calls": Metric("Attempts of activities that ended.", ("function_name", "status")),
     "functions_failures": Metric(
         "Attempts of activities that failed.", ("function_name", "error_type")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -78,7 +79,21 @@ def test_waiting(host: HostThread) -> None:
     assert (done.exit_code, json.loads(done.stdout)["runtimeStatus"]) == (1, "Failed")
     run(host, "start", "hello", "--id", "open")
     done = run(host, "wait", "open", "--timeout", "0.01")
-    assert (done.exit_code, "within 0.01 s" in done.stderr) == (1, True)
+    assert done.exit_code == 1
+    said = "shardrt: instance 'open' has not ended within 0.01 s; open is Running: event 'approval'"
+    assert done.stderr == said + "\n"
+
+
+def test_listing_what_is_parked(host: HostThread) -> None:
+    for each in ("fits", "waits", "done"):
+        run(host, "start", "hello", "--id", each)
+    end(host, "done", reason="over")
+    snapshots = host.do(lambda fake: fake.shard.instances)
+    parked = msgspec.structs.replace(snapshots["waits"], reason="no such code")
+    host.do(lambda fake: fake.shard.instances.update(waits=parked))
+    assert [each["instanceId"] for each in ask(host, "list", "--parked")] == ["waits"]
+    assert "no such code" in run(host, "list", "--parked").stdout
+    assert run(host, "list", "--parked", "--status", "running").exit_code == 2
 
 
 def test_listing(host: HostThread) -> None:

@@ -285,6 +285,41 @@ def test_a_parked_instance_keeps_its_inbox_and_says_why():
     assert world.running == []
 
 
+def test_what_is_parked_is_known_until_its_code_fits_or_it_ends():
+    world = started()
+    core = world.nodes[0].core
+    turn(world, outcome=Parked("no such code"))
+    assert (list(core.parked), [each.parked for each in core.newly_parked]) == (
+        ["a"],
+        ["no such code"],
+    )
+    core.newly_parked.clear()
+    ask(world, r.Raise("go"), 2)
+    turn(world, outcome=Parked("no such code"))
+    assert core.newly_parked == [], "nothing new"
+    ask(world, r.Resume(), 3)
+    turn(world, outcome=Parked("no such code"))
+    assert len(core.newly_parked) == 1, "somebody has asked"
+    ask(world, r.Raise("go"), 4)
+    turn(world, outcome=Parked("other code"))
+    assert len(core.newly_parked) == 2
+    ask(world, r.Terminate(), 5)
+    assert core.parked == {}
+
+
+def test_what_is_parked_is_told_of_anew_by_the_next_owner():
+    world = started()
+    turn(world, outcome=Parked("no such code"))
+    world.crash(world.nodes[0])
+    core = world.nodes[0].core
+    assert (list(core.parked), core.newly_parked) == (["a"], [])
+    turn(world, outcome=Parked("no such code"))
+    assert len(core.newly_parked) == 1
+    ask(world, r.Raise("go"), 2)
+    turn(world)
+    assert core.parked == {}
+
+
 def test_a_parked_instance_is_tried_again_when_something_arrives():
     world = started()
     turn(world, outcome=Parked("no such code"))

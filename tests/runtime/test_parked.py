@@ -81,6 +81,16 @@ async def parked(runtime: Runtime, instance_id: str = ONE) -> OrchestrationStatu
     return status
 
 
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    found = [each for each in caplog.records if each.name == "shardrt.host.notices"]
+    return [each.getMessage() for each in found]
+
+
+def levels(runtime: Runtime) -> float:
+    [(_, sample)] = runtime.host.samples()["orchestrations_parked"]
+    return sample.value
+
+
 async def started(store: str, app: App) -> None:
     """Start an instance and let it come to its wait."""
     async with deployed(app, store) as runtime:
@@ -118,7 +128,7 @@ async def completes(app: App, store: str) -> object:
     ids=["misfit", "clock", "nobody", "version"],
 )
 def test_bad_code_parks_with_its_reason_and_good_code_completes(
-    store: str, bad: App, told: list[str]
+    store: str, bad: App, told: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
         await started(store, app_of(fitting))
@@ -128,17 +138,26 @@ def test_bad_code_parks_with_its_reason_and_good_code_completes(
             assert status.status is Status.RUNNING
             for text in told:
                 assert text in status.reason
+            [line] = lines(caplog)
+            assert line == f"instance={ONE} name=flow is parked: {status.reason}"
+            assert levels(runtime) == 1
+            with pytest.raises(TimeoutError, match=r"not ended within 0\.01 s; one!0 is Run"):
+                await runtime.client.handle(ONE).result(timeout=0.01)
 
             async def listed() -> bool:
                 return [each.reason async for each in runtime.client.list()] == [status.reason]
 
             await eventually(listed)
+        async with deployed(bad, store) as runtime:
+            # Again: whoever has deployed this should know.
+            await eventually(lambda: len(lines(caplog)) == 2)
+            assert levels(runtime) == 1
         assert await completes(app_of(fitting), store) == "done"
 
     asyncio.run(main())
 
 
-def test_resume_tries_the_code_again_at_once(store: str) -> None:
+def test_resume_tries_the_code_again_at_once(store: str, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         await started(store, app_of(fitting))
         app = App()
@@ -147,12 +166,17 @@ def test_resume_tries_the_code_again_at_once(store: str) -> None:
             assert "no orchestrator" in (await parked(runtime)).reason
             await runtime.client.resume(ONE)  # still in vain
             assert "no orchestrator" in (await parked(runtime)).reason
+            await eventually(lambda: len(lines(caplog)) == 2)
+            await runtime.client.raise_event(ONE, "go")  # what nobody asked for is no news
+            await runtime.client.resume(ONE)
+            await eventually(lambda: len(lines(caplog)) == 3)
             app.include(app_of(fitting))
             await runtime.client.resume(ONE)
             assert await runtime.client.handle(ONE).result(timeout=10) == "done"
             after = await runtime.client.get(ONE)
             assert after is not None
             assert after.reason == ""
+            assert levels(runtime) == 0
 
     asyncio.run(main())
 

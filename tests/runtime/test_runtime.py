@@ -16,6 +16,7 @@ from shardrt import App, Client, OrchestrationContext, Runtime
 from shardrt.errors import (
     ConfigInvalid,
     HubMismatch,
+    OrchestrationFailed,
     PartitionUnreachable,
     ShardrtError,
 )
@@ -84,6 +85,27 @@ def test_a_hub_in_memory_is_said_to_be_volatile(
         asyncio.run(main())
     told = [each.levelno for each in caplog.records if "in memory" in each.message]
     assert told == ([] if level is None else [level])
+
+
+def test_an_instance_that_fails_is_told_of_without_its_input(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        failing = App()
+
+        @failing.orchestrator
+        async def pay(ctx: OrchestrationContext, card: str) -> None:
+            raise ValueError("no money")
+
+        async with Runtime(failing, partitions=4) as runtime:
+            handle = await runtime.client.start(pay, "1234 5678", instance_id="a")
+            with pytest.raises(OrchestrationFailed):
+                await handle.result(timeout=10)
+
+    asyncio.run(main())
+    [line] = [each for each in caplog.records if each.name == "shardrt.host.notices"]
+    said = (line.levelname, line.getMessage())
+    assert said == ("WARNING", "instance=a name=pay has failed: ValueError: no money")
 
 
 def test_what_waits_goes_on_in_the_next_runtime(tmp_path: Path) -> None:
