@@ -62,8 +62,8 @@ async def prepared(options: Options) -> AsyncIterator[Bench]:
 def collecting_seldom() -> Iterator[None]:
     """Keep the garbage collector of this process from being measured as the host's latency.
 
-    With Python's defaults a full collection stops a client under load for 40 ms and more, once or
-    twice a second.
+    With Python's defaults a full collection stops a client under load for 40 ms and more, every
+    other second.
     """
     thresholds = gc.get_threshold()
     settle_memory()
