@@ -95,11 +95,15 @@ def _print(found: list[ScheduleStatus]) -> None:
     table = Table(box=None)
     for title in ("SCHEDULE", "ORCHESTRATOR", "WHEN", "NEXT", "LAST", "STARTED", "SKIPPED"):
         table.add_column(title, overflow="fold")
+    if any(each.last_failure or each.reason for each in found):
+        table.add_column("LAST FAILURE", overflow="fold")
     for each in found:
         when = f"{each.cron} {each.timezone}" if each.cron else f"every {each.every}"
         following = "ended" if each.ended else "paused" if each.paused else _second(each.next_due)
         cells = (each.schedule_id, each.orchestrator, when, following, _second(each.last_due))
-        table.add_row(*map(Text, cells), str(each.started), str(each.skipped))
+        failure = each.reason or each.last_failure
+        counts = (str(each.started), str(each.skipped))
+        table.add_row(*map(Text, cells), *counts, *([Text(failure)] if failure else []))
     Console().print(table)
 
 

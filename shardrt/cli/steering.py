@@ -44,9 +44,9 @@ class AgeType(click.ParamType[timedelta]):
 @click.option("--data", type=JSON, help="JSON, @file, or - for stdin.")
 @client_command
 def raise_event(connection: Connection, instance_id: str, name: str, data: Any) -> None:
-    """Deliver an external event."""
+    """Deliver an external event; it is kept until the code asks for one of that name."""
     connection.run(lambda client: client.raise_event(instance_id, name, data))
-    connection.show({"instanceId": instance_id}, f"event {name!r} is delivered to {instance_id}")
+    connection.show({"instanceId": instance_id}, f"event {name!r} is accepted for {instance_id}")
 
 
 @click.command()

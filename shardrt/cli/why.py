@@ -41,7 +41,9 @@ def _print(explanation: Explanation) -> None:
     if status is None or status.is_final or not explanation.awaited:
         console.print(Text(explanation.summary))
         return
-    console.print(Text(f"{explanation.instance_id} ({status.name}) is {status.status}. It awaits"))
+    since = f"{status.updated_at:%Y-%m-%dT%H:%M:%SZ}"
+    state = f"{explanation.instance_id} ({status.name}) is {status.status}, unchanged since {since}"
+    console.print(Text(f"{state}. It awaits"))
     table = Table(box=None)
     for title in ("KIND", "WHAT", "SINCE"):
         table.add_column(title, overflow="fold")

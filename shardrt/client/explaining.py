@@ -62,7 +62,8 @@ class Awaited:
     """``repair`` (what is stored of it cannot be read), ``resume`` (it is suspended), ``code``
     (it is parked), ``turn``, ``start``, ``activity``, ``slot`` (of the limit of an activity),
     ``timer``, ``child``, ``entity``, ``lock``, ``event``, ``events`` (which ones is not known,
-    since its code cannot be rebuilt), or ``owner`` (of its partition)."""
+    since its code cannot be rebuilt), ``unclaimed`` (events that have come, and that nobody waits
+    for), or ``owner`` (of its partition)."""
     text: str
     """The whole of it, for people."""
     name: str = ""
@@ -236,5 +237,6 @@ _TEXTS = {
     "lock": "the lock of entity {each.instance_id!r}",
     "event": "event {each.name!r}",
     "events": "events, perhaps (not known)",
+    "unclaimed": "nothing of event {each.name!r}, which has come, and which nobody waits for",
     "timer": "timer due at {due}",
 }

@@ -10,17 +10,21 @@ from shardrt.core.requests import Awaited, Explanation
 from shardrt.core.state import START_TIMER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from shardrt.core.partition import Partition
     from shardrt.core.state import Instance
 
+NOTHING: Mapping[str, int] = {}
 AWAITED_MAX = 200
 """So many things at most are named; a fan-out may wait for any number."""
 
 
 def explain(
-    core: Partition, instance_id: str, events: tuple[str, ...] | None
+    core: Partition,
+    instance_id: str,
+    events: tuple[str, ...] | None,
+    unclaimed: Mapping[str, int] = NOTHING,
 ) -> Explanation | None:
     """Return what an instance waits for; None if there is none of that id.
 
@@ -28,6 +32,7 @@ def explain(
         core: its partition, with the instance in memory if it exists.
         instance_id: the instance.
         events: names of those that its code waits for; None if nobody here has it resident.
+        unclaimed: how many events of which names its code has and does not wait for.
     """
     if instance_id in core.quarantined:
         found = core.quarantined_snapshot(instance_id)
@@ -37,7 +42,13 @@ def explain(
         return None
     awaited = iter(()) if instance.is_final else _awaited(instance, events)
     named = tuple(islice(awaited, AWAITED_MAX))
-    return Explanation(core.snapshot(instance), named, sum(1 for _ in awaited))
+    more = sum(1 for _ in awaited)
+    if not instance.is_final:
+        named += tuple(
+            Awaited(kind="unclaimed", name=name, reason=f"{count} of them")
+            for name, count in islice(unclaimed.items(), AWAITED_MAX)
+        )
+    return Explanation(core.snapshot(instance), named, more)
 
 
 def _awaited(instance: Instance, events: tuple[str, ...] | None) -> Iterator[Awaited]:

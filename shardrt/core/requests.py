@@ -245,8 +245,9 @@ class Awaited(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     kind: str
     """``repair``, ``resume``, ``code``, ``turn``, ``start``, ``activity``, ``timer``, ``child``,
-    ``entity``, ``lock``, ``slot`` (an activity waits for a slot of its limit), ``event``, or
-    ``events`` (if any, and which, is not known here)."""
+    ``entity``, ``lock``, ``slot`` (an activity waits for a slot of its limit), ``event``,
+    ``events`` (if any, and which, is not known here), or ``unclaimed`` (events that have come,
+    and that the code does not wait for)."""
     name: str = ""
     """Of the activity, child's orchestrator or event."""
     instance_id: str = ""

@@ -291,11 +291,7 @@ class ActivityPool:
                 call = kind.call(context, self._payloads.open(run.input))
             if self._box.watches:
                 call = Stretches(self._box, note_of(run), call)
-            if run.timeout is None:
-                value = await call
-            else:
-                async with asyncio.timeout(run.timeout / 1e6):
-                    value = await call
+            value = await (call if run.timeout is None else _within(run.timeout / 1e6, call))
             outcome = value if activity.transactional else self._payloads.result(value, run.name)
         except asyncio.CancelledError:
             if running.control.cancelled:
@@ -419,7 +415,7 @@ class ActivityPool:
         timeout = running.attempt.run.timeout
         if timeout is not None:
             seconds = timeout / 1e6
-            failure = Failure(type="TimeoutError", message=f"did not end within {seconds:g} s")
+            failure = Failure(type="TimeoutError", message=_too_long(seconds))
             loop = asyncio.get_running_loop()
             running.timer = loop.call_later(seconds, partial(self._expire, running, failure))
 
@@ -452,6 +448,21 @@ class ActivityPool:
             details=self._payloads.open(run.heartbeat),
             connection=connection,
         )
+
+
+async def _within(limit_s: float, call: Awaitable[Any]) -> Any:
+    limit = asyncio.timeout(limit_s)
+    try:
+        async with limit:
+            return await call
+    except TimeoutError as error:
+        if limit.expired():
+            raise TimeoutError(_too_long(limit_s)) from error
+        raise
+
+
+def _too_long(limit_s: float) -> str:
+    return f"did not end within {limit_s:g} s"
 
 
 def _with_heartbeat(failure: Failure, running: Running) -> Failure:

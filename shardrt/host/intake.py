@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from msgspec import Raw
+from msgspec.json import decode as decode_json, encode as encode_json
 from msgspec.structs import replace
 
 from shardrt.core import requests as r
@@ -13,11 +15,9 @@ from shardrt.core.trace_context import UNRECORDED, checked
 from shardrt.errors import ShardrtError
 from shardrt.host.bounds import Bounds
 from shardrt.host.vetting import vetting_of
-from shardrt.orchestration.schedules import SCHEDULE
+from shardrt.orchestration.schedules import SCHEDULE, Progress
 
 if TYPE_CHECKING:
-    from msgspec import Raw
-
     from shardrt.config import Settings
     from shardrt.host.shard import Shard
     from shardrt.links.messages import Forward
@@ -154,6 +154,16 @@ class Intake:
             orchestrator.binding.arguments(None, opened)
         except ShardrtError as error:
             return r.Refusal(error.code, str(error) + self._names_instead(start.name))
+        return self._check_scheduled(opened) if start.name == SCHEDULE else None
+
+    def _check_scheduled(self, progress: Raw) -> r.Refusal | None:
+        """Return why what a schedule is to start would be refused: now, not whenever it is due."""
+        schedule = decode_json(progress, type=Progress).schedule
+        try:
+            orchestrator = self._app.find_orchestrator(schedule.orchestrator, schedule.version)
+            orchestrator.binding.arguments(None, Raw(encode_json(schedule.input)))
+        except ShardrtError as error:
+            return r.Refusal(error.code, str(error) + self._names_instead(schedule.orchestrator))
         return None
 
     def _too_many(self) -> r.Refusal:

@@ -54,7 +54,8 @@ class Reading:
         executor = host.shard.turns.executor
         events = executor.events_awaited(instance_id)
         instance = host.core.instances.get(instance_id)
-        explanation = explain(host.core, instance_id, events)
+        unclaimed = executor.events_unclaimed(instance_id)
+        explanation = explain(host.core, instance_id, events, unclaimed)
         if instance is None or events is not None or not _is_rebuildable(instance):
             self._reply(to, explanation)
             return
@@ -72,7 +73,9 @@ class Reading:
             is_there = of == (instance.execution_id, instance.turn) and _is_rebuildable(instance)
             if isinstance(history, list) and is_there and instance_id not in host.core.out:
                 host.shard.turns.revive(instance, history)
-            self._reply(to, explain(host.core, instance_id, executor.events_awaited(instance_id)))
+            events = executor.events_awaited(instance_id)
+            unclaimed = executor.events_unclaimed(instance_id)
+            self._reply(to, explain(host.core, instance_id, events, unclaimed))
 
         host.history.whole(instance_id, read)
 

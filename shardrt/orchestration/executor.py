@@ -8,7 +8,7 @@ user code does: that is always a step.
 from __future__ import annotations
 
 import sys
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from shardrt.core.work import Parked, Step, WorkItem
@@ -25,7 +25,7 @@ from shardrt.orchestration.replay import past_turns
 from shardrt.orchestration.schedules import BUILT_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from shardrt.core.history import HistoryEvent
     from shardrt.orchestration.definitions import Registry
@@ -163,6 +163,12 @@ class Executor:
             return None
         mailbox = execution.ledger.events
         return () if mailbox is None else mailbox.awaited()
+
+    def events_unclaimed(self, instance_id: str) -> Mapping[str, int]:
+        """Return how many events of which names a resident has and does not wait for."""
+        execution = self._residents.get(instance_id)
+        mailbox = None if execution is None else execution.ledger.events
+        return {} if mailbox is None else Counter(each.name for each in mailbox.unconsumed())
 
     def newest_version(self, name: str) -> str | None:
         """Return the version that a start of this orchestrator means, if it has any."""

@@ -137,7 +137,7 @@ def test_exporting(host: HostThread, tmp_path: Path) -> None:
 
 def test_steering(host: HostThread) -> None:
     run(host, "start", "hello", "--id", "x")
-    assert "delivered" in run(host, "raise-event", "x", "go", "--data", "[1]").stdout
+    assert "accepted" in run(host, "raise-event", "x", "go", "--data", "[1]").stdout
     assert bytes(last_request(host).data) == b"[1]"
     assert "terminated" in run(host, "terminate", "x", "--reason", "why").stdout
     assert last_request(host).reason == "why"

@@ -67,6 +67,18 @@ def test_events_of_one_that_is_not_resident_are_not_known():
     assert awaited(world, None) == [Awaited(kind="events")]
 
 
+def test_events_that_nobody_waits_for_are_counted_by_name():
+    world = World()
+    start(world)
+    turn(world)
+    explanation = explain(world.node_of("a").core, "a", ("approval",), {"aproval": 1})
+    assert explanation is not None
+    assert list(explanation.awaited) == [
+        Awaited(kind="event", name="approval"),
+        Awaited(kind="unclaimed", name="aproval", reason="1 of them"),
+    ]
+
+
 def test_a_delayed_start_is_told_with_its_time():
     world = World()
     start(world, start_at=START + SECOND)

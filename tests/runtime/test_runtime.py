@@ -16,7 +16,9 @@ from shardrt import App, Client, OrchestrationContext, Runtime
 from shardrt.errors import (
     ConfigInvalid,
     HubMismatch,
+    InputInvalid,
     OrchestrationFailed,
+    OrchestratorNotRegistered,
     PartitionUnreachable,
     ShardrtError,
 )
@@ -106,6 +108,58 @@ def test_an_instance_that_fails_is_told_of_without_its_input(
     [line] = [each for each in caplog.records if each.name == "shardrt.host.notices"]
     said = (line.levelname, line.getMessage())
     assert said == ("WARNING", "instance=a name=pay has failed: ValueError: no money")
+
+
+def test_an_event_that_nobody_waits_for_is_seen() -> None:
+    async def main() -> None:
+        async with Runtime(app, partitions=4) as runtime:
+            await runtime.client.start(approved, instance_id="a")
+            await runtime.client.raise_event("a", "aproval")
+
+            async def summary() -> str:
+                return (await runtime.client.explain("a")).summary
+
+            async def is_seen() -> bool:
+                return (
+                    "event 'approval'; nothing of event 'aproval', which has come, and which "
+                    "nobody waits for (1 of them)"
+                ) in await summary()
+
+            await eventually(is_seen)
+
+    asyncio.run(main())
+
+
+def test_an_attempt_that_took_too_long_says_how_long() -> None:
+    async def main() -> None:
+        slow = App()
+
+        @slow.activity(timeout=0.05)
+        async def sleepy() -> None:
+            await asyncio.Event().wait()
+
+        @slow.orchestrator
+        async def nap(ctx: OrchestrationContext) -> None:
+            await ctx.call_activity(sleepy)
+
+        async with Runtime(slow, partitions=4) as runtime:
+            handle = await runtime.client.start(nap)
+            with pytest.raises(OrchestrationFailed, match=r"did not end within 0\.05 s"):
+                await handle.result(timeout=10)
+
+    asyncio.run(main())
+
+
+def test_a_schedule_of_what_would_be_refused_is_refused() -> None:
+    async def main() -> None:
+        async with Runtime(app, partitions=4) as runtime:
+            with pytest.raises(OrchestratorNotRegistered, match=r"'dubled'.*; there is"):
+                await runtime.client.schedule("s", "dubled", 1, every=60)
+            with pytest.raises(InputInvalid):
+                await runtime.client.schedule("s", "doubled", "one", every=60)
+            await runtime.client.schedule("s", "doubled", 1, every=60)
+
+    asyncio.run(main())
 
 
 def test_what_waits_goes_on_in_the_next_runtime(tmp_path: Path) -> None:
