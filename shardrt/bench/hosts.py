@@ -44,7 +44,7 @@ class Served:
         variables: Mapping[str, str] | None = None,
     ) -> None:
         self._arguments = (
-            *("--app", "shardrt.bench:app"),
+            *("--app", options.app),
             *("--shards", str(options.shards)),
             *("--partitions", str(options.partitions)),
             *more,
@@ -134,23 +134,24 @@ class Host:
 async def host(options: Options, store_url: str) -> AsyncIterator[Host]:
     """Yield the host that the options ask for."""
     if options.mode == "embedded":
-        with tracing(options.tracing) as traced:
+        with tracing(options.tracing) as traced, traced.provider() as provider:
             async with Runtime(
                 app,
                 store=store_url,
                 partitions=options.partitions,
                 tune_gc=True,
                 settings=traced.settings,
-                tracer_provider=traced.provider,
+                tracer_provider=provider,
             ) as runtime:
-                yield Host(runtime.client, [this_process("embedded")])
+                yield Host(runtime.client, [this_process("embedded"), traced.find_roles])
     elif options.mode == "serve":
         with tracing(options.tracing) as traced:
             async with (
                 Served(options, store_url, variables=traced.variables) as served,
                 await Client.connect(served.url) as client,
             ):
-                roles = [this_process("client"), host_processes(lambda: served.pid)]
+                host_roles = host_processes(lambda: served.pid)
+                roles = [this_process("client"), host_roles, traced.find_roles]
                 yield Host(client, roles, served)
     else:
         async with await Client.connect(options.url, token=options.token) as client:

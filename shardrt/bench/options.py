@@ -29,5 +29,7 @@ class Options:
     url: str = ""
     """In mode "url": a host that serves `shardrt.bench.app`."""
     token: str | None = None
+    app: str = "shardrt.bench:app"
+    """What a host that is started for the run serves; it has the workloads."""
     tracing: float | None = None
     """Share of instances that are traced; None: tracing is off."""
