@@ -190,7 +190,7 @@ class Client(EntityClient, ScheduleClient):
             orchestrator: the registered function, or its name. With the function,
                 `result()` decodes to the annotated type.
             input: any value with a JSON form.
-            instance_id: default: a new uuid4 as 32 hex digits.
+            instance_id: default: a new one of 32 hex digits; what is made later sorts later.
             start_at: not before this time; default: now. Naive times are UTC.
             on_conflict: if the id exists: ``fail`` (`InstanceExists`), ``return`` the one
                 that is there, or ``restart`` it if it has ended.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta  # noqa: TC003 - a TypedDict's annotations
@@ -88,9 +89,13 @@ def result_codec_of(orchestrator: Orchestrator) -> Codec[Any]:
 
 
 def new_instance_id() -> str:
-    """Return what ``uuid4().hex`` would, in a third of the time."""
-    digits = bytearray(os.urandom(16))
-    digits[6] = digits[6] & 0x0F | 0x40
+    """Return a new UUID of version 7 as 32 hex digits: what is made later sorts later.
+
+    So instances of about the same time share pages of indexes in the database. In random places,
+    each start would change pages of its own, and beside many instances they are seldom the same.
+    """
+    digits = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
+    digits[6] = digits[6] & 0x0F | 0x70
     digits[8] = digits[8] & 0x3F | 0x80
     return digits.hex()
 

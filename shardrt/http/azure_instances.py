@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from shardrt.client.filters import page_of
 from shardrt.client.purging import purge_where
-from shardrt.client.starting import check_instance_id
+from shardrt.client.starting import check_instance_id, new_instance_id
 from shardrt.core import requests as r
 from shardrt.core.history import FINAL, Status
 from shardrt.errors import (
@@ -74,7 +73,7 @@ class AzureInstances:
         try:
             _check_id(instance_id)
             started: Any = await self._caller.call(
-                instance_id or uuid.uuid4().hex,
+                instance_id or new_instance_id(),
                 r.Start(name, payload, version, on_conflict="restart", fresh=fresh),
             )
         except (InputInvalid, OrchestratorNotRegistered) as error:
@@ -89,7 +88,7 @@ class AzureInstances:
             return _bad_arguments(text, InstanceNotFound(f"no instance {instance_id!r}"))
         if flag(request, "restartWithNewInstanceId", default=True):
             again = r.Start(found.name, found.input, found.version, found.tags, fresh=True)
-            started: Any = await self._caller.call(uuid.uuid4().hex, again)
+            started: Any = await self._caller.call(new_instance_id(), again)
         else:
             started = await self._caller.call(instance_id, r.Restart())
         return await self._started(request, started.instance_id)

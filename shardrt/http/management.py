@@ -6,7 +6,6 @@ an embedded runtime. What it answers with 202 is durable.
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -15,7 +14,7 @@ from msgspec.structs import replace
 from shardrt.client.explaining import explain
 from shardrt.client.filters import page_of, status_of_text
 from shardrt.client.purging import purge_where
-from shardrt.client.starting import check_instance_id
+from shardrt.client.starting import check_instance_id, new_instance_id
 from shardrt.core import requests as r
 from shardrt.core.history import FINAL, Status
 from shardrt.errors import (
@@ -175,7 +174,7 @@ class ManagementApi:
         body: StartBody = await self._body(request, StartBody)
         self._check_payload(body.input, "input")
         fresh = body.instance_id is None
-        instance_id = uuid.uuid4().hex if fresh else check_instance_id(body.instance_id or "")
+        instance_id = new_instance_id() if fresh else check_instance_id(body.instance_id or "")
         if body.on_conflict not in ("fail", "return", "restart"):
             raise BadRequest("onConflict must be fail, return or restart")
         started: Any = await self._caller.call(
