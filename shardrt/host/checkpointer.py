@@ -244,6 +244,8 @@ class Checkpointer:
     def _settle(self, host: PartitionHost, captured: Captured) -> None:
         """Let go of what the store has now."""
         core = host.core
+        for chunk in captured.checkpoint.chunks:
+            host.history.unpack(chunk)
         for instance_id in captured.checkpoint.deletes:
             if instance_id not in core.deleted:
                 core.tombstones.pop(instance_id, None)
@@ -343,10 +345,15 @@ def capture_partition(host: PartitionHost, lsn: int) -> Captured:
         upserts.append(row)
         tails[instance_id] = (instance.execution_id, len(instance.tail))
         weights[instance_id] = weight_of(len(row.state))
+        packed = host.history.packed(instance)
+        if packed is not None:
+            chunks.append(packed)
         if instance.tail:
             seq = instance.history_length - len(instance.tail)
             events = encode_history(instance.tail)
             chunks.append(HistoryChunk(instance_id, instance.execution_id, seq, events))
+    for instance_id in deleted:
+        host.history.purged(instance_id)
     checkpoint = Checkpoint(
         partition=host.partition,
         epoch=host.epoch,

@@ -322,6 +322,9 @@ class PartitionHost:
         lsn = self.release.seal(has_record=bool(sealed.entries), effects=sealed.effects)
         record = None
         if sealed.entries:
+            if not self.checkpointing.locked():
+                for instance in self.core.tally.ended:
+                    self.history.pack(instance)
             self.shard.meter.count(self.core.tally)
             encoded = encode_record(sealed.entries)
             self.journal_bytes += len(encoded)
