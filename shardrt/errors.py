@@ -23,6 +23,7 @@ ShardrtError
 ├── ConnectionLost             the link to the host broke and could not be restored
 ├── OrchestrationFailed        what ``handle.result()`` raises for a failed instance
 ├── OrchestrationTerminated    what ``handle.result()`` raises for a terminated one
+├── OrchestrationCanceled      what ``handle.result()`` raises for a canceled one
 ├── ActivityFailed             what an orchestrator sees of a failed activity
 ├── CircuitOpen                an activity that keeps failing is left alone for a while
 ├── SubOrchestrationFailed     what an orchestrator sees of a failed child
@@ -231,7 +232,7 @@ class CircuitOpen(ShardrtError):
 
 
 class SubOrchestrationFailed(_Failed):
-    """A sub-orchestration failed or was terminated."""
+    """A sub-orchestration failed, or was terminated or canceled."""
 
     code = "SubOrchestrationFailed"
 
@@ -271,6 +272,16 @@ class OrchestrationTerminated(ShardrtError):
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
         super().__init__(reason or "terminated")
+
+
+class OrchestrationCanceled(ShardrtError):
+    """The orchestration was canceled from outside, and has cleaned up."""
+
+    code = "OrchestrationCanceled"
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason or "canceled")
 
 
 class SchedulingVetoed(ShardrtError):

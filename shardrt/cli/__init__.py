@@ -21,6 +21,7 @@ class LazyGroup(click.Group):
         "list": "shardrt.cli.commands:list_instances",
         "raise-event": "shardrt.cli.steering:raise_event",
         "terminate": "shardrt.cli.steering:terminate",
+        "cancel": "shardrt.cli.steering:cancel",
         "suspend": "shardrt.cli.steering:suspend",
         "resume": "shardrt.cli.steering:resume",
         "rewind": "shardrt.cli.steering:rewind",

@@ -64,6 +64,16 @@ def terminate(connection: Connection, instance_id: str, reason: str, *, recursiv
 @click.argument("instance_id", metavar="ID")
 @click.option("--reason", default="")
 @client_command
+def cancel(connection: Connection, instance_id: str, reason: str) -> None:
+    """Cancel an instance, which may clean up before it ends."""
+    connection.run(lambda client: client.cancel(instance_id, reason))
+    connection.show({"instanceId": instance_id}, f"{instance_id} is told to cancel")
+
+
+@click.command()
+@click.argument("instance_id", metavar="ID")
+@click.option("--reason", default="")
+@client_command
 def suspend(connection: Connection, instance_id: str, reason: str) -> None:
     """Pause an instance."""
     connection.run(lambda client: client.suspend(instance_id, reason))

@@ -306,6 +306,19 @@ class Client(EntityClient, ScheduleClient):
         """End an instance from outside, with its children if `recursive`."""
         await self._managed(instance_id, requests.Terminate(reason, recursive))
 
+    async def cancel(self, instance_id: str, reason: str = "") -> None:
+        """Cancel an instance: its body sees `asyncio.CancelledError`, and may clean up first.
+
+        It ends as Canceled when that leaves the body, at once if its code has not begun. Only
+        the first request of an execution counts.
+
+        Raises:
+            InstanceNotFound: there is no such instance.
+            InstanceFinished: it has ended.
+            InputInvalid: it is an entity.
+        """
+        await self._managed(instance_id, requests.Cancel(reason))
+
     async def suspend(self, instance_id: str, reason: str = "") -> None:
         """Pause an instance; what arrives meanwhile is kept."""
         await self.call(instance_id, requests.Suspend(reason))

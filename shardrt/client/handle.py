@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any, Generic, overload
 
 from shardrt.client.explaining import not_ended
 from shardrt.core.history import Failure, Status
-from shardrt.errors import OrchestrationFailed, OrchestrationTerminated
+from shardrt.errors import (
+    OrchestrationCanceled,
+    OrchestrationFailed,
+    OrchestrationTerminated,
+)
 from shardrt.orchestration.payload import ANY, Codec, codec_for
 
 if TYPE_CHECKING:
@@ -58,6 +62,7 @@ class OrchestrationHandle(Generic[R]):
         Raises:
             OrchestrationFailed: with the failure's type, message and details.
             OrchestrationTerminated: with the reason.
+            OrchestrationCanceled: with the reason.
             InstanceNotFound: there is no such instance (any more).
             TimeoutError: it has not ended in time; says what it waits for.
         """
@@ -89,6 +94,9 @@ class OrchestrationHandle(Generic[R]):
     async def terminate(self, reason: str = "", *, recursive: bool = True) -> None:
         await self._client.terminate(self.instance_id, reason, recursive=recursive)
 
+    async def cancel(self, reason: str = "") -> None:
+        await self._client.cancel(self.instance_id, reason)
+
     async def suspend(self, reason: str = "") -> None:
         await self._client.suspend(self.instance_id, reason)
 
@@ -113,4 +121,6 @@ def output_of(snapshot: Snapshot, codec: Codec[Any]) -> Any:
     if snapshot.status is Status.FAILED:
         failure = snapshot.failure or Failure(type="Unknown", message=snapshot.reason)
         raise OrchestrationFailed(failure)
+    if snapshot.status is Status.CANCELED:
+        raise OrchestrationCanceled(snapshot.reason)
     raise OrchestrationTerminated(snapshot.reason)

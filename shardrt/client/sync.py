@@ -182,6 +182,10 @@ class SyncClient(SyncEntities, SyncSchedules):
         """End an instance from outside."""
         self._thread.run(self._client.terminate(instance_id, reason, recursive=recursive))
 
+    def cancel(self, instance_id: str, reason: str = "") -> None:
+        """Cancel an instance, which may clean up first; see `Client.cancel`."""
+        self._thread.run(self._client.cancel(instance_id, reason))
+
     def suspend(self, instance_id: str, reason: str = "") -> None:
         """Pause an instance."""
         self._thread.run(self._client.suspend(instance_id, reason))
@@ -294,6 +298,9 @@ class SyncOrchestrationHandle(Generic[R]):
 
     def terminate(self, reason: str = "", *, recursive: bool = True) -> None:
         self._client.terminate(self.instance_id, reason, recursive=recursive)
+
+    def cancel(self, reason: str = "") -> None:
+        self._client.cancel(self.instance_id, reason)
 
     def suspend(self, reason: str = "") -> None:
         self._client.suspend(self.instance_id, reason)

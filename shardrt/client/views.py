@@ -108,7 +108,7 @@ class OrchestrationStatus:
     execution_id: str
     partition: int
     reason: str = ""
-    """Why it was terminated or suspended, or why it cannot go on."""
+    """Why it was terminated, canceled or suspended, or why it cannot go on."""
     history: list[HistoryEvent] | None = None
     """If asked for."""
 

@@ -225,7 +225,7 @@ class RetentionSettings:
     """The same for those that failed, which somebody may want to rewind; unset: as the others."""
 
     terminated_s: Annotated[float, Meta(ge=0, le=366 * 86400 * 100)] | None = None
-    """The same for those that were terminated; unset: as the others."""
+    """The same for those that were terminated or canceled; unset: as the others."""
 
     sweep_interval_s: Seconds = 60.0
     """Time between two looks for instances to purge."""

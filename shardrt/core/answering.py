@@ -203,6 +203,18 @@ class Answering(Quarantine):
             self._write(e.Terminated(now, instance_id, request.reason, request.recursive, origin))
             self._reply(to, r.Done())
 
+    def _cancel_request(
+        self, instance_id: str, request: r.Cancel, origin: r.Origin, now: int, to: object
+    ) -> None:
+        if is_entity_id(instance_id):
+            self._refuse(to, "InputInvalid", f"{instance_id!r} is an entity: it cannot be canceled")
+            return
+        instance = self._open(instance_id, origin, to)
+        if instance is not None:
+            if not instance.cancel_requested:
+                self._write(e.CancelRequested(now, instance_id, request.reason, origin))
+            self._reply(to, r.Done())
+
     def _suspend(
         self, instance_id: str, request: r.Suspend, origin: r.Origin, now: int, to: object
     ) -> None:
@@ -350,6 +362,7 @@ class Answering(Quarantine):
         r.Start: _start,
         r.Raise: _raise,
         r.Terminate: _terminate_request,
+        r.Cancel: _cancel_request,
         r.Suspend: _suspend,
         r.Resume: _resume,
         r.Rewind: _rewind,

@@ -141,6 +141,15 @@ class Terminated(_Entry, frozen=True, tag="Terminated"):
     origin: Origin | None = None
 
 
+class CancelRequested(_Entry, frozen=True, tag="CancelRequested"):
+    """A client wants an instance to end; its code is told, unless it has not begun."""
+
+    at: int
+    instance_id: str
+    reason: str = ""
+    origin: Origin | None = None
+
+
 class Suspended(_Entry, frozen=True, tag="Suspended"):
     """A client paused an instance."""
 
@@ -238,6 +247,7 @@ Entry: TypeAlias = (
     | TakenUp
     | Acknowledged
     | Terminated
+    | CancelRequested
     | Suspended
     | Resumed
     | Rewound

@@ -27,11 +27,19 @@ from shardrt.core.tally import Tally
 from shardrt.core.timers import Timers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from msgspec import Raw
 
     from shardrt.core.work import Continued
 
-_FINAL_OUTCOME = (h.Status.COMPLETED, h.Status.FAILED)
+_FINAL_OUTCOME = (h.Status.COMPLETED, h.Status.FAILED, h.Status.CANCELED)
+_ENDED_FROM_OUTSIDE = {
+    h.Status.TERMINATED: "OrchestrationTerminated",
+    h.Status.CANCELED: "OrchestrationCanceled",
+}
+_KEPT = (h.EventRaised, h.CancelRequested)
+"""What is for the instance, and not for one of its executions only."""
 
 
 class Ground:
@@ -100,7 +108,7 @@ class Ground:
 
     def _continue_as_new(self, instance: Instance, outcome: Continued, at: int) -> None:
         """Begin the next execution; carried events come before those that arrived meanwhile."""
-        newer = [event for event in instance.inbox if isinstance(event, h.EventRaised)]
+        newer = [event for event in instance.inbox if isinstance(event, _KEPT)]
         self._clear(instance)
         instance.execution_id = derived_id(instance.execution_id, "next")
         instance.seed = ""
@@ -109,6 +117,9 @@ class Ground:
             instance.version = outcome.version
         instance.turn = 0
         instance.inbox = [*outcome.carried, *newer]
+        instance.has_run = True
+        if instance.cancel_requested:
+            instance.cancel_requested = has_cancel(instance.inbox)
         instance.stale_history = True
         self._begin(instance, at)
 
@@ -170,10 +181,8 @@ class Ground:
         if parent is None:
             return
         failure = instance.failure
-        if instance.status in {h.Status.TERMINATED, h.Status.CANCELED}:
-            failure = h.Failure(
-                type="OrchestrationTerminated", message=instance.reason, non_retryable=True
-            )
+        if (kind := _ENDED_FROM_OUTSIDE.get(instance.status)) is not None:
+            failure = h.Failure(type=kind, message=instance.reason, non_retryable=True)
         self._post(
             m.ChildEnded(
                 parent.instance_id,
@@ -286,6 +295,23 @@ class Ground:
         self._touch(instance, at)
         self._finish(instance, at, h.Status.TERMINATED)
 
+    def _cancel_from_outside(self, instance: Instance, at: int, reason: str) -> None:
+        """Have its code be told; without code that has begun there is nothing to clean up."""
+        event = h.CancelRequested(at, reason)
+        self._touch(instance, at)
+        if instance.has_begun:
+            instance.cancel_requested = True
+            instance.inbox.append(event)
+            self._wake(instance)
+        else:
+            self._record(instance, event)
+            self.abandoned.append(instance.instance_id)
+            self._end_canceled(instance, at, reason)
+
+    def _end_canceled(self, instance: Instance, at: int, reason: str) -> None:
+        instance.reason = reason
+        self._finish(instance, at, h.Status.CANCELED)
+
     def _post(self, message: m.Message) -> None:
         destination = partition_of(message.instance_id, self.state.partitions)
         lane = self.state.lanes.get(destination)
@@ -297,6 +323,11 @@ class Ground:
     def snapshot(self, instance: Instance) -> Snapshot:
         """Return an instance as users see it."""
         return snapshot_of(instance, self.state.partition)
+
+
+def has_cancel(events: Iterable[h.HistoryEvent]) -> bool:
+    """Whether a request to cancel is among some events."""
+    return any(isinstance(event, h.CancelRequested) for event in events)
 
 
 def started_of(instance: Instance, at: int | None = None) -> h.ExecutionStarted:

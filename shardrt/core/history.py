@@ -128,7 +128,7 @@ class OrchestratorStarted(_Event, frozen=True, tag="OrchestratorStarted"):
 
 
 class ExecutionCompleted(_Event, frozen=True, tag="ExecutionCompleted"):
-    """The body returned or raised."""
+    """The body returned or raised, or was cancelled."""
 
     at: int
     status: Status
@@ -354,6 +354,21 @@ class EventRaised(_Event, frozen=True, tag="EventRaised"):
     data: Raw
 
 
+class CancelRequested(_Event, frozen=True, tag="CancelRequested"):
+    """Somebody wants the execution to end: its body is cancelled, and may clean up first.
+
+    At most one per execution. It is the only event before the first turn if there never is one.
+    """
+
+    at: int
+    reason: str = ""
+
+    @property
+    def task_id(self) -> int:
+        """None: calls are numbered from 1."""
+        return 0
+
+
 Action: TypeAlias = (
     TaskScheduled
     | TaskCanceled
@@ -378,6 +393,7 @@ Arrival: TypeAlias = (
     | EntityOperationFailed
     | EntityLockGranted
     | EventRaised
+    | CancelRequested
 )
 
 HistoryEvent: TypeAlias = (

@@ -64,6 +64,15 @@ class TerminateChild(_Message, frozen=True, tag="terminate"):
     reason: str
 
 
+class CancelChild(_Message, frozen=True, tag="cancel"):
+    """Cancel a child, if it still is what that task of that very execution has started."""
+
+    instance_id: str
+    parent_execution_id: str
+    task_id: int
+    reason: str
+
+
 class RewindChild(_Message, frozen=True, tag="rewind"):
     """Call a child again for a parent that was rewound: what it has achieved stays.
 
@@ -186,6 +195,7 @@ Message: TypeAlias = (
     | ChildEnded
     | DeliverEvent
     | TerminateChild
+    | CancelChild
     | RewindChild
     | StartInstance
     | CallEntity

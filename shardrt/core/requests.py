@@ -63,6 +63,12 @@ class Terminate(_Request, frozen=True, tag="terminate"):
     recursive: bool = True
 
 
+class Cancel(_Request, frozen=True, tag="cancel"):
+    """Cancel its body, which may clean up before it ends. Answer: `Done`."""
+
+    reason: str = ""
+
+
 class Suspend(_Request, frozen=True, tag="suspend"):
     """Pause it; arrivals gather meanwhile. Answer: `Done`."""
 
@@ -143,6 +149,7 @@ Request: TypeAlias = (
     Start
     | Raise
     | Terminate
+    | Cancel
     | Suspend
     | Resume
     | Rewind
@@ -195,7 +202,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     custom_status: Raw = NULL
     failure: Failure | None = None
     reason: str = ""
-    """Why it was terminated or suspended, or why it is parked."""
+    """Why it was terminated, canceled or suspended, or why it is parked."""
     parent_instance_id: str | None = None
     tags: dict[str, str] | None = None
 

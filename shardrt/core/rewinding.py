@@ -60,7 +60,7 @@ def plan_of(history: Sequence[h.HistoryEvent], unseen: Iterable[h.Arrival]) -> P
         if isinstance(event, _SUCCEEDED):
             if wanted.pop(event.task_id, None) is not None:
                 inbox.append(event)
-        elif isinstance(event, h.EventRaised):
+        elif isinstance(event, (h.EventRaised, h.CancelRequested)):
             inbox.append(event)
     orphans = [
         (task_id, call.instance_id)

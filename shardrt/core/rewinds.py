@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from shardrt.core import entries as e, history as h, messages as m
 from shardrt.core.entity_transitions import EntityTransitions
+from shardrt.core.ground import has_cancel
 from shardrt.core.rewinding import Call, open_calls
 from shardrt.core.state import Child, Instance, Pending
 
@@ -35,8 +36,11 @@ class Rewinds(EntityTransitions):
         instance.tail = [*entry.history, h.ExecutionRewound(entry.at, entry.reason)]
         instance.history_length = len(instance.tail)
         instance.stale_history = True
+        instance.has_run = True
         instance.turn = sum(isinstance(each, h.OrchestratorStarted) for each in entry.history)
         instance.inbox = list(entry.inbox)
+        if instance.cancel_requested:
+            instance.cancel_requested = has_cancel((*entry.history, *entry.inbox))
         for call in _unanswered(entry.history, entry.inbox):
             self._call_again(instance, call, previous, entry.at)
         self._touch(instance, entry.at)
@@ -114,6 +118,6 @@ def _unanswered(
 ) -> Iterable[Call]:
     calls = open_calls(history)
     for event in inbox:
-        if not isinstance(event, h.EventRaised):
+        if not isinstance(event, (h.EventRaised, h.CancelRequested)):
             del calls[event.task_id]
     return calls.values()

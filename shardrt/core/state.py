@@ -119,7 +119,7 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
     failure: Failure | None = None
     custom_status: Raw = NULL
     reason: str = ""
-    """Why it was terminated or suspended."""
+    """Why it was terminated, canceled or suspended."""
     parked: str = ""
     """Why its code cannot be run at present; empty if it can."""
     completed_at: int | None = None
@@ -153,11 +153,20 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
     """Critical sections asked for and not released. Invariant: none once it has ended."""
     trace: str = ""
     """Where it stands in its trace, if it is in one; see `core.trace_context`."""
+    has_run: bool = False
+    """An execution before this one has run code, whatever `turn` says."""
+    cancel_requested: bool = False
+    """Of this execution: that is done once, and its code need not have seen it yet."""
 
     @property
     def is_final(self) -> bool:
         """Whether it has ended."""
         return self.completed_at is not None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any of its code has run."""
+        return self.turn > 0 or self.has_run
 
     @property
     def next_due(self) -> int | None:

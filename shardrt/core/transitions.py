@@ -15,7 +15,7 @@ from shardrt.core.ids import derived_id
 from shardrt.core.rewinds import Rewinds
 from shardrt.core.state import START_TIMER, Child, Instance, Pending
 from shardrt.core.trace_context import follow
-from shardrt.core.work import Completed, Continued, Failed, Parked
+from shardrt.core.work import Canceled, Completed, Continued, Failed, Parked
 
 _RUNNING = h.Status.RUNNING
 """Bound, for a member of an enumeration is slow to look up."""
@@ -169,7 +169,7 @@ class Transitions(Rewinds):
             self._wake(instance)
 
     def _conclude(
-        self, instance: Instance, outcome: Completed | Failed | Continued, at: int
+        self, instance: Instance, outcome: Completed | Failed | Continued | Canceled, at: int
     ) -> None:
         match outcome:
             case Completed(result):
@@ -178,6 +178,8 @@ class Transitions(Rewinds):
                 self._finish(instance, at, h.Status.FAILED, failure=failure)
             case Continued():
                 self._continue_as_new(instance, outcome, at)
+            case Canceled(reason):
+                self._end_canceled(instance, at, reason)
 
     # -- actions -----------------------------------------------------------------------------
 
@@ -205,9 +207,21 @@ class Transitions(Rewinds):
             self._return_slot(instance, action.task_id, pending)
             self._cancel_activity(instance, action.task_id)
         elif (child := instance.children.pop(action.task_id, None)) is not None:
-            self._terminate_child(instance, action.task_id, child, "canceled by its parent")
+            self._call_off(instance, action.task_id, child)
         else:
             self._give_up(instance, action.task_id)
+
+    def _call_off(self, instance: Instance, task_id: int, child: Child) -> None:
+        """End a child that its parent waits for no more.
+
+        If that is because the parent itself was cancelled in this turn, the child may clean up.
+        """
+        request = _cancel_in_turn(instance) if instance.cancel_requested else None
+        if request is None:
+            self._terminate_child(instance, task_id, child, "canceled by its parent")
+        else:
+            ids = (child.instance_id, instance.execution_id, task_id)
+            self._post(m.CancelChild(*ids, request.reason))
 
     def _create_timer(self, instance: Instance, action: h.TimerCreated, at: int) -> None:
         del at
@@ -243,6 +257,11 @@ class Transitions(Rewinds):
         instance = self.instances[entry.instance_id]
         self._terminate(instance, entry.at, entry.reason, recursive=entry.recursive)
 
+    def _cancel_requested(self, entry: e.CancelRequested) -> None:
+        self._settle(entry.origin, entry.at)
+        instance = self.instances[entry.instance_id]
+        self._cancel_from_outside(instance, entry.at, entry.reason)
+
     def _suspended(self, entry: e.Suspended) -> None:
         self._settle(entry.origin, entry.at)
         instance = self.instances[entry.instance_id]
@@ -257,7 +276,7 @@ class Transitions(Rewinds):
         self._settle(entry.origin, entry.at)
         instance = self.instances[entry.instance_id]
         instance.suspended = False
-        instance.status = h.Status.RUNNING if instance.turn else h.Status.PENDING
+        instance.status = h.Status.RUNNING if instance.has_begun else h.Status.PENDING
         instance.reason = ""
         self._record(instance, h.ExecutionResumed(entry.at, entry.reason))
         self._want_again(instance)
@@ -289,8 +308,8 @@ class Transitions(Rewinds):
                     instance.inbox.append(h.EventRaised(entry.at, name, data))
                     self._touch(instance, entry.at)
                     self._wake(instance)
-            case m.TerminateChild():
-                self._child_terminate(entry.message, entry.at)
+            case m.TerminateChild() | m.CancelChild():
+                self._end_child(entry.message, entry.at)
             case m.RewindChild():
                 self._child_rewind(entry.message, entry)
             case m.SlotWanted() | m.SlotGranted() | m.SlotReturned():
@@ -298,14 +317,18 @@ class Transitions(Rewinds):
             case _:
                 self._received_of_entities(entry)
 
-    def _child_terminate(self, message: m.TerminateChild, at: int) -> None:
+    def _end_child(self, message: m.TerminateChild | m.CancelChild, at: int) -> None:
         instance = self.instances.get(message.instance_id)
         if instance is None or instance.is_final or instance.parent is None:
             return
         parent = instance.parent
         caller = (message.parent_execution_id, message.task_id)
-        if (parent.execution_id, parent.task_id) == caller:
+        if (parent.execution_id, parent.task_id) != caller:
+            return
+        if type(message) is m.TerminateChild:
             self._terminate(instance, at, message.reason, recursive=True)
+        elif not instance.cancel_requested:
+            self._cancel_from_outside(instance, at, message.reason)
 
     def _child_rewind(self, message: m.RewindChild, entry: e.Received) -> None:
         child = self._called_before(message)
@@ -409,6 +432,7 @@ class Transitions(Rewinds):
         e.Received: _received,
         e.Acknowledged: _acknowledged,
         e.Terminated: _terminated,
+        e.CancelRequested: _cancel_requested,
         e.Suspended: _suspended,
         e.Resumed: _resumed,
         e.Rewound: Rewinds.rewound,
@@ -427,6 +451,16 @@ class Transitions(Rewinds):
         h.PatchMarked: _mark,
         **Rewinds.ENTITY_ACTIONS,
     }
+
+
+def _cancel_in_turn(instance: Instance) -> h.CancelRequested | None:
+    """Return the request to cancel that the code was given in its newest turn, if it was."""
+    for event in reversed(instance.tail):
+        if isinstance(event, h.CancelRequested):
+            return event
+        if isinstance(event, h.OrchestratorStarted):
+            return None
+    return None
 
 
 def _start_of(message: m.RewindChild) -> m.StartChild:

@@ -13,7 +13,15 @@ from typing import TypeAlias, final
 import msgspec
 from msgspec import Raw
 
-from shardrt.core.history import NULL, Action, Arrival, EventRaised, ExecutionStarted, Failure
+from shardrt.core.history import (
+    NULL,
+    Action,
+    Arrival,
+    CancelRequested,
+    EventRaised,
+    ExecutionStarted,
+    Failure,
+)
 
 
 class WorkItem(msgspec.Struct, frozen=True, gc=False):
@@ -48,12 +56,21 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="Failed", gc=Fals
 
 
 class Continued(msgspec.Struct, frozen=True, array_like=True, tag="Continued", gc=False):
-    """The body asked to start over; `carried` are events it had not consumed, oldest first."""
+    """The body asked to start over; `carried` are events it had not consumed, oldest first.
+
+    A request to cancel that it has not seen is always among them.
+    """
 
     input: Raw
-    carried: tuple[EventRaised, ...] = ()
+    carried: tuple[EventRaised | CancelRequested, ...] = ()
     version: str | None = None
     """Of the orchestrator from now on; None: the same."""
+
+
+class Canceled(msgspec.Struct, frozen=True, array_like=True, tag="Canceled", gc=False):
+    """A cancellation that was asked for from outside has left the body."""
+
+    reason: str = ""
 
 
 @final
@@ -66,7 +83,7 @@ class Parked(msgspec.Struct, frozen=True, array_like=True, tag="Parked", gc=Fals
     reason: str
 
 
-Outcome: TypeAlias = Completed | Failed | Continued | Parked
+Outcome: TypeAlias = Completed | Failed | Continued | Canceled | Parked
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):

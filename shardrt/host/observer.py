@@ -238,7 +238,7 @@ class Observer:
             Span("orchestration.event.receive", span, traced.span, at, 0, facts, link=link)
         )
 
-    def _terminated(self, entry: e.Terminated) -> None:
+    def _terminated(self, entry: e.Terminated | e.CancelRequested) -> None:
         self._ended_if_so(entry.instance_id)
 
     def _ended_if_so(self, instance_id: str) -> None:
@@ -262,7 +262,7 @@ class Observer:
                     self._answered(instance_id, task_id, at, message.failure)
             case m.DeliverEvent(instance_id, name, data):
                 self._event(instance_id, name, data, at, message.trace)
-            case m.TerminateChild(instance_id):
+            case m.TerminateChild(instance_id) | m.CancelChild(instance_id):
                 self._ended_if_so(instance_id)
             case _:
                 pass
@@ -335,6 +335,7 @@ class Observer:
         e.Stepped: _stepped,
         e.Received: _received,
         e.Terminated: _terminated,
+        e.CancelRequested: _terminated,
         e.Rewound: _rewound,
     }
 

@@ -33,7 +33,11 @@ PAGES_MAX = 20
 
 def _ages_of(settings: RetentionSettings) -> dict[float, set[Status]]:
     """Return at which age which statuses are purged; those that never are, are left out."""
-    of_their_own = {Status.FAILED: settings.failed_s, Status.TERMINATED: settings.terminated_s}
+    of_their_own = {
+        Status.FAILED: settings.failed_s,
+        Status.TERMINATED: settings.terminated_s,
+        Status.CANCELED: settings.terminated_s,
+    }
     ages: dict[float, set[Status]] = {}
     for status in FINAL:
         age_s = of_their_own.get(status)

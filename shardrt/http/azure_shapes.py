@@ -29,7 +29,7 @@ def to_second(micros: int) -> str:
 
 
 def status_shape(snapshot: Snapshot, *, show_input: bool) -> dict[str, Any]:
-    """Return an instance as an object; the output of a failed or terminated one is text."""
+    """Return an instance as an object; the output of one that did not complete is text."""
     return {
         "name": snapshot.name,
         "instanceId": snapshot.instance_id,

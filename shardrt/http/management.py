@@ -116,6 +116,7 @@ class ManagementApi:
         steering: list[tuple[str, str, Endpoint, Any]] = [
             ("raiseEvent", "Send an event to an instance", self.raise_event, EventBody),
             ("terminate", "End an instance from outside", self.terminate, ReasonBody),
+            ("cancel", "Cancel an instance, which may clean up first", self.cancel, ReasonBody),
             ("suspend", "Pause an instance", self.suspend, ReasonBody),
             ("resume", "Let an instance go on", self.resume, ReasonBody),
             ("rewind", "Run again what failed", self.rewind, ReasonBody),
@@ -223,6 +224,9 @@ class ManagementApi:
     async def terminate(self, request: Request) -> Response:
         body = await self._reason(request)
         return await self._done(request, r.Terminate(body.reason, body.recursive))
+
+    async def cancel(self, request: Request) -> Response:
+        return await self._done(request, r.Cancel((await self._reason(request)).reason))
 
     async def suspend(self, request: Request) -> Response:
         return await self._done(request, r.Suspend((await self._reason(request)).reason))

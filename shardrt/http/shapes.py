@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from shardrt.core.requests import Snapshot
 
 
+_ENDED_FROM_OUTSIDE = frozenset({Status.TERMINATED, Status.CANCELED})
+
+
 def iso(micros: int | None) -> str | None:
     """Return a time as ISO 8601 in UTC, to the microsecond."""
     if micros is None:
@@ -61,7 +64,7 @@ def instance_shape(snapshot: Snapshot, *, show_input: bool = True) -> dict[str, 
             shape["output"] = f"{snapshot.failure.type}: {snapshot.failure.message}"
     if snapshot.reason:
         shape["reason"] = snapshot.reason
-        if snapshot.status is Status.TERMINATED and snapshot.output == NULL:
+        if snapshot.status in _ENDED_FROM_OUTSIDE and snapshot.output == NULL:
             shape["output"] = snapshot.reason
     return shape
 

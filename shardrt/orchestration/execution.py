@@ -12,11 +12,12 @@ import asyncio
 import contextvars
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from shardrt.core.history import (
     NULL,
     Arrival,
+    CancelRequested,
     EntityLockGranted,
     EntityOperationCompleted,
     EntityOperationFailed,
@@ -30,7 +31,7 @@ from shardrt.core.history import (
     TaskFailed,
     TimerFired,
 )
-from shardrt.core.work import Completed, Continued, Failed, Outcome
+from shardrt.core.work import Canceled, Completed, Continued, Failed, Outcome
 from shardrt.errors import InputInvalid
 from shardrt.orchestration.context import OrchestrationContext
 from shardrt.orchestration.failure import failure_of
@@ -59,6 +60,9 @@ logger = logging.getLogger(__name__)
 CLOSE_ATTEMPTS_MAX = 10
 """So often is a coroutine that answers GeneratorExit with another await told to close."""
 
+_Carried: TypeAlias = EventRaised | CancelRequested
+_CARRIED = (EventRaised, CancelRequested)
+
 _RUNAWAY = Failure(
     type="RuntimeError",
     message=f"one turn ran more than {TURN_CALLBACKS_MAX} callbacks without waiting for anything "
@@ -72,7 +76,10 @@ _unclosable: list[Any] = []
 class Execution:
     """See the module. Once `outcome` is there, or after `close`, nothing more may be called."""
 
-    __slots__ = ("_body", "_loop", "execution_id", "ledger", "outcome", "turn")
+    __slots__ = ("_body", "_cancel_reason", "_loop", "execution_id", "ledger", "outcome", "turn")
+
+    _cancel_reason: str
+    """Set when a request to cancel is delivered: hardly ever."""
 
     def __init__(
         self, execution_id: str, now: int, ready: deque[Handle], guard: Guard = "off"
@@ -169,7 +176,7 @@ class Execution:
         for arrival in arrivals:
             if body.done() or not ends or self.ledger.inert:
                 break
-            self._deliver(arrival)
+            self._deliver(arrival, body)
             ends = self._loop.drain(body)
             taken += 1
         if self.ledger.mismatch is not None:
@@ -181,7 +188,7 @@ class Execution:
             self.outcome = self._outcome(body, arrivals[taken:])
             self._abandon()
 
-    def _deliver(self, arrival: Arrival) -> None:
+    def _deliver(self, arrival: Arrival, body: Task[Any]) -> None:
         ledger = self.ledger
         if type(arrival) is EventRaised:
             ledger.mailbox().arrive(arrival)
@@ -189,6 +196,9 @@ class Execution:
         # Nobody waits for what was cancelled, or for what was never asked for.
         waiter = ledger.pending.pop(arrival.task_id, None)
         if waiter is None:
+            if type(arrival) is CancelRequested:  # here, where it costs the others nothing
+                self._cancel_reason = arrival.reason
+                body.cancel(arrival.reason or None)
             return
         match arrival:
             case TaskCompleted() | SubOrchestrationInstanceCompleted() | EntityOperationCompleted():
@@ -197,26 +207,35 @@ class Execution:
                 waiter.complete(NULL)
             case TaskFailed() | SubOrchestrationInstanceFailed() | EntityOperationFailed():
                 waiter.fail(arrival.failure)
+            case CancelRequested():
+                raise AssertionError("nobody waits for task 0")
             case _:
                 assert_never(arrival)
 
     def _outcome(self, body: Task[Any], rest: Sequence[Arrival]) -> Outcome:
         if body.cancelled():
+            reason = getattr(self, "_cancel_reason", None)
+            if reason is not None:
+                return Canceled(reason)
             return Failed(Failure(type="CancelledError", message="the body was cancelled"))
         error = body.exception()
         if error is not None:
             return Failed(failure_of(error))
         if self.ledger.continued is not None:
             payload, carries, version = self.ledger.continued
-            return Continued(payload, self._unconsumed(rest) if carries else (), version)
+            return Continued(payload, self._unconsumed(rest, carries=carries), version)
         try:
             return Completed(encode(body.result(), "result"))
         except InputInvalid as invalid:
             return Failed(failure_of(invalid))
 
-    def _unconsumed(self, rest: Sequence[Arrival]) -> tuple[EventRaised, ...]:
-        buffered = () if self.ledger.events is None else self.ledger.events.unconsumed()
-        return buffered + tuple(event for event in rest if isinstance(event, EventRaised))
+    def _unconsumed(self, rest: Sequence[Arrival], *, carries: bool) -> tuple[_Carried, ...]:
+        """Return what the next execution is given; a request to cancel in any case."""
+        if not carries:
+            return tuple(event for event in rest if isinstance(event, CancelRequested))
+        events = self.ledger.events
+        buffered: tuple[_Carried, ...] = () if events is None else events.unconsumed()
+        return buffered + tuple(event for event in rest if isinstance(event, _CARRIED))
 
     def _ending(self) -> Status | None:
         match self.outcome:
@@ -224,6 +243,8 @@ class Execution:
                 return Status.COMPLETED
             case Failed():
                 return Status.FAILED
+            case Canceled():
+                return Status.CANCELED
             case _:
                 return None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 from shardrt.core.history import (
     Action,
     Arrival,
+    CancelRequested,
     ExecutionCompleted,
     HistoryEvent,
     OrchestratorStarted,
@@ -50,6 +51,8 @@ class PastTurn:
 def past_turns(history: Iterable[HistoryEvent]) -> list[PastTurn]:
     """Return the turns in a history. What the code does not see (suspensions) is left out.
 
+    So is how an execution ended that was cancelled before its first turn.
+
     Raises:
         RecordCorrupt: something happened before the first turn.
     """
@@ -57,6 +60,8 @@ def past_turns(history: Iterable[HistoryEvent]) -> list[PastTurn]:
     for event in history:
         if isinstance(event, OrchestratorStarted):
             turns.append(PastTurn(event.at))
+        elif not turns and _is_early_cancel(event):
+            pass
         elif not turns and isinstance(event, _SEEN):
             raise RecordCorrupt(f"history begins with {type(event).__name__}, not with a turn")
         elif isinstance(event, _ARRIVALS):
@@ -66,3 +71,9 @@ def past_turns(history: Iterable[HistoryEvent]) -> list[PastTurn]:
         elif isinstance(event, ExecutionCompleted):
             turns[-1].end = event
     return turns
+
+
+def _is_early_cancel(event: HistoryEvent) -> bool:
+    if isinstance(event, ExecutionCompleted):
+        return event.status is Status.CANCELED
+    return isinstance(event, CancelRequested)

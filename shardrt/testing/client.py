@@ -119,6 +119,9 @@ class HubClient:
     async def terminate(self, instance_id: str, reason: str = "") -> None:
         await self.call(instance_id, r.Terminate(reason))
 
+    async def cancel(self, instance_id: str, reason: str = "") -> None:
+        await self.call(instance_id, r.Cancel(reason))
+
     async def purge(self, instance_id: str) -> int:
         result = await self.call(instance_id, r.Purge())
         return msgspec.json.decode(result, type=r.Purged).count

@@ -22,6 +22,7 @@ NAMES: dict[type, str] = {
     r.Get: "Management.GetStatus",
     r.Raise: "Management.RaiseEvent",
     r.Terminate: "Management.Terminate",
+    r.Cancel: "Management.Cancel",
     r.Purge: "Management.Purge",
 }
 _PREFIX = "durable.management."
@@ -87,6 +88,8 @@ def _asked(instance_id: str, request: r.Request) -> dict[str, str]:
             facts = {"event_name": name}
         case r.Terminate(reason):
             facts = {"terminate.reason": reason}
+        case r.Cancel(reason):
+            facts = {"cancel.reason": reason}
         case _:
             facts = {}
     facts["instance_id"] = instance_id

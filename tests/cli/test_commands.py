@@ -141,7 +141,9 @@ def test_steering(host: HostThread) -> None:
     assert bytes(last_request(host).data) == b"[1]"
     assert "terminated" in run(host, "terminate", "x", "--reason", "why").stdout
     assert last_request(host).reason == "why"
-    for command in ("suspend", "resume", "rewind", "restart"):
+    assert "told to cancel" in run(host, "cancel", "x", "--reason", "gently").stdout
+    assert last_request(host).reason == "gently"
+    for command in ("cancel", "suspend", "resume", "rewind", "restart"):
         assert ask(host, command, "x") == {"instanceId": "x"}
         assert type(last_request(host)).__name__.lower() == command
 

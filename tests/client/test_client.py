@@ -17,6 +17,7 @@ from shardrt.errors import (
     InstanceFinished,
     InstanceNotFinished,
     InstanceNotFound,
+    OrchestrationCanceled,
     OrchestrationFailed,
     OrchestrationTerminated,
     OrchestratorNotRegistered,
@@ -130,8 +131,9 @@ async def test_results_of_all_ends() -> None:
         assert (failed.value.error_type, failed.value.details) == ("ValueError", "trace")
         with pytest.raises(OrchestrationTerminated, match="enough"):
             await results[2]
-        with pytest.raises(OrchestrationTerminated, match="stopped"):
+        with pytest.raises(OrchestrationCanceled, match="stopped") as canceled:
             await results[3]
+        assert canceled.value.reason == "stopped"
         with pytest.raises(InstanceNotFound):
             await client.handle("nobody").result()
 
@@ -159,12 +161,14 @@ async def test_steering_an_instance() -> None:
         await handle.suspend("pause")
         await handle.resume("on")
         await handle.rewind("again")
+        await handle.cancel("gently")
         await handle.terminate("stop", recursive=False)
         assert host.shard.requests[1:] == [
             r.Raise("go", host.shard.requests[1].data),
             r.Suspend("pause"),
             r.Resume("on"),
             r.Rewind("again"),
+            r.Cancel("gently"),
             r.Terminate("stop", recursive=False),
         ]
         assert bytes(host.shard.requests[1].data) == b'{"n":1}'

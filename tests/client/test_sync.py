@@ -28,6 +28,7 @@ def test_the_blocking_client_has_the_same_names(host: HostThread) -> None:
         handle.suspend("s")
         handle.resume("r")
         handle.rewind("w")
+        handle.cancel("c")
         handle.terminate("t")
         assert next(each.kind for each in handle.history()) == "ExecutionStarted"
         with pytest.raises(TimeoutError):

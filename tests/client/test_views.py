@@ -50,6 +50,7 @@ def test_every_kind_of_event_is_shown_with_its_fields() -> None:
         h.ExecutionSuspended(9, "why"),
         h.ExecutionResumed(10, "why"),
         h.ExecutionTerminated(11, "why"),
+        h.CancelRequested(11, "why"),
         h.ContinueAsNew(12, raw),
         h.ExecutionCompleted(13, h.Status.FAILED, failure=failure),
     ]

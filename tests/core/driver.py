@@ -14,7 +14,7 @@ from shardrt.core import history as h, messages as m, requests as r
 from shardrt.core.ids import derived_id
 from shardrt.core.limiter import Numbers, limiter_id
 from shardrt.core.work import Completed, Continued, Failed, Outcome, Parked, Step, WorkItem
-from tests.core import laws
+from tests.core import laws, samples
 from tests.core.entity_driver import ENTITY_WEIGHTS, EntityActs
 from tests.core.outsider import Asked, Given
 from tests.core.world import Frame, Node, World
@@ -39,6 +39,7 @@ WEIGHTS = {
     "start": 5,
     "raise": 4,
     "terminate": 2,
+    "cancel": 2,
     "suspend": 1,
     "resume": 1,
     "resume_all": 1,
@@ -138,6 +139,9 @@ class Driver(EntityActs):
 
     def do_terminate(self) -> None:
         self._ask(r.Terminate("enough", self.random.random() < 0.7))
+
+    def do_cancel(self) -> None:
+        self._ask(r.Cancel("enough"))
 
     def do_suspend(self) -> None:
         self._ask(r.Suspend("wait"))
@@ -246,7 +250,9 @@ class Driver(EntityActs):
         )
         actions += self.entity_actions(item, instance)
         outcome: Outcome | None = None
-        if chance < 0.1:
+        if any(map(laws.is_cancel, item.arrivals)) and chance > 0.6:
+            outcome = samples.CANCELED[0]
+        elif chance < 0.1:
             parent = item.started.parent
             mine = Raw(b"2") if parent is None else _token(parent.execution_id, parent.task_id)
             outcome = Completed(mine)

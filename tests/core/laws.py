@@ -71,6 +71,12 @@ def check_instance(node: Node, instance: Instance) -> None:
     else:
         assert ended == []
         check_tasks(instance, history)
+        cancels = [each for each in (*history, *instance.inbox) if is_cancel(each)]
+        assert len(cancels) == instance.cancel_requested, "lost, or delivered twice"
+
+
+def is_cancel(event: h.HistoryEvent) -> bool:
+    return isinstance(event, h.CancelRequested)
 
 
 def check_turns(instance: Instance, history: list[h.HistoryEvent]) -> None:
@@ -80,7 +86,10 @@ def check_turns(instance: Instance, history: list[h.HistoryEvent]) -> None:
         if isinstance(event, h.OrchestratorStarted):
             assert event.at >= now, "time goes back"
             turns, now = turns + 1, event.at
-        elif isinstance(event, (*OUTCOMES, h.EventRaised)):
+        elif isinstance(event, (*OUTCOMES, h.EventRaised, h.CancelRequested)):
+            if not turns:  # cancelled before it had begun
+                assert instance.status is h.Status.CANCELED
+                continue
             assert event.at <= now, "it was seen before it arrived"
     assert instance.turn == turns
 

@@ -15,7 +15,7 @@ from shardrt.core import entity as en, entries as e, history as h, messages as m
 from shardrt.core.limiter import Limiter, Numbers, slot_of
 from shardrt.core.requests import Origin
 from shardrt.core.state import Child, Head, Instance, Lane, Pending, Section, Session
-from shardrt.core.work import Completed, Continued, Failed, Parked
+from shardrt.core.work import Canceled, Completed, Continued, Failed, Parked
 
 CAUSE = h.Failure(type="KeyError", message="'x'")
 FAILURE = h.Failure(
@@ -66,12 +66,15 @@ OUTCOMES = (
     Continued(Raw(b"2"), (EVENT,), "3"),
     Parked("no such code"),
 )
+CANCEL = h.CancelRequested(29, "enough")
+CANCELED = (Canceled("enough"), Continued(Raw(b"2"), (EVENT, CANCEL)))
 MESSAGES: tuple[m.Message, ...] = (
     m.StartChild("kid", "code", Raw(b"{}"), PARENT, "2", 3),
     m.ChildEnded("p", "p-exec", 4, 3, h.Status.FAILED, h.NULL, FAILURE),
     m.DeliverEvent("other", "go", Raw(b"null")),
     m.TerminateChild("kid", "p-exec", 4, "enough"),
     m.RewindChild("kid", "code", Raw(b"{}"), PARENT, "p-before", "2", 3),
+    m.CancelChild("kid", "p-exec", 4, "enough"),
 )
 ENTITY_MESSAGES: tuple[m.Message, ...] = (
     m.StartInstance("other", "code", Raw(b"{}"), "2"),
@@ -130,6 +133,9 @@ ENTRIES: tuple[e.Entry, ...] = (
     e.Rewound(25, "a", "a-next", HISTORY, (EVENT,), ((4, "kid"),), PARENT, 2, "again", ORIGIN),
     e.Stepped(17, "a", 2, (LIMITED,)),
     *[e.Received(18, 6, 60 + n, message) for n, message in enumerate(SLOT_MESSAGES)],
+    e.CancelRequested(29, "a", "enough", ORIGIN),
+    e.Received(18, 6, 70, MESSAGES[5]),
+    *[e.Stepped(17, "a", 1, (), outcome) for outcome in CANCELED],
 )
 INSTANCE = Instance(
     instance_id="a",
@@ -152,6 +158,16 @@ INSTANCE = Instance(
     children={4: Child("kid", 5, 2, RETRY, 78, "code", "2", Raw(b"{}"))},
     inbox=[EVENT, h.TimerFired(1, 8)],
     history_length=12,
+)
+CANCELING = Instance(
+    instance_id="a",
+    execution_id="a-exec",
+    name="code",
+    created_at=1,
+    updated_at=2,
+    inbox=[CANCEL],
+    has_run=True,
+    cancel_requested=True,
 )
 ENTITY = en.Entity(
     instance_id="@acc@a",

@@ -3,13 +3,15 @@
 A file is a sequence of blocks: commands, a line ``----``, and what happens then. All that a
 block does is committed at its end. Ids end in ``!0`` or ``!1``: the partition they live on.
 
-    start ID NAME [JSON] [at=SECONDS]      raise ID NAME [JSON]     terminate|suspend ID [WHY]
+    start ID NAME [JSON] [at=SECONDS]      raise ID NAME [JSON]
+    terminate|cancel|suspend ID [WHY]
     resume|restart|purge|get|wait ID       (all of these: [request=N] repeats request N)
     turn ID                                the code runs; what it asks for is in the lines below:
       run N NAME [JSON] [attempts=N] [delay=SECONDS]
       timer N SECONDS     cancel-timer N     cancel N
       child N ID NAME [JSON] [attempts=N] [delay=SECONDS]     send N ID EVENT [JSON]
-      status JSON     return JSON     fail TYPE     again JSON [carrying=COUNT]     park WHY
+      status JSON     return JSON     fail TYPE     again JSON [carrying=COUNT]
+      park WHY        canceled WHY
     returns ID N JSON [run=K]              activity N ends; K counts its starts from 1
     raises ID N TYPE [run=K]
     pass SECONDS                           time goes on
@@ -28,7 +30,7 @@ from msgspec import Raw
 
 from shardrt.core import history as h, messages as m, requests as r
 from shardrt.core.requests import Origin
-from shardrt.core.work import Completed, Continued, Failed, Parked, Step
+from shardrt.core.work import Canceled, Completed, Continued, Failed, Parked, Step
 from tests.core import laws
 from tests.core.world import START, Frame, World
 
@@ -284,6 +286,8 @@ def _arrival(event: h.Arrival) -> str:  # noqa: PLR0911 - one per kind
             return f"EntityOperationFailed {task_id} {failure.type}"
         case h.EntityLockGranted(task_id):
             return f"EntityLockGranted {task_id}"
+        case h.CancelRequested(_, reason):
+            return f"CancelRequested ({reason})"
 
 
 def _message(message: m.Message) -> str:
@@ -294,8 +298,8 @@ def _message(message: m.Message) -> str:
             return f"child {task_id} of {instance_id} is {status}"
         case m.DeliverEvent(instance_id, name, data):
             return f"event {name} {_text(data)} for {instance_id}"
-        case m.TerminateChild(instance_id, _, _, reason):
-            return f"terminate {instance_id} ({reason})"
+        case m.TerminateChild(id_, _, _, reason) | m.CancelChild(id_, _, _, reason):
+            return f"{message.__struct_config__.tag} {id_} ({reason})"
         case m.RewindChild(instance_id, name):
             return f"rewind {instance_id} {name}"
         case _:
@@ -313,6 +317,8 @@ def _request_of(words: Words) -> r.Request:
             return r.Raise(words.text(1), words.json(2))
         case "terminate":
             return r.Terminate(reason)
+        case "cancel":
+            return r.Cancel(reason)
         case "suspend":
             return r.Suspend(reason)
         case _:
@@ -325,6 +331,8 @@ def _outcome(words: Words, item: WorkItem) -> Outcome:
             return Completed(words.json(0))
         case "fail":
             return Failed(h.Failure(type=words.text(0)))
+        case "canceled":
+            return Canceled(" ".join(words.rest))
         case "park":
             return Parked(" ".join(words.rest))
         case "again":

@@ -34,7 +34,8 @@ def test_there_is_a_sample_of_everything():
     assert {type(action) for action in actions} == set(get_args(h.Action))
     messages = [*samples.MESSAGES, *samples.ENTITY_MESSAGES, *samples.SLOT_MESSAGES]
     assert {type(message) for message in messages} == set(get_args(Message))
-    assert {type(outcome) for outcome in samples.OUTCOMES} == set(get_args(Outcome))
+    outcomes = [*samples.OUTCOMES, *samples.CANCELED]
+    assert {type(outcome) for outcome in outcomes} == set(get_args(Outcome))
 
 
 @pytest.mark.parametrize(
@@ -66,8 +67,8 @@ def test_the_partition_wide_state_is_written_and_read_as_ever():
 
 
 def test_an_instance_is_written_and_read_as_ever():
-    instances = (samples.INSTANCE, samples.HOLDER, samples.LIMITED_INSTANCE)
-    for golden, instance in zip(GOLDEN[-5:-2], instances, strict=True):
+    instances = (samples.INSTANCE, samples.HOLDER, samples.LIMITED_INSTANCE, samples.CANCELING)
+    for golden, instance in zip(GOLDEN[-6:-2], instances, strict=True):
         assert codec.encode_instance(instance) == golden
         assert codec.decode_resident("a", golden) == instance
 
@@ -80,7 +81,7 @@ def test_an_entity_is_written_and_read_as_ever():
 
 def test_every_golden_line_is_looked_at():
     assert len(RECORDS) == len(samples.ENTRIES) + 1
-    assert len(GOLDEN) == len(RECORDS) + 5
+    assert len(GOLDEN) == len(RECORDS) + 6
 
 
 def test_a_record_holds_entries_in_order():

@@ -103,6 +103,7 @@ async def test_steering_an_instance() -> None:
         posts: list[tuple[str, Any, Any]] = [
             ("raiseEvent/go", {"eventData": [1]}, None),
             ("terminate", {"reason": "why", "recursive": False}, r.Terminate("why", False)),
+            ("cancel", {"reason": "why"}, r.Cancel("why")),
             ("suspend", {"reason": "why"}, r.Suspend("why")),
             ("resume?reason=query", None, r.Resume("query")),
             ("rewind", {}, r.Rewind()),
@@ -120,6 +121,7 @@ async def test_steering_an_instance() -> None:
         assert (await http.delete(f"{ROOT}/x")).status_code == 409
         host.shard.end("x")
         assert (await http.post(f"{ROOT}/x/raiseEvent/go", json={})).status_code == 410
+        assert (await http.post(f"{ROOT}/x/cancel")).status_code == 410
         assert (await http.delete(f"{ROOT}/x")).json() == {"instancesDeleted": 1}
         assert (await http.delete(f"{ROOT}/x")).status_code == 404
 
@@ -192,6 +194,7 @@ async def test_listing_page_by_page() -> None:
         ("POST", "nobody/raiseEvent/go", b"{}", 404),
         ("POST", "nobody/raiseEvent/go", b"{", 400),
         ("POST", "nobody/terminate", b"", 404),
+        ("POST", "nobody/cancel", b"", 404),
         ("POST", "nobody/frobnicate", b"", 405),
         ("GET", "?status=asleep", b"", 400),
         ("GET", "?top=0", b"", 400),

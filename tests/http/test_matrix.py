@@ -84,6 +84,7 @@ ROWS = [
         )
         for word, there in [
             ("terminate", "open"),
+            ("cancel", "open"),
             ("suspend", "open"),
             ("resume", "open"),
             ("rewind", "failed"),

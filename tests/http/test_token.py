@@ -113,6 +113,7 @@ async def test_a_link_by_a_token_that_may_only_read(tmp_path: Path) -> None:
                 client.start("hello"),
                 client.raise_event("a", "go"),
                 client.terminate("a"),
+                client.cancel("a"),
                 client.purge("a"),
             ):
                 with pytest.raises(Forbidden, match=READ_ONLY):

@@ -68,8 +68,11 @@ async def test_each_request_is_a_span_and_what_it_starts_is_below_it() -> None:
         await http.delete(f"{ROOT}/x")
         await http.post(f"{ROOT}/start/patient", json={"instanceId": "y"})
         await http.post(f"{ROOT}/y/terminate", json={"reason": "enough"})
+        await http.post(f"{ROOT}/start/patient", json={"instanceId": "z"})
+        await http.post(f"{ROOT}/z/cancel", json={"reason": "enough"})
+        await runtime.client.wait_for_end("z")
 
-    started, _ = recording.named("Management.StartOrchestration")
+    started, *_ = recording.named("Management.StartOrchestration")
     assert facts_of(started) == {"orchestrator": "patient", "response.instance_id": "x"}
     assert started.kind is SpanKind.SERVER
     begun = recording.one("orchestration.start", instance_id="x")
@@ -85,6 +88,10 @@ async def test_each_request_is_a_span_and_what_it_starts_is_below_it() -> None:
     assert purged == {"instance_id": "x", "response.deleted": 1}
     terminated = facts_of(recording.one("Management.Terminate"))
     assert terminated == {"instance_id": "y", "terminate.reason": "enough"}
+    canceled = facts_of(recording.one("Management.Cancel"))
+    assert canceled == {"instance_id": "z", "cancel.reason": "enough"}
+    end = recording.one("orchestration.complete", instance_id="z")
+    assert facts_of(end)["orchestration.status"] == "Canceled"
 
 
 @in_loop

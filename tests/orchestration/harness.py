@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from shardrt.core.history import (
     NULL,
+    CancelRequested,
     EntityLockGranted,
     EntityLockRequested,
     EntityOperationCalled,
@@ -190,10 +191,13 @@ class World:
         rng: random.Random,
         answer: Callable[[Instance, Action], Arrival],
         events: tuple[str, ...] = (),
+        cancel_at: int = -1,
     ) -> None:
         self._rng = rng
         self._answer = answer
         self._events = events
+        self._cancel_at = cancel_at
+        """The turn that is cancelled from outside, if there is one of that number."""
 
     def drive(
         self, instance: Instance, turns_max: int, replays: Callable[[], bool] = lambda: False
@@ -214,6 +218,8 @@ class World:
         for name in self._events:
             if self._rng.random() < 0.3 or not arrivals:
                 arrivals.append(instance.raised(name, self._rng.randint(0, 9)))
+        if instance.turn == self._cancel_at:
+            arrivals.append(CancelRequested(instance.now, "enough"))
         self._rng.shuffle(arrivals)
         instance.advance(self._rng.randint(0, 5))
         return arrivals

@@ -206,7 +206,7 @@ def answer(instance: Instance, action: Action) -> Arrival:
 def play(program: object, seed: int, replay_share: float) -> tuple[Instance, Step]:
     rng, cuts = random.Random(seed), random.Random(seed + 1)
     instance = Instance(app, "interpret", program)
-    world = World(rng, answer, EVENTS)
+    world = World(rng, answer, EVENTS, cancel_at=seed % 12)
     step = world.drive(instance, TURNS_MAX, lambda: cuts.random() < replay_share)
     return instance, step
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+from asyncio import CancelledError
 from inspect import Parameter, Signature
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,7 @@ def _orchestrator(handle: Any) -> Callable[..., Any]:
 async def drive(generator: Generator[Any, Any, Any], context: DurableOrchestrationContext) -> Any:
     """Await what a generator yields, send it the results, and return what it returns."""
     value: Any = None
-    error: Exception | None = None
+    error: BaseException | None = None
     try:
         while True:
             try:
@@ -151,6 +152,8 @@ async def drive(generator: Generator[Any, Any, Any], context: DurableOrchestrati
                 continue
             try:
                 value = await task.outcome()
+            except CancelledError as canceled:  # from outside: it may clean up
+                error = canceled
             except Exception as raised:  # noqa: BLE001 - the generator may catch it
                 error = raised
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -189,7 +190,41 @@ async def terminate_program(scene: Scene) -> None:
         scene.check(snapshot.status is Status.TERMINATED, f"not terminated: {snapshot}")
 
 
-async def suspend(scene: Scene) -> None:
+async def cancel(scene: Scene) -> None:
+    """Cancel a saga at any moment, more than once: it undoes what it has done, and so its child."""
+    random, root = scene.random, scene.id()
+    child = f"{scene.name}.child" if random.random() < 0.6 else ""
+    numbers = [random.randrange(100) for _ in range(random.randint(1, 4))]
+    given = {"numbers": numbers, "ms": random.choice((50, 300)), "child": child}
+    await scene.client.start("saga", given, root)
+    await scene.rest(3.0)
+    pauses = random.random() < 0.4
+    if pauses:
+        await scene.client.ask(root, r.Suspend())
+    await scene.client.ask(root, r.Cancel("enough"))
+    with suppress(InstanceFinished):  # one that has not begun has ended by now
+        await scene.clients[-1].ask(root, r.Cancel("more"))
+        if pauses:
+            await scene.rest(5.0)
+            await scene.client.ask(root, r.Resume())
+    snapshot = await scene.client.wait(root)
+    _check_undone(scene, snapshot, numbers)
+    if child and await scene.client.get(child) is not None:
+        _check_undone(scene, await scene.client.wait(child), numbers)
+
+
+def _check_undone(scene: Scene, snapshot: r.Snapshot, numbers: list[int]) -> None:
+    is_right = (snapshot.status, snapshot.reason) == (Status.CANCELED, "enough")
+    scene.check(is_right, f"not canceled: {snapshot}")
+    told = msgspec.json.decode(snapshot.custom_status)
+    if told is None:  # it had not begun
+        return
+    done = [number + 7 for number in numbers][: len(told["done"])]
+    undone = [3 * number + 1 for number in reversed(done)]
+    scene.check(told == {"done": done, "undone": undone}, f"not undone: {snapshot}")
+
+
+async def pause(scene: Scene) -> None:
     """Pause a program for a while."""
     instance_id = scene.id()
     steps: list[list[Any]] = [["timer", 500], ["act", 1], ["slow", 500, 2], ["act", 3]]
@@ -331,7 +366,8 @@ CHARACTERS: Mapping[str, Play] = {
     "duel": duel,
     "terminate": terminate,
     "terminate program": terminate_program,
-    "suspend": suspend,
+    "cancel": cancel,
+    "suspend": pause,
     "rewind": rewind,
     "purge": purge,
     "restart": restart,

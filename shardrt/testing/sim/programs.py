@@ -357,6 +357,24 @@ async def pong(ctx: OrchestrationContext, given: dict[str, Any]) -> None:
 
 
 @app.orchestrator
+async def saga(ctx: OrchestrationContext, given: dict[str, Any]) -> list[int]:
+    """Do one thing after the other, and wait for ever; when cancelled, undo all that is done."""
+    done: list[int] = []
+    try:
+        for number in given["numbers"]:
+            done += [await ctx.call_activity(slow, [given["ms"], number])]
+        if given["child"]:
+            child = {**given, "child": ""}
+            await ctx.call_sub_orchestrator(saga, child, instance_id=given["child"])
+        await ctx.wait_for_event("never")
+    except asyncio.CancelledError:
+        undone = [await ctx.call_activity(act, number) for number in reversed(done)]
+        ctx.set_custom_status({"done": done, "undone": undone})
+        raise
+    return done
+
+
+@app.orchestrator
 async def family(ctx: OrchestrationContext, generations: int) -> None:
     """Wait for ever, with children that do, too."""
     if generations:
