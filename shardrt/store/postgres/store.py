@@ -7,7 +7,7 @@ Appends go over a connection of their own (`lane`), everything else through a sm
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -256,16 +256,17 @@ class PostgresStore:
         return [instance_of(row) for row in rows]
 
     async def load_whole(self, keys: Sequence[InstanceKey]) -> list[Whole]:
-        found: list[Whole] = []
-        chunks: list[HistoryChunk] = []
-        for row in await self._database.fetch("load_whole", **_by_key(keys)):
-            *columns, seq, events = row
-            if columns[-1] is not None:
-                chunks = []
-                found.append(Whole(instance_of(columns), chunks))
+        rows = await self._database.fetch("load_whole", **_by_key(keys))
+        # In whatever order the server has joined them.
+        chunks: dict[str, list[HistoryChunk]] = {row[0]: [] for row in rows}
+        for instance_id, execution_id, *_, seq, events in sorted(rows, key=_seq_of):
             if seq is not None:
-                chunks.append(HistoryChunk(columns[0], columns[1], seq, events))
-        return found
+                chunks[instance_id].append(HistoryChunk(instance_id, execution_id, seq, events))
+        return [
+            Whole(instance_of(columns), chunks[columns[0]])
+            for *columns, _, _ in rows
+            if columns[-1] is not None
+        ]
 
     async def active(self, partition: int) -> AsyncIterator[InstanceRow]:
         size = PageSize()
@@ -319,3 +320,8 @@ def _by_key(keys: Sequence[InstanceKey | ExecutionKey]) -> dict[str, object]:
 
 def _filter_params(where: Filter) -> dict[str, object]:
     return {**filter_params(where), "status": text_array(where.status) if where.status else None}
+
+
+def _seq_of(row: tuple[Any, ...]) -> int:
+    """Return where a chunk of history begins; 0 if there is none."""
+    return row[-2] or 0
