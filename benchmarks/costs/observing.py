@@ -30,6 +30,7 @@ from shardrt.bench.figures import COLLECTOR, cpu_figures, machine, versions
 from shardrt.bench.loops import closed_loop
 from shardrt.bench.measuring import prepared
 from shardrt.bench.options import Mode, Options
+from shardrt.config.settings import TracingSettings
 from shardrt.host.child import loop_factory
 
 UNMETERED = "benchmarks.costs.unmetered"
@@ -40,17 +41,22 @@ WARM_UP = 2
 Row = dict[str, Any]
 
 
+DEFAULTS = TracingSettings()
+
+
 @dataclass(frozen=True)
 class Variant:
     """How a host is observed."""
 
     tracing: float | None = None
+    per_s_max: float = 0.0
     metered: bool = True
 
 
 VARIANTS = {
     "neither": Variant(metered=False),
     BASE: Variant(),
+    "tracing": Variant(DEFAULTS.sample_ratio, DEFAULTS.traces_per_s_max),
     "tracing 0.01": Variant(tracing=0.01),
     "tracing 1.0": Variant(tracing=1.0),
 }
@@ -121,6 +127,7 @@ def run(orders: Connection, mode: Mode, store: str | None, variant: Variant) -> 
         store=store,
         app=app,
         tracing=variant.tracing,
+        traces_per_s_max=variant.per_s_max,
     )
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(slices(orders, options))

@@ -17,7 +17,7 @@ from shardrt.bench import app, processes
 from shardrt.bench.errors import HostFailed
 from shardrt.bench.metering import FindRoles, host_processes, this_process
 from shardrt.bench.options import Options
-from shardrt.bench.tracing import tracing
+from shardrt.bench.tracing import traced_as
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 60.0
@@ -133,8 +133,9 @@ class Host:
 @asynccontextmanager
 async def host(options: Options, store_url: str) -> AsyncIterator[Host]:
     """Yield the host that the options ask for."""
+    tracing = traced_as(options.tracing, options.traces_per_s_max)
     if options.mode == "embedded":
-        with tracing(options.tracing) as traced, traced.provider() as provider:
+        with tracing as traced, traced.provider() as provider:
             async with Runtime(
                 app,
                 store=store_url,
@@ -145,7 +146,7 @@ async def host(options: Options, store_url: str) -> AsyncIterator[Host]:
             ) as runtime:
                 yield Host(runtime.client, [this_process("embedded"), traced.find_roles])
     elif options.mode == "serve":
-        with tracing(options.tracing) as traced:
+        with tracing as traced:
             async with (
                 Served(options, store_url, variables=traced.variables) as served,
                 await Client.connect(served.url) as client,

@@ -33,3 +33,5 @@ class Options:
     """What a host that is started for the run serves; it has the workloads."""
     tracing: float | None = None
     """Share of instances that are traced; None: tracing is off."""
+    traces_per_s_max: float = 0.0
+    """Most of them that a process begins in a second; 0: no such bound."""

@@ -50,7 +50,7 @@ class Tracing:
 
 
 @contextmanager
-def tracing(ratio: float | None) -> Iterator[Tracing]:
+def traced_as(ratio: float | None, per_s_max: float) -> Iterator[Tracing]:
     """Yield how a host is told to trace this share of instances; None: not at all.
 
     Raises:
@@ -70,11 +70,14 @@ def tracing(ratio: float | None) -> Iterator[Tracing]:
             variables = {
                 "SHARDRT_TRACING_ENABLED": "true",
                 "SHARDRT_TRACING_SAMPLE_RATIO": str(ratio),
+                "SHARDRT_TRACING_TRACES_PER_S_MAX": str(per_s_max),
                 "OTEL_EXPORTER_OTLP_ENDPOINT": url,
             }
             pid = collector.pid
-            yield Tracing(
-                {"tracing.sample_ratio": ratio}, variables, url, lambda _: {pid: COLLECTOR}
-            )
+            settings: dict[str, object] = {
+                "tracing.sample_ratio": ratio,
+                "tracing.traces_per_s_max": per_s_max,
+            }
+            yield Tracing(settings, variables, url, lambda _: {pid: COLLECTOR})
         finally:
             collector.kill()

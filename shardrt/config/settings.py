@@ -260,6 +260,10 @@ class TracingSettings:
     """Share of the traces begun here that are recorded. Who starts an instance within a trace
     of its own has decided already. More shows more and costs throughput."""
 
+    traces_per_s_max: Annotated[float, Meta(ge=0)] = 10.0
+    """Most of those that a process begins in a second, so that what traces cost does not grow
+    with the load; 0: no such bound."""
+
     tracer_name: Name = "shardrt"
     """By which the spans are known to come from here."""
 

@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from shardrt.errors import ConfigInvalid
+from shardrt.tracing.sampler import Sampler
 
 if TYPE_CHECKING:
     from shardrt.config.settings import TracingSettings
@@ -50,7 +51,12 @@ def make_tracer(settings: TracingSettings, version: str, provider: Any = None) -
     if not isinstance(sdk, SdkTracer):
         logger.warning("tracing is switched on, but the program has no TracerProvider of the SDK")
         return None
-    return Tracer(sdk, settings.sample_ratio, version, state_operations=settings.state_operations)
+    return Tracer(
+        sdk,
+        Sampler(settings.sample_ratio, settings.traces_per_s_max),
+        version,
+        state_operations=settings.state_operations,
+    )
 
 
 def provide(settings: TracingSettings, process: str, host_id: str) -> None:

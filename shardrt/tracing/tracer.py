@@ -40,10 +40,10 @@ from shardrt.core.trace_context import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from shardrt.tracing.sampler import Sampler
+
 
 UNSET = Status()
-_LOW_BITS = 2**64 - 1
-"""What the SDK's samplers by ratio look at, too."""
 
 
 class Happening(NamedTuple):
@@ -74,7 +74,7 @@ class Tracer:
     """Begins traces and exports spans, as one process of a host."""
 
     def __init__(
-        self, sdk: SdkTracer, ratio: float, version: str, *, state_operations: bool = False
+        self, sdk: SdkTracer, sampler: Sampler, version: str, *, state_operations: bool = False
     ) -> None:
         self.live = copy(sdk)
         """The SDK's own, for spans that are held open by those who are in them. Whether a trace
@@ -84,7 +84,7 @@ class Tracer:
         self._resource = sdk.resource
         name = sdk.instrumentation_info.name
         self._scope = InstrumentationScope(name, version)
-        self._bound = round(ratio * (_LOW_BITS + 1))
+        self._sampler = sampler
         self.state_operations = state_operations
         self._base = copy_context()
         unsampled = SpanContext(random.getrandbits(127) + 1, 1, is_remote=False)
@@ -95,7 +95,7 @@ class Tracer:
     def begin(self) -> str:
         """Return the context of a new trace; empty if it is not to be recorded."""
         trace_id = random.getrandbits(128) or 1
-        return root(trace_id) if trace_id & _LOW_BITS < self._bound else ""
+        return root(trace_id) if self._sampler.takes(trace_id) else ""
 
     def within(self, span: SpanContext) -> Context:
         """Return the variables of a context for an activity that is in this span."""

@@ -40,7 +40,7 @@ async def patient(ctx: OrchestrationContext) -> str:
 
 
 def runtime_with(recording: Recording, ratio: float) -> Runtime:
-    settings = {"tracing.sample_ratio": ratio}
+    settings = {"tracing.sample_ratio": ratio, "tracing.traces_per_s_max": 0}
     return Runtime(app, partitions=4, settings=settings, tracer_provider=recording.provider)
 
 

@@ -15,7 +15,7 @@ from shardrt.config.settings import TracingSettings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ALL = Settings(tracing=TracingSettings(sample_ratio=1.0))
+ALL = Settings(tracing=TracingSettings(sample_ratio=1.0, traces_per_s_max=0))
 
 
 class Recording:

@@ -304,7 +304,7 @@ def test_a_trace_is_recorded_as_a_whole_or_not_at_all():
     async def main(env: Environment) -> None:
         await asyncio.gather(*(result(env, "family", instance_id=str(i)) for i in range(40)))
 
-    play(main, Settings(tracing=TracingSettings(sample_ratio=0.5)))
+    play(main, Settings(tracing=TracingSettings(sample_ratio=0.5, traces_per_s_max=0)))
 
     starts = recording.named("orchestration.start")
     recorded = len(starts) // 3
@@ -439,7 +439,12 @@ def test_commits_are_spans_if_that_is_asked_for():
     async def main(env: Environment) -> None:
         await result(env, "several", 2)
 
-    play(main, Settings(tracing=TracingSettings(sample_ratio=1.0, state_operations=True)))
+    play(
+        main,
+        Settings(
+            tracing=TracingSettings(sample_ratio=1.0, traces_per_s_max=0, state_operations=True)
+        ),
+    )
 
     recording.assert_one_tree()
     saves = recording.named("state.save")
