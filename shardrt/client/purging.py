@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shardrt.client.explaining import Caller
+    from shardrt.core.requests import Snapshot
     from shardrt.store.base import Filter
 
 BATCH = 256
@@ -34,18 +35,18 @@ async def purge_where(
     """
     purged = 0
     async for page in SnapshotPages(caller, where, BATCH):
-        counts = await asyncio.gather(*(_purge(caller, each.instance_id) for each in page))
+        counts = await asyncio.gather(*(_purge(caller, each) for each in page))
         purged += sum(counts)
         if progress is not None:
             progress(purged)
     return purged
 
 
-async def _purge(caller: Caller, instance_id: str) -> int:
+async def _purge(caller: Caller, listed: Snapshot) -> int:
     try:
-        answer: Any = await caller.call(instance_id, Purge())
+        answer: Any = await caller.call(listed.instance_id, Purge(execution_id=listed.execution_id))
     except (InstanceNotFound, InstanceNotFinished):
-        return 0  # the read model lags: purged or restarted meanwhile
+        return 0  # the read model lags: purged meanwhile, or open again
     except InstanceQuarantined:
         return 0  # nobody can tell whether it has ended
     return int(answer.count)

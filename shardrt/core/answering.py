@@ -269,7 +269,11 @@ class Answering(Quarantine):
             self._purge_entity(entity, origin, now, to)
         elif instance_id not in self.instances:
             self._reply(to, r.Purged(0))
-        elif self._open(instance_id, origin, to, final=True) is not None:
+        elif (instance := self._open(instance_id, origin, to, final=True)) is None:
+            pass  # refused
+        elif request.execution_id not in {"", instance.execution_id}:
+            self._reply(to, r.Purged(0))
+        else:
             self.out.pop(instance_id, None)
             self._write(e.Deleted(now, instance_id, origin))
             self._reply(to, r.Purged(1))

@@ -98,6 +98,8 @@ class Purge(_Request, frozen=True, tag="purge"):
 
     force: bool = False
     """Also one that is quarantined because its state cannot be read, finished or not."""
+    execution_id: str = ""
+    """Only this execution: who was listed may have been rewound or restarted since."""
 
 
 class Get(_Request, frozen=True, tag="get"):

@@ -38,10 +38,11 @@ class HistoryReader:
     def pack(self, instance: Instance) -> None:
         """Put the tail of an instance that has ended into the form in which it is stored.
 
-        Not while a checkpoint is under way, which is going to cut the tails that it has seen.
+        Not while a checkpoint is under way, which is going to cut the tails that it has seen, and
+        not what was rewound at once: it would be packed again when it ends, in place of this.
         """
         tail, instance_id = instance.tail, instance.instance_id
-        if tail and self._core.instances.get(instance_id) is instance:
+        if tail and instance.is_final and self._core.instances.get(instance_id) is instance:
             seq = instance.history_length - len(tail)
             events = encode_history(tail)
             self._packed[instance_id] = HistoryChunk(

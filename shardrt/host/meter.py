@@ -51,7 +51,8 @@ class Meter:
         tally.clear()
 
     def _count_ended(self, instance: Instance) -> None:
-        assert instance.completed_at is not None
+        if instance.completed_at is None:
+            return  # it was rewound in the same moment, and will end again
         labels = (instance.name, instance.status.value)
         seconds = (instance.completed_at - instance.created_at) / 1e6
         self.observe("orchestrations_duration_seconds", labels, seconds)

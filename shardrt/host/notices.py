@@ -36,8 +36,10 @@ class _Window:
 class Notices:
     """Those of one shard."""
 
-    def __init__(self, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, monotonic_s: Callable[[], float], *, sealed: bool = False) -> None:
         self._monotonic_s = monotonic_s
+        self._sealed = sealed
+        """Whether payloads are not to be read: texts of errors may tell what is in them."""
         self._windows: dict[tuple[str, str], _Window] = {}
         """What has happened, and the name of what it has happened to → its minute."""
 
@@ -48,7 +50,9 @@ class Notices:
     def failed(self, instance: Instance) -> None:
         """Tell that an instance has failed."""
         failure = instance.failure
-        text = "" if failure is None else f"{failure.type}: {failure.message}"
+        text = "" if failure is None else failure.type
+        if failure is not None and not self._sealed:
+            text += f": {failure.message}"
         self._tell("has failed", instance.instance_id, instance.name, text)
 
     def _tell(self, what: str, instance_id: str, name: str, text: str) -> None:

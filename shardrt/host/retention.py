@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from shardrt.config import RetentionSettings
     from shardrt.host.clock import Clock
-    from shardrt.store.base import Instances
+    from shardrt.store.base import InstanceRow, Instances
 
 logger = logging.getLogger(__name__)
 
@@ -89,30 +89,30 @@ class Retention:
             names = tuple(sorted(status))
             where = Filter(status=names, completed_to=now - int(age_s * 1e6))
             mine = await self._find(where, owned)
-            await asyncio.gather(*(self._purge(*each) for each in mine))
+            await asyncio.gather(*(self._purge(row) for row in mine))
             count += len(mine)
         return count
 
-    async def _find(self, where: Filter, owned: set[int]) -> list[tuple[int, str]]:
+    async def _find(self, where: Filter, owned: set[int]) -> list[InstanceRow]:
         """Return what is to be purged here: the oldest that are in our own partitions.
 
         Others purge what is in theirs, unless nobody has them at present: then there may be
         any number of those before ours.
         """
-        mine: list[tuple[int, str]] = []
+        mine: list[InstanceRow] = []
         batch, token = self._settings.sweep_batch_max, None
         for _ in range(PAGES_MAX):
             page = await self._store.query(where, limit=batch, token=token)
-            for row in page.rows:
-                partition = partition_of(row.instance_id, self._partitions)
-                if partition in owned:
-                    mine.append((partition, row.instance_id))
+            mine += [row for row in page.rows if self._partition_of(row) in owned]
             token = page.token
             if token is None or len(mine) >= batch:
                 break
         return mine[:batch]
 
-    async def _purge(self, partition: int, instance_id: str) -> None:
+    def _partition_of(self, row: InstanceRow) -> int:
+        return partition_of(row.instance_id, self._partitions)
+
+    async def _purge(self, row: InstanceRow) -> None:
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._seq += 1
         # NB: `low` is this very number: a purge that was not answered is found again.
@@ -122,6 +122,8 @@ class Retention:
             if not answered.done():
                 answered.set_result(answer)
 
-        self._submit(Forward(self._seq, partition, origin, instance_id, Purge()), take)
+        request = Purge(execution_id=row.execution_id)
+        partition = self._partition_of(row)
+        self._submit(Forward(self._seq, partition, origin, row.instance_id, request), take)
         if (await answered).refusal is None:
             self.purged += 1

@@ -114,7 +114,7 @@ class Shard:
         self.pool.transactions = transactions_of(store)
         self.meter = Meter(store.url_masked.partition(":")[0])
         self.pool.attempted = self.meter.attempted
-        self.notices = Notices(clock.monotonic_s)
+        self.notices = Notices(clock.monotonic_s, sealed=app.sealer is not None)
         self.meter.failed = self.notices.failed
         make = observing(tracer, clock.now, {"host.id": name, "shard.id": index}, self.pool)
         self._rebuild = partial(recover, store, partitions=partitions, make=make)

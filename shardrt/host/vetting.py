@@ -124,8 +124,8 @@ class Vetting:
         self._shard.admit(call, answered)
 
     async def _refusal(self, call: Forward) -> r.Refusal | None:
-        info = self._info(call)
         try:
+            info = self._info(call)  # of what an application may be unable to unseal
             await Verdict(self._middleware[type(call.request)], info).reached()
         except (KeyboardInterrupt, GeneratorExit):
             raise
@@ -135,7 +135,7 @@ class Vetting:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise  # the shard ends
-            logger.info("instance=%s %s vetoed: %r", call.instance_id, info.source, error)
+            logger.info("instance=%s vetoed: %r", call.instance_id, error)
             return r.Refusal(SchedulingVetoed.code, str(error) or type(error).__name__)
         return None
 

@@ -24,6 +24,12 @@ def ended() -> World:
     return world
 
 
+def execution_of(world: World, seq: int) -> str:
+    found = ask(world, r.Get(), seq)
+    assert isinstance(found, r.Snapshot)
+    return found.execution_id
+
+
 def entries(world: World) -> list[e.Entry]:
     """Return what is durable, without the takeover."""
     return world.nodes[0].entries()[1:]
@@ -331,6 +337,17 @@ def test_a_purge_says_how_many_are_gone_also_when_repeated():
     assert ask(world, r.Purge(), 2) == ask(world, r.Purge(), 2) == r.Purged(1)
     assert ask(world, r.Purge(), 3) == r.Purged(0)
     assert entries(world)[-1] == e.Deleted(START, "a", origin(2))
+
+
+def test_a_purge_of_what_was_listed_spares_what_it_has_become():
+    world = ended()
+    listed = execution_of(world, 2)
+    ask(world, r.Restart(), 3)
+    ask(world, r.Terminate(), 4)
+    assert ask(world, r.Purge(execution_id=listed), 5) == r.Purged(0)
+    now = execution_of(world, 6)
+    assert now != listed
+    assert ask(world, r.Purge(execution_id=now), 7) == r.Purged(1)
 
 
 # -- reading -----------------------------------------------------------------------------------

@@ -12,8 +12,11 @@ from msgspec import Raw
 
 from shardrt import App, CallNext, ExecutionInfo, OrchestrationContext, RetryPolicy, SchedulingInfo
 from shardrt.core import requests as r
+from shardrt.core.ids import partition_of
+from shardrt.core.requests import Origin
 from shardrt.errors import OrchestrationFailed, Overloaded, PayloadTooLarge, SchedulingVetoed
 from shardrt.links.messages import Answer, Forward
+from shardrt.orchestration.sealing import PREFIX
 from shardrt.testing import Environment, run_virtual, simulate
 from shardrt.testing.hub import Hub
 from shardrt.testing.virtual import pass_time
@@ -30,6 +33,10 @@ class Reversed:
 
     def decode(self, data: bytes) -> bytes:
         return data[::-1]
+
+
+async def _let_pass(info: SchedulingInfo, call_next: CallNext) -> None:
+    await call_next()
 
 
 def an_app(**options: Any) -> App:
@@ -458,3 +465,22 @@ def test_a_start_is_either_recorded_or_vetoed_whatever_happens():
     simulate(app, scenario, seeds=range(40))
     assert vetoed[True] > 0
     assert vetoed[False] > 40
+
+
+def test_an_event_that_cannot_be_unsealed_is_refused():
+    async def main() -> None:
+        app = an_app(payload_codec=Reversed())
+        app.scheduling_middleware(sources=["event"])(_let_pass)
+        async with Environment(app) as env:
+            await env.client.start("flow", 1, instance_id="i")
+            shard = env.hub.members[0].shard
+            answers: list[Answer] = []
+            request = r.Raise("go", Raw(PREFIX + b'AAA"'))
+            partition = partition_of("i", len(shard.hosts))
+            shard.submit(Forward(1, partition, Origin("c", 1, 1), "i", request), answers.append)
+            await pass_time(1)
+            assert [answer.refusal and answer.refusal.code for answer in answers] == [
+                "InputInvalid"
+            ]
+
+    run_virtual(main())

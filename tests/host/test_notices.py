@@ -40,6 +40,14 @@ def test_each_is_told_of_with_its_reason_in_one_line(caplog: pytest.LogCaptureFi
     assert len(told(caplog)[0]) < TEXT_CHARS_MAX + 100
 
 
+def test_texts_of_errors_are_left_out_where_payloads_are_sealed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found = Notices(lambda: 0.0, sealed=True)
+    found.failed(failed("card 4111"))
+    assert told(caplog) == ["instance=i name=pay has failed: ValueError"]
+
+
 def test_many_of_one_name_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     found, time = notices()
     for number in range(LINES_MAX + 7):

@@ -101,6 +101,23 @@ async def test_what_succeeded_does_not_run_again(store: str) -> None:
 
 
 @in_loop
+async def test_a_purge_of_failed_ones_spares_one_that_was_rewound_since_they_were_listed() -> None:
+    async with Runtime(app, partitions=4) as runtime:
+        client = runtime.client
+        broken.add("second")
+        handle = await client.start(chain, instance_id="a")
+        with pytest.raises(OrchestrationFailed):
+            await handle.result(timeout=10)
+        while not await client.count(status="failed"):  # noqa: ASYNC110 - rows lag behind
+            await asyncio.sleep(0)
+        broken.clear()
+        await handle.rewind()
+        await handle.result(timeout=10)
+        assert await client.purge_where(status="failed") == 0
+        assert await client.get("a") is not None
+
+
+@in_loop
 async def test_it_can_be_rewound_from_the_store_by_the_next_host(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'hub.db'}"
     broken.add("third")
