@@ -146,13 +146,14 @@ class _Circuit:
         """
         trial = _Trial()
         if self.opened_s is not None:
-            left_s = max(0.0, self.opened_s + self._open_s - now_s)
-            if left_s > 0 or self._probe is not None:
+            left_s = self.opened_s + self._open_s - now_s
+            if left_s > 0:
                 raise CircuitOpen(
                     f"activity {self._name!r} is left alone for another {left_s:.1f} s: "
                     f"the last of many attempts {self._reason}"
                 )
-            self._probe = trial
+            # The next one is let through as much later: this one may hang in its thread for ever.
+            self._probe, self.opened_s = trial, now_s
         return trial
 
     def ended(self, trial: _Trial, reason: str | None, now_s: float) -> None:
@@ -163,6 +164,8 @@ class _Circuit:
         is_probe = trial is self._probe
         if is_probe:
             self._probe = None
+        if reason is None and is_probe:
+            self.opened_s = now_s - self._open_s  # it tells nothing: the next one may
         if reason is None or (self.opened_s is not None and not is_probe):
             return  # it began before the circuit opened
         if reason == SUCCESS:

@@ -172,6 +172,22 @@ def test_of_an_open_circuit_only_the_one_that_was_let_through_counts() -> None:
     run_virtual(main())
 
 
+def test_one_that_was_let_through_and_hangs_keeps_nobody_out_for_ever() -> None:
+    async def main() -> None:
+        breaker = CircuitBreaker("charge", failures=1, open_for=10)
+        await fails(breaker)
+        await pass_time(10)
+        hanging = asyncio.ensure_future(attempt(breaker, after_s=100))
+        await pass_time(9)
+        assert isinstance(await attempt(breaker), CircuitOpen)
+        await pass_time(1)
+        assert await attempt(breaker) == "done"
+        assert not breaker.is_open("charge")
+        await hanging
+
+    run_virtual(main())
+
+
 def test_a_failure_from_before_does_not_keep_it_open_for_longer() -> None:
     async def main() -> None:
         breaker = CircuitBreaker("charge", failures=1, open_for=10)
