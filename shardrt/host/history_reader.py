@@ -80,16 +80,24 @@ class HistoryReader:
 
     def keep(self, instance_id: str, chunks: Sequence[HistoryChunk]) -> None:
         """Have the chunks at hand that were loaded with an instance."""
+        self._drop(instance_id)
         self._at_hand[instance_id] = chunks
+        self._gathering.at_hand_bytes += _size_of(chunks)
+
+    def _drop(self, instance_id: str) -> Sequence[HistoryChunk]:
+        chunks = self._at_hand.pop(instance_id, ())
+        self._gathering.at_hand_bytes -= _size_of(chunks)
+        return chunks
 
     def forget(self) -> None:
-        """Drop what is at hand, as no turn has wanted it."""
-        self._at_hand.clear()
+        """Drop what is at hand, as no turn wants it."""
+        for instance_id in list(self._at_hand):
+            self._drop(instance_id)
 
     def take(self, instance_id: str) -> list[HistoryEvent] | None:
         """Return the history if it is in memory or at hand, where it is no more after that."""
         whole = self.in_memory(instance_id)
-        chunks = self._at_hand.pop(instance_id, ())
+        chunks = self._drop(instance_id)
         if whole is not None or not chunks:
             return whole
         instance = self._core.instances[instance_id]
@@ -122,7 +130,8 @@ class HistoryReader:
             return tail
         instance_id, execution_id = instance.instance_id, instance.execution_id
         partition = self._core.state.partition
-        chunks = await self._gathering.history(ExecutionKey(partition, instance_id, execution_id))
+        key = ExecutionKey(partition, instance_id, execution_id)
+        chunks = (await self._gathering.history(key)).found
         # A checkpoint that landed meanwhile has stored part of our tail as well.
         events = _joined(chunks)
         if len(events) >= stored:
@@ -161,6 +170,10 @@ class HistoryReader:
         task = asyncio.get_running_loop().create_task(read())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _size_of(chunks: Sequence[HistoryChunk]) -> int:
+    return sum(len(each.events) for each in chunks)
 
 
 def _joined(chunks: Sequence[HistoryChunk]) -> list[HistoryEvent]:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from shardrt.errors import StoreError
-from shardrt.host.gathering import KEYS_MAX
+from shardrt.host.gathering import KEYS_MAX, Part
 from shardrt.host.quarantine import admit_row
 from shardrt.store.base import InstanceKey, Whole
 
@@ -99,32 +100,55 @@ class Loader:
 
     async def _run(self) -> None:
         try:
-            while self._wanted:
-                to_run = next(iter(self._wanted.values()))
-                alike = [each for each, kind in self._wanted.items() if kind is to_run]
-                await self._batch(alike[:KEYS_MAX], to_run=to_run)
+            await self._load_wanted()
         except Exception as error:
             logger.exception("partition=%d cannot load", self._partition.state.partition)
             self._failed(f"{type(error).__name__}: {error}")
         finally:
             self._task = None
 
-    async def _batch(self, ids: list[str], *, to_run: bool) -> None:
-        backoff_s = BACKOFF_S_MIN
-        partition = self._partition.state.partition
-        keys = [InstanceKey(partition, each) for each in ids]
-        found: list[Whole] | None = None
-        # A checkpoint may delete these while we read, and forget that they were purged.
-        purged = {each for each in ids if each in self._partition.tombstones}
-        while found is None:
-            began_s = asyncio.get_running_loop().time()
+    async def _load_wanted(self) -> None:
+        most, backoff_s = KEYS_MAX, BACKOFF_S_MIN
+        while self._wanted:
+            to_run = next(iter(self._wanted.values()))
+            alike = (each for each, kind in self._wanted.items() if kind is to_run)
+            ids = list(islice(alike, most))
+            # A checkpoint may delete these while we read, and forget that they were purged.
+            purged = {each for each in ids if each in self._partition.tombstones}
             try:
-                found = await self._read(keys, to_run=to_run)
-                self.on_loaded(asyncio.get_running_loop().time() - began_s)
+                part = await self._read(ids, to_run=to_run)
             except StoreError as error:
+                partition = self._partition.state.partition
                 logger.warning("partition=%d cannot load, trying again: %s", partition, error)
+                if len(ids) == 1:
+                    self._put_off(ids[0])
                 await asyncio.sleep(backoff_s)
-                backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
+                most, backoff_s = 1, min(BACKOFF_S_MAX, backoff_s * 2)
+            else:
+                self._admit(ids[: part.taken], part.found, purged)
+                most, backoff_s = KEYS_MAX, BACKOFF_S_MIN
+
+    async def _read(self, ids: list[str], *, to_run: bool) -> Part[Whole]:
+        clock = asyncio.get_running_loop().time
+        keys = [InstanceKey(self._partition.state.partition, each) for each in ids]
+        began_s = clock()
+        if to_run and self._gathering.may_read_ahead():
+            part = await self._gathering.whole(keys)
+        else:
+            rows = await self._gathering.rows(keys)
+            part = Part(rows.taken, [Whole(row, ()) for row in rows.found])
+        self.on_loaded(clock() - began_s)
+        return part
+
+    def _put_off(self, instance_id: str) -> None:
+        """Let the others go first, and leave the history to the turn that needs it.
+
+        With that, it may be too large to be read at once.
+        """
+        del self._wanted[instance_id]
+        self._wanted[instance_id] = False
+
+    def _admit(self, ids: list[str], found: list[Whole], purged: set[str]) -> None:
         for each in found:
             if each.row.instance_id not in purged:
                 resident = admit_row(self._partition, each.row)
@@ -140,8 +164,3 @@ class Loader:
             while waiting:
                 waiting.pop(0)()
             self._waiting.pop(instance_id, None)
-
-    async def _read(self, keys: list[InstanceKey], *, to_run: bool) -> list[Whole]:
-        if to_run:
-            return await self._gathering.whole(keys)
-        return [Whole(row, ()) for row in await self._gathering.rows(keys)]

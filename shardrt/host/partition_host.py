@@ -436,6 +436,7 @@ class PartitionHost:
         """
         self.draining = self.frozen = True
         self.loader.close()
+        self.history.forget()
         for to in self._take_waiters():
             self._refuse_moving(to)
         self._refuse_queued()
@@ -459,6 +460,7 @@ class PartitionHost:
             return
         self.closed = self.frozen = True
         self.loader.close()
+        self.history.forget()
         self.shard.pool.cancel_all(self)
         for instance_id in [*self.core.instances, *self.core.abandoned]:
             self.shard.turns.drop(instance_id)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shardrt.errors import StoreUnavailable
-from shardrt.host.gathering import KEYS_MAX, Gathering
+from shardrt.host.gathering import KEYS_MAX, Gathering, Part
 from shardrt.store.base import ExecutionKey, HistoryChunk, InstanceKey, InstanceRow, Whole
 from shardrt.store.memory import MemoryStore
 from shardrt.store.paging import PAGE_BYTES
@@ -70,8 +70,8 @@ async def soon() -> None:
         await asyncio.sleep(0)
 
 
-def ids(rows: list[InstanceRow]) -> list[str]:
-    return [each.instance_id for each in rows]
+def ids(part: Part[InstanceRow]) -> list[str]:
+    return [each.instance_id for each in part.found]
 
 
 def test_what_is_asked_meanwhile_shares_the_next_query():
@@ -93,7 +93,8 @@ def test_histories_go_to_who_asked_for_them():
         wanted = [("a", "1"), ("a", "2"), ("b", "1"), ("a", "1")]
         answers = [gathering.history(ExecutionKey(0, *each)) for each in wanted]
         for each, answer in zip(wanted, answers, strict=True):
-            assert await answer == [HistoryChunk(*each, 0, b"[]"), HistoryChunk(*each, 4, b"[]")]
+            chunks = [HistoryChunk(*each, 0, b"[]"), HistoryChunk(*each, 4, b"[]")]
+            assert await answer == Part(1, chunks)
         assert len(store.asked) == 1
 
     play(main)
@@ -103,7 +104,9 @@ def test_instances_come_with_their_histories():
     async def main(gathering: Gathering, store: Rows) -> None:
         store.absent = {"b"}
         answers = [gathering.whole(keys(n, wanted)) for n, wanted in enumerate(("ab", "cb"))]
-        found = [[(row.instance_id, chunks) for row, chunks in await each] for each in answers]
+        found = [
+            [(row.instance_id, chunks) for row, chunks in (await each).found] for each in answers
+        ]
         assert found == [[(each, [HistoryChunk(each, "e1", 0, b"[]")])] for each in "ac"]
         assert len(store.asked) == 1
 
@@ -130,12 +133,55 @@ def test_large_ones_come_a_few_at_a_time():
     play(main)
 
 
-def test_many_that_are_asked_for_together_come_together():
+def test_who_asks_for_many_gets_as_many_as_fit():
     async def main(gathering: Gathering, store: Rows) -> None:
         wanted = [f"{n}" for n in range(2 * KEYS_MAX)]
-        answer, other = gathering.rows(keys(0, wanted)), gathering.rows(keys(0, ["x"]))
-        assert ids(await answer) == wanted
-        assert ids(await other) == ["x"]
+        other = ["x"]
+        while wanted:
+            answers = [gathering.rows(keys(0, wanted)), gathering.rows(keys(1, other))]
+            part = await answers[0]
+            assert ids(part) == wanted[: part.taken]
+            wanted = wanted[part.taken :]
+            assert ids(await answers[1]) == other
+        assert max(len(each) for each in store.asked) == KEYS_MAX
+
+    play(main)
+
+
+def test_large_ones_that_are_asked_for_together_come_a_few_at_a_time():
+    async def main(gathering: Gathering, store: Rows) -> None:
+        store.state = bytes(PAGE_BYTES // 3)
+        wanted = keys(0, [f"{n}" for n in range(KEYS_MAX)])
+        for _ in range(5):
+            await gathering.whole(wanted)
+        assert [len(each) for each in store.asked] == [16, 2, 2, 2, 2]
+
+    play(main)
+
+
+def test_what_is_too_much_for_the_store_is_read_in_smaller_pieces():
+    async def main(gathering: Gathering, store: Rows) -> None:
+        most = 50
+        failures = 0
+
+        async def load(keys: Sequence[InstanceKey]) -> list[InstanceRow]:
+            if len(keys) > most:
+                raise StoreUnavailable("too much")
+            return await store.load(keys)
+
+        gathering._rows._fetch = load
+        wanted = [f"{n}" for n in range(4000)]
+        while wanted:
+            try:
+                wanted = wanted[(await gathering.rows(keys(0, wanted))).taken :]
+            except StoreUnavailable:
+                failures += 1
+                most = KEYS_MAX if failures == 10 else most
+        assert failures == 10
+        sizes = [len(each) for each in store.asked]
+        assert sum(sizes) == 4000
+        assert len(sizes) < 150
+        assert max(sizes) > 100
 
     play(main)
 

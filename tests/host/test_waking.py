@@ -13,6 +13,10 @@ from shardrt import App, OrchestrationContext
 from shardrt.config import Settings
 from shardrt.config.settings import ShardSettings
 from shardrt.core import history as h, requests as r
+from shardrt.errors import StoreUnavailable
+from shardrt.host import gathering
+from shardrt.host.history_reader import HistoryReader
+from shardrt.store.memory import MemoryStore
 from shardrt.testing.client import HubClient
 from shardrt.testing.faults import Fault
 from shardrt.testing.hub import Hub
@@ -23,7 +27,11 @@ from tests.host.test_quarantine import code_of, damage, reopen, stored
 from tests.host.witness import Twins, assert_history, assert_recoverable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
+
+    import pytest
+
+    from shardrt.store.base import HistoryChunk, InstanceKey, InstanceRow, Whole
 
 MANY = [f"i{number}" for number in range(200)]
 READS = ("load", "load_whole", "history")
@@ -67,6 +75,7 @@ def play(
             assert hub.broken == []
             hosts = [host for each in hub.members for host in each.shard.hosts.values()]
             assert not any(host.history._at_hand for host in hosts)
+            assert not any(each.shard.gathering.at_hand_bytes for each in hub.members)
 
     run_virtual(run())
 
@@ -210,6 +219,81 @@ def test_those_that_cannot_be_read_keep_nobody_from_waking():
             await client.call(each, r.Purge(force=True))
 
     play(main, bytes_max=10**9)
+
+
+def test_more_than_the_store_can_read_at_once_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch):
+    load_whole = MemoryStore.load_whole
+    too_large = MANY[10]
+    failures = 0
+
+    async def limited(store: MemoryStore, keys: Sequence[InstanceKey]) -> list[Whole]:
+        nonlocal failures
+        if len(keys) > 3 or any(key.instance_id == too_large for key in keys):
+            failures += 1
+            raise StoreUnavailable("took too long")
+        return await load_whole(store, keys)
+
+    async def main(hub: Hub, client: HubClient) -> None:
+        await start_all(client)
+        await evicted(hub)
+        await raise_all(client, 1)
+        await raise_all(client, 2)
+        assert await results(client) == [[2, 1, 2]] * len(MANY)
+        assert failures > 1
+
+    monkeypatch.setattr(MemoryStore, "load_whole", limited)
+    play(main)
+
+
+def test_one_that_the_store_fails_to_read_keeps_nobody_from_waking(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    load = MemoryStore.load
+    bad: set[str] = set()
+
+    async def failing(store: MemoryStore, keys: Sequence[InstanceKey]) -> list[InstanceRow]:
+        if any(key.instance_id in bad for key in keys):
+            raise StoreUnavailable("took too long")
+        return await load(store, keys)
+
+    async def main(hub: Hub, client: HubClient) -> None:
+        await start_all(client)
+        await evicted(hub)
+        bad.add(MANY[0])
+        looked = [asyncio.ensure_future(client.get(each)) for each in MANY]
+        await pass_time(120)
+        assert [each.done() for each in looked] == [each not in bad for each in MANY]
+        bad.clear()
+        assert all(await asyncio.gather(*looked))
+
+    monkeypatch.setattr(MemoryStore, "load", failing)
+    play(main)
+
+
+def test_histories_are_read_ahead_only_up_to_a_bound(monkeypatch: pytest.MonkeyPatch):
+    """Those who are sent a message are all read before any of them goes on."""
+    bytes_max, seen = 2000, 0
+    monkeypatch.setattr(gathering, "AT_HAND_BYTES_MAX", bytes_max)
+    keep = HistoryReader.keep
+
+    def watched(reader: HistoryReader, instance_id: str, chunks: Sequence[HistoryChunk]) -> None:
+        nonlocal seen
+        keep(reader, instance_id, chunks)
+        held = [chunk for each in reader._at_hand.values() for chunk in each]
+        seen = max(seen, sum(len(each.events) for each in held))
+
+    monkeypatch.setattr(HistoryReader, "keep", watched)
+    monkeypatch.setattr(gathering, "KEYS_MAX", 8)
+
+    async def main(hub: Hub, client: HubClient) -> None:
+        await start_all(client)
+        await evicted(hub)
+        await client.start("teller", MANY, "one")
+        await client.start("teller", MANY, "two")
+        assert await results(client) == [[2, 7, 7]] * len(MANY)
+        assert 0 < seen < 2 * bytes_max
+
+    play(main)
 
 
 def hub_partition(hub: Hub, instance_id: str) -> int:
