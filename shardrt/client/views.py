@@ -81,6 +81,8 @@ class HistoryEvent:
     """What a lock was asked for."""
     deprecated: bool | None = None
     """Of a patch: there is no old way any more."""
+    cooperative: bool | None = None
+    """Of a call that was given up: it is a child that was cancelled with its parent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from shardrt.core.state import (
     Child,
     Instance,
     Lane,
+    Leaving,
     PartitionState,
     Pending,
     Section,
@@ -110,6 +111,7 @@ class Ground:
         """Begin the next execution; carried events come before those that arrived meanwhile."""
         newer = [event for event in instance.inbox if isinstance(event, _KEPT)]
         self._clear(instance)
+        instance.leaving = {}
         instance.execution_id = derived_id(instance.execution_id, "next")
         instance.seed = ""
         instance.input = outcome.input
@@ -143,6 +145,7 @@ class Ground:
         self._clear(instance)
         if status is not h.Status.FAILED:
             instance.inbox = []
+            instance.leaving = {}
         if status in _FINAL_OUTCOME:
             self._record(instance, h.ExecutionCompleted(at, status, output, failure))
         self._tell_parent(instance)
@@ -283,12 +286,17 @@ class Ground:
     def _terminate_child(self, instance: Instance, task_id: int, child: Child, reason: str) -> None:
         self._post(m.TerminateChild(child.instance_id, instance.execution_id, task_id, reason))
 
+    def _terminate_leaving(self, task_id: int, left: Leaving, reason: str) -> None:
+        self._post(m.TerminateChild(left.instance_id, left.execution_id, task_id, reason))
+
     def _terminate(self, instance: Instance, at: int, reason: str, *, recursive: bool) -> None:
         for task_id in instance.pending:
             self._cancel_activity(instance, task_id)
         if recursive:
             for task_id, child in instance.children.items():
                 self._terminate_child(instance, task_id, child, reason)
+            for task_id, left in instance.leaving.items():
+                self._terminate_leaving(task_id, left, reason)
         instance.reason = reason
         self._record(instance, h.ExecutionTerminated(at, reason))
         self.abandoned.append(instance.instance_id)

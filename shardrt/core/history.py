@@ -192,6 +192,8 @@ class TaskCanceled(_Event, frozen=True, tag="TaskCanceled"):
     """Nobody waits for this activity or child any more."""
 
     task_id: int
+    cooperative: bool = False
+    """A child given up because the execution was cancelled: it may clean up as well."""
 
 
 class TimerCreated(_Event, frozen=True, tag="TimerCreated"):

@@ -27,6 +27,7 @@ class Rewinds(EntityTransitions):
             # Before anything else: the code may soon ask for a child of this very id.
             orphan = Child(instance_id=child_id)
             self._terminate_child(instance, task_id, orphan, "its parent was rewound")
+        self._rewind_leaving(instance, entry.history)
         previous = instance.execution_id
         instance.seed = instance.seed or previous
         instance.execution_id = entry.execution_id
@@ -45,6 +46,24 @@ class Rewinds(EntityTransitions):
             self._call_again(instance, call, previous, entry.at)
         self._touch(instance, entry.at)
         self._wake(instance)
+
+    def _rewind_leaving(self, instance: Instance, kept: Iterable[h.HistoryEvent]) -> None:
+        """Decide about children that were cancelled and may still clean up.
+
+        If the code forgets that it cancelled one it waits for it again; if it also forgets that
+        it called it, it may soon ask for a child of this very id.
+        """
+        called: set[int] = set()
+        canceled: set[int] = set()
+        for event in kept:
+            if isinstance(event, h.SubOrchestrationInstanceCreated):
+                called.add(event.task_id)
+            elif isinstance(event, h.TaskCanceled):
+                canceled.add(event.task_id)
+        for task_id in [each for each in instance.leaving if each not in canceled]:
+            left = instance.leaving.pop(task_id)
+            if task_id not in called or left.execution_id != instance.execution_id:
+                self._terminate_leaving(task_id, left, "its parent was rewound")
 
     @staticmethod
     def _open_again(instance: Instance) -> None:

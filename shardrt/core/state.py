@@ -94,6 +94,14 @@ class Child(msgspec.Struct, omit_defaults=True):
     input: Raw = NULL
 
 
+class Leaving(msgspec.Struct):
+    """A child that was cancelled with its parent, and may still clean up. Nobody waits for it."""
+
+    instance_id: str
+    execution_id: str
+    """Of the parent, when it called the child."""
+
+
 class Section(msgspec.Struct, omit_defaults=True):
     """A critical section over entities, as its holder knows it."""
 
@@ -157,6 +165,9 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
     """An execution before this one has run code, whatever `turn` says."""
     cancel_requested: bool = False
     """Of this execution: that is done once, and its code need not have seen it yet."""
+    leaving: dict[int, Leaving] = {}
+    """Children that are still to be reached by a termination, until they have ended. A failed
+    instance keeps them, for it may be rewound."""
 
     @property
     def is_final(self) -> bool:

@@ -13,7 +13,7 @@ from shardrt.core import entries as e, history as h, messages as m
 from shardrt.core.entity import is_entity_id
 from shardrt.core.ids import derived_id
 from shardrt.core.rewinds import Rewinds
-from shardrt.core.state import START_TIMER, Child, Instance, Pending
+from shardrt.core.state import START_TIMER, Child, Instance, Leaving, Pending
 from shardrt.core.trace_context import follow
 from shardrt.core.work import Canceled, Completed, Continued, Failed, Parked
 
@@ -207,21 +207,24 @@ class Transitions(Rewinds):
             self._return_slot(instance, action.task_id, pending)
             self._cancel_activity(instance, action.task_id)
         elif (child := instance.children.pop(action.task_id, None)) is not None:
-            self._call_off(instance, action.task_id, child)
+            self._call_off(instance, action, child)
         else:
             self._give_up(instance, action.task_id)
 
-    def _call_off(self, instance: Instance, task_id: int, child: Child) -> None:
+    def _call_off(self, instance: Instance, action: h.TaskCanceled, child: Child) -> None:
         """End a child that its parent waits for no more.
 
         If that is because the parent itself was cancelled in this turn, the child may clean up.
+        It is remembered until it has ended, so that terminating the parent ends it, too.
         """
-        request = _cancel_in_turn(instance) if instance.cancel_requested else None
+        request = _cancel_in_turn(instance) if action.cooperative else None
         if request is None:
-            self._terminate_child(instance, task_id, child, "canceled by its parent")
-        else:
-            ids = (child.instance_id, instance.execution_id, task_id)
-            self._post(m.CancelChild(*ids, request.reason))
+            self._terminate_child(instance, action.task_id, child, "canceled by its parent")
+            return
+        ids = (child.instance_id, instance.execution_id, action.task_id)
+        self._post(m.CancelChild(*ids, request.reason))
+        if child.retry_at is None:  # otherwise its last attempt has ended
+            instance.leaving[action.task_id] = Leaving(child.instance_id, instance.execution_id)
 
     def _create_timer(self, instance: Instance, action: h.TimerCreated, at: int) -> None:
         del at
@@ -378,6 +381,7 @@ class Transitions(Rewinds):
     def _child_ended(self, message: m.ChildEnded, at: int, retry_at: int | None) -> None:
         found = self.child_of(message)
         if found is None:
+            self._child_left(message)
             return
         instance, child = found
         self._touch(instance, at)
@@ -395,6 +399,16 @@ class Transitions(Rewinds):
             failure = message.failure or h.Failure(type="SubOrchestrationFailed")
             instance.inbox.append(h.SubOrchestrationInstanceFailed(message.task_id, at, failure))
         self._wake(instance)
+
+    def _child_left(self, message: m.ChildEnded) -> None:
+        """Forget a child that was cancelled with its parent: nobody waits for how it ends."""
+        instance = self.instances.get(message.instance_id)
+        if instance is None:
+            return
+        left = instance.leaving.get(message.task_id)
+        if left is not None and left.execution_id == message.execution_id:
+            del instance.leaving[message.task_id]
+            self.dirty[instance.instance_id] = None
 
     def child_of(self, message: m.ChildEnded) -> tuple[Instance, Child] | None:
         """Return the parent and its child, if that execution still waits for that attempt."""

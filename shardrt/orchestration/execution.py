@@ -178,6 +178,7 @@ class Execution:
                 break
             self._deliver(arrival, body)
             ends = self._loop.drain(body)
+            self.ledger.canceling = False
             taken += 1
         if self.ledger.mismatch is not None:
             self._abandon()
@@ -198,6 +199,7 @@ class Execution:
         if waiter is None:
             if type(arrival) is CancelRequested:  # here, where it costs the others nothing
                 self._cancel_reason = arrival.reason
+                ledger.canceling = True  # until the code waits again
                 body.cancel(arrival.reason or None)
             return
         match arrival:

@@ -79,7 +79,8 @@ class CallFuture(Future[T]):
         if not super().cancel(msg):
             return False
         if self.ledger.pending.pop(self.task_id, None) is not None:
-            self.ledger.emit(TaskCanceled(self.task_id))
+            cooperative = self.ledger.canceling and self.failed is SubOrchestrationFailed
+            self.ledger.emit(TaskCanceled(self.task_id, cooperative))
         return True
 
     def complete(self, result: Raw) -> None:

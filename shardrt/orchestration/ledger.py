@@ -110,6 +110,7 @@ class Ledger:
 
     __slots__ = (
         "actions",
+        "canceling",
         "continued",
         "custom_status",
         "events",
@@ -135,6 +136,8 @@ class Ledger:
         self.last_id = 0
         self.actions: list[Action] = []
         """Of this turn."""
+        self.canceling = False
+        """The code runs because it is cancelled from outside."""
         self.pending: dict[int, Waiter] = {}
         """By task id."""
         self.events: Mailbox | None = None

@@ -36,7 +36,7 @@ def test_every_kind_of_event_is_shown_with_its_fields() -> None:
         h.ExecutionStarted(1, "n", raw, "v", h.Parent("p", "e", 3, "pn"), {"k": "t"}),
         h.OrchestratorStarted(2_000_000),
         h.TaskScheduled(0, "act", raw, h.Retry(max_attempts=3, first_interval=1), 1_500_000),
-        h.TaskCanceled(0),
+        h.TaskCanceled(0, cooperative=True),
         h.TimerCreated(1, 5_000_000),
         h.TimerCanceled(1),
         h.SubOrchestrationInstanceCreated(2, "child", "n", raw),
@@ -64,6 +64,7 @@ def test_every_kind_of_event_is_shown_with_its_fields() -> None:
     assert scheduled.timestamp == to_datetime(2_000_000)
     assert scheduled.timeout == 1.5
     assert scheduled.retry == {"max_attempts": 3, "first_interval": 1}
+    assert (shown[3].cooperative, scheduled.cooperative) == (True, None)
     assert shown[4].fire_at == to_datetime(5_000_000)
     assert (shown[6].instance_id, shown[7].data) == ("child", {"a": 1})
     assert (shown[8].result, shown[9].failure) == ({"a": 1}, failure)

@@ -285,7 +285,8 @@ class Driver(EntityActs):
         if kind == 3 and instance is not None and instance.timers:
             return h.TimerCanceled(self.random.choice(list(instance.timers)))
         if kind in {3, 4} and instance is not None and (instance.pending or instance.children):
-            return h.TaskCanceled(self.random.choice([*instance.pending, *instance.children]))
+            task_id = self.random.choice([*instance.pending, *instance.children])
+            return h.TaskCanceled(task_id, instance.cancel_requested)
         return h.EventSent(task_id, other, "go", self._new_data())
 
     # -- activities and time -------------------------------------------------------------------

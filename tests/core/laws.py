@@ -66,6 +66,7 @@ def check_instance(node: Node, instance: Instance) -> None:
         assert (instance.calls, instance.locks) == ({}, {})
         # What a failed one had not seen is kept: it may be rewound.
         assert not instance.inbox or instance.status is h.Status.FAILED
+        assert not instance.leaving or instance.status is h.Status.FAILED
         assert not instance.has_news()
         assert not instance.is_active
     else:
@@ -115,6 +116,7 @@ def check_tasks(instance: Instance, history: list[h.HistoryEvent]) -> None:
     queuing = {each.task_id for each in instance.locks.values() if not each.granted}
     under_way = code_timers | set(instance.pending) | set(instance.children)
     under_way |= set(instance.calls) | queuing
+    assert set(instance.leaving) <= cancelled
     assert under_way == set(scheduled) - set(over) - cancelled
 
 

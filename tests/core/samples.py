@@ -14,7 +14,7 @@ from msgspec import Raw
 from shardrt.core import entity as en, entries as e, history as h, messages as m
 from shardrt.core.limiter import Limiter, Numbers, slot_of
 from shardrt.core.requests import Origin
-from shardrt.core.state import Child, Head, Instance, Lane, Pending, Section, Session
+from shardrt.core.state import Child, Head, Instance, Lane, Leaving, Pending, Section, Session
 from shardrt.core.work import Canceled, Completed, Continued, Failed, Parked
 
 CAUSE = h.Failure(type="KeyError", message="'x'")
@@ -168,6 +168,7 @@ CANCELING = Instance(
     inbox=[CANCEL],
     has_run=True,
     cancel_requested=True,
+    leaving={4: Leaving("kid", "a-exec")},
 )
 ENTITY = en.Entity(
     instance_id="@acc@a",

@@ -355,6 +355,7 @@ _ACTIONS: dict[str, Callable[[Words], h.Action]] = {
     "run": lambda w: h.TaskScheduled(int(w.text(0)), w.text(1), w.json(2), w.retry()),
     "timer": lambda w: h.TimerCreated(int(w.text(0)), START + int(w.text(1)) * SECOND),
     "cancel": lambda w: h.TaskCanceled(int(w.text(0))),
+    "pass-on-cancel": lambda w: h.TaskCanceled(int(w.text(0)), cooperative=True),
     "cancel-timer": lambda w: h.TimerCanceled(int(w.text(0))),
     "child": lambda w: h.SubOrchestrationInstanceCreated(
         int(w.text(0)), w.text(1), w.text(2), w.json(3), None, w.retry()

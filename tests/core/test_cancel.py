@@ -234,7 +234,7 @@ def test_a_canceled_one_cannot_be_rewound_and_can_be_restarted():
 def test_a_child_that_is_waited_for_is_told_and_not_terminated():
     world = family(activity(1))
     ask(world, r.Cancel("enough"), 2, "a!0")
-    turn(world, h.TaskCanceled(1), instance_id="a!0", outcome=Canceled("enough"))
+    turn(world, h.TaskCanceled(1, cooperative=True), instance_id="a!0", outcome=Canceled("enough"))
     world.exchange()
     assert turn(world, instance_id="b!1", outcome=Canceled("enough")).arrivals == (CANCEL,)
     kid = world.instance("b!1")
@@ -247,7 +247,7 @@ def test_a_child_that_has_not_begun_ends_at_once():
     start(world, "a!0")
     turn(world, child(1, "b!1"), instance_id="a!0")
     ask(world, r.Cancel("enough"), 2, "a!0")
-    turn(world, h.TaskCanceled(1), instance_id="a!0")
+    turn(world, h.TaskCanceled(1, cooperative=True), instance_id="a!0")
     world.exchange()
     assert world.instance("b!1").status is h.Status.CANCELED
 
@@ -257,7 +257,7 @@ def test_a_child_given_up_in_a_later_turn_is_terminated_as_ever():
     ask(world, r.Cancel("enough"), 2, "a!0")
     turn(world, activity(2), instance_id="a!0")
     world.activity_ended(run_of(world, 2), ONE)
-    turn(world, h.TaskCanceled(1), instance_id="a!0")
+    turn(world, h.TaskCanceled(1, cooperative=True), instance_id="a!0")
     world.exchange()
     kid = world.instance("b!1")
     assert (kid.status, kid.reason) == (h.Status.TERMINATED, "canceled by its parent")
@@ -267,7 +267,7 @@ def test_a_child_that_was_asked_already_is_not_told_twice():
     world = family(activity(1))
     ask(world, r.Cancel("mine"), 2, "b!1")
     ask(world, r.Cancel("enough"), 3, "a!0")
-    turn(world, h.TaskCanceled(1), instance_id="a!0")
+    turn(world, h.TaskCanceled(1, cooperative=True), instance_id="a!0")
     world.exchange()
     assert arrivals(world, "b!1") == (h.CancelRequested(START, "mine"),)
 
@@ -294,3 +294,133 @@ def test_its_parent_sees_a_failure_that_is_not_tried_again():
     world.exchange()
     failure = h.Failure(type="OrchestrationCanceled", message="enough", non_retryable=True)
     assert arrivals(world, "a!0") == (h.SubOrchestrationInstanceFailed(1, START, failure),)
+
+
+# -- children that clean up by themselves ----------------------------------------------------------
+
+
+def leaving() -> World:
+    """Return a world in which ``a!0`` was cancelled, as was ``b!1``, and both still clean up."""
+    world = family(activity(1))
+    ask(world, r.Cancel("enough"), 2, "a!0")
+    turn(world, h.TaskCanceled(1, cooperative=True), activity(2), instance_id="a!0")
+    world.exchange()
+    turn(world, h.TaskCanceled(1), activity(3), instance_id="b!1")
+    return world
+
+
+def test_terminating_the_parent_ends_a_child_that_still_cleans_up():
+    for recursive, status in ((True, h.Status.TERMINATED), (False, h.Status.RUNNING)):
+        world = leaving()
+        world.crash(world.nodes[0])
+        ask(world, r.Terminate("at once", recursive=recursive), 3, "a!0")
+        world.exchange()
+        assert world.instance("b!1").status is status
+
+
+def test_terminating_reaches_grandchildren_that_still_clean_up():
+    world = family(child(1, "c!0"))
+    world.exchange()
+    turn(world, activity(1), instance_id="c!0")
+    ask(world, r.Cancel("enough"), 2, "a!0")
+    for name in ("a!0", "b!1"):
+        cancel = h.TaskCanceled(1, cooperative=True)
+        turn(world, cancel, activity(2), instance_id=name)
+        world.exchange()
+    assert arrivals(world, "c!0") == (CANCEL,)
+    turn(world, instance_id="c!0")
+    ask(world, r.Terminate("at once"), 3, "a!0")
+    world.exchange()
+    world.exchange()
+    assert world.instance("c!0").status is h.Status.TERMINATED
+
+
+def test_a_child_that_has_cleaned_up_is_forgotten_and_its_end_not_told():
+    world = leaving()
+    world.activity_ended(run_of(world, 3), ONE)
+    turn(world, instance_id="b!1", outcome=Canceled("enough"))
+    world.exchange()
+    parent = world.instance("a!0")
+    assert (parent.leaving, parent.inbox) == ({}, [])
+
+
+def test_a_child_that_was_to_be_tried_again_has_nothing_to_clean_up():
+    world = World(2)
+    start(world, "a!0")
+    retry = h.Retry(max_attempts=3, first_interval=SECOND)
+    turn(world, child(1, "b!1", retry), instance_id="a!0")
+    world.exchange()
+    turn(world, instance_id="b!1", outcome=Failed(BROKEN))
+    world.exchange()
+    ask(world, r.Cancel("enough"), 2, "a!0")
+    turn(world, h.TaskCanceled(1, cooperative=True), instance_id="a!0")
+    assert world.instance("a!0").leaving == {}
+
+
+def test_a_child_given_up_before_the_cancellation_in_its_turn_is_terminated():
+    world = family(activity(1))
+    ask(world, r.Cancel("enough"), 2, "a!0")
+    turn(world, h.TaskCanceled(1), instance_id="a!0")
+    world.exchange()
+    kid = world.instance("b!1")
+    assert (kid.status, kid.reason) == (h.Status.TERMINATED, "canceled by its parent")
+
+
+def test_a_rewound_parent_that_knows_of_it_leaves_its_child_alone_until_terminated():
+    world = leaving()
+    world.activity_ended(run_of(world, 2), BROKEN)
+    turn(world, instance_id="a!0", outcome=Failed(BROKEN))
+    ask(world, r.Rewind(), 3, "a!0")
+    world.exchange()
+    assert world.instance("b!1").status is h.Status.RUNNING
+    ask(world, r.Terminate("at once"), 4, "a!0")
+    world.exchange()
+    assert world.instance("b!1").status is h.Status.TERMINATED
+
+
+def test_a_rewound_parent_hears_no_more_of_a_child_that_has_cleaned_up_meanwhile():
+    world = leaving()
+    world.activity_ended(run_of(world, 2), BROKEN)
+    turn(world, instance_id="a!0", outcome=Failed(BROKEN))
+    world.activity_ended(run_of(world, 3), ONE)
+    turn(world, instance_id="b!1", outcome=Canceled("enough"))
+    world.exchange()
+    assert world.instance("a!0").leaving == {}
+    ask(world, r.Rewind(), 3, "a!0")
+    assert arrivals(world, "a!0") == ()
+
+
+def test_a_rewound_parent_that_forgets_its_call_ends_the_child():
+    world = World(2)
+    start(world, "a!0")
+    turn(world, activity(1), instance_id="a!0")
+    world.activity_ended(run_of(world, 1), BROKEN)
+    turn(world, child(2, "b!1"), instance_id="a!0")
+    world.exchange()
+    turn(world, activity(1), instance_id="b!1")
+    ask(world, r.Cancel("enough"), 2, "a!0")
+    failed = Failed(BROKEN)
+    turn(world, h.TaskCanceled(2, cooperative=True), instance_id="a!0", outcome=failed)
+    world.exchange()
+    assert arrivals(world, "b!1") == (CANCEL,)
+    ask(world, r.Rewind(), 3, "a!0")
+    world.exchange()
+    kid = world.instance("b!1")
+    assert (kid.status, kid.reason) == (h.Status.TERMINATED, "its parent was rewound")
+    assert world.instance("a!0").leaving == {}
+
+
+def test_a_rewound_parent_waits_again_for_a_child_that_it_forgets_to_have_cancelled():
+    world = family(activity(1))
+    ask(world, r.Cancel("enough"), 2, "a!0")
+    failed = Failed(BROKEN)
+    turn(world, h.TaskCanceled(1, cooperative=True), instance_id="a!0", outcome=failed)
+    world.exchange()
+    ask(world, r.Rewind(), 3, "a!0")
+    world.exchange()
+    parent = world.instance("a!0")
+    assert (list(parent.children), parent.leaving) == ([1], {})
+    assert world.instance("b!1").status is h.Status.RUNNING
+    turn(world, instance_id="b!1", outcome=Canceled("enough"))
+    world.exchange()
+    assert len(arrivals(world, "a!0")) == 2

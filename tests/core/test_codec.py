@@ -60,6 +60,11 @@ def test_records_from_before_there_were_traces_are_read(record: bytes):
     assert codec.decode_record(record)[0] in samples.ENTRIES
 
 
+def test_a_cancelled_call_from_before_it_said_why_is_read():
+    action = b'["TaskCanceled",1]'
+    assert msgspec.json.decode(action, type=h.TaskCanceled) == h.TaskCanceled(1)
+
+
 def test_the_partition_wide_state_is_written_and_read_as_ever():
     golden = RECORDS[-1]
     assert codec.encode_head(samples.HEAD) == golden

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from shardrt.core.history import (
     CancelRequested,
+    EventRaised,
     ExecutionCompleted,
     ExecutionStarted,
     OrchestratorStarted,
     Status,
+    SubOrchestrationInstanceCreated,
     TaskCanceled,
+    TaskScheduled,
     TimerCanceled,
+    TimerCreated,
 )
 from shardrt.core.work import Canceled, Step
 from shardrt.errors import NonDeterminism
@@ -132,6 +137,37 @@ def test_what_it_awaits_is_cancelled_and_what_is_shielded_is_not():
     assert [each.task_id for each in given_up] == [3, 4]
     instance.complete(2, "kept")
     assert result_of(instance.complete(1, "apart")) == ["kept", "apart"]
+
+
+@pytest.mark.parametrize("replay", [False, True], ids=["resident", "replayed"])
+def test_only_a_child_that_is_given_up_for_it_may_clean_up(*, replay: bool):
+    async def body(ctx: OrchestrationContext) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await ctx.call_sub_orchestrator("early")
+        try:
+            await asyncio.gather(ctx.call_sub_orchestrator("kid"), ctx.call_activity("act"))
+        finally:
+            late = asyncio.ensure_future(ctx.call_sub_orchestrator("late"))
+            await ctx.wait_for_event("on")
+            late.cancel()
+
+    instance, first = started(body)
+    (timer,) = [each.task_id for each in first.actions if isinstance(each, TimerCreated)]
+    fired = instance.fired(timer)
+    step = instance.run(fired, CANCEL, EventRaised(instance.now, "on", raw(1)), replay=replay)
+    given_up = [each for each in step.actions if isinstance(each, TaskCanceled)]
+    called = {
+        each.task_id: each.name
+        for each in (*first.actions, *step.actions)
+        if isinstance(each, (TaskScheduled, SubOrchestrationInstanceCreated))
+    }
+    assert {called[each.task_id]: each.cooperative for each in given_up} == {
+        "early": False,
+        "kid": True,
+        "act": False,
+        "late": False,
+    }
 
 
 def test_tasks_of_a_group_clean_up_too():
