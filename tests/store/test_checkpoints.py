@@ -51,7 +51,8 @@ async def test_a_checkpoint_is_where_recovery_starts(stores: Stores):
     assert await store.head(0, newer) == PartitionHead(newer, 3, 2, b"\0state\xff")
 
 
-async def test_a_fenced_owner_cannot_checkpoint(stores: Stores):
+@pytest.mark.parametrize("forgets", [False, True])
+async def test_a_fenced_owner_cannot_checkpoint(stores: Stores, forgets: bool):
     store = await stores.open()
     epoch = await owned_with(store, 2)
     await store.checkpoint(checkpoint(epoch, 1, upserts=[row("a"), row("b")], chunks=[chunk(0)]))
@@ -62,8 +63,8 @@ async def test_a_fenced_owner_cannot_checkpoint(stores: Stores):
         state=b"late",
         upserts=[row("a", status="Failed"), row("c")],
         chunks=[chunk(0, b"[late]"), chunk(1)],
-        resets=["a"],
-        deletes=["b"],
+        resets=["a"] if forgets else [],
+        deletes=["b"] if forgets else [],
     )
     with pytest.raises(EpochFenced, match=f"partition 0: epoch {epoch}"):
         await store.checkpoint(late)
@@ -72,13 +73,18 @@ async def test_a_fenced_owner_cannot_checkpoint(stores: Stores):
     assert await history_of(store, 0, "a", "e1") == [chunk(0)]
 
 
+@pytest.mark.parametrize("forgets", [False, True])
 @pytest.mark.parametrize("lsn", [1, 4])
-async def test_a_checkpoint_neither_goes_back_nor_ahead_of_the_journal(stores: Stores, lsn: int):
+async def test_a_checkpoint_neither_goes_back_nor_ahead_of_the_journal(
+    stores: Stores, lsn: int, forgets: bool
+):
     store = await stores.open()
     epoch = await owned_with(store, 3)
     await store.checkpoint(checkpoint(epoch, 2))
+    deletes = ["b"] if forgets else []
+    wrong = checkpoint(epoch, lsn, state=b"wrong", upserts=[row()], deletes=deletes)
     with pytest.raises(ValueError, match=rf"LSN {lsn} is outside 2\.\.3"):
-        await store.checkpoint(checkpoint(epoch, lsn, state=b"wrong", upserts=[row()]))
+        await store.checkpoint(wrong)
     assert await store.head(0, epoch) == PartitionHead(epoch, 3, 2, b"state")
     assert await store.load(keys(0, ["a"])) == []
 

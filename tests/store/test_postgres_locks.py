@@ -127,13 +127,15 @@ async def test_one_claim_fences_only_its_partition_of_a_waiting_batch(pg: Stores
     assert [len(await collect(store.read(p, 0))) for p in range(3)] == [1, 0, 1]
 
 
-async def test_a_checkpoint_that_met_a_claim_leaves_nothing_behind(pg: Stores):
+@pytest.mark.parametrize("deletes", [[], ["b"]])
+async def test_a_checkpoint_that_met_a_claim_leaves_nothing_behind(pg: Stores, deletes: list[str]):
     store = await pg.open()
     epoch = await owned(store)
     await appended(store, epoch, b"one")
     async with plain(store) as claimer, plain(store, autocommit=True) as looker:
         await claimer.execute("UPDATE partitions SET epoch = epoch + 1 WHERE partition = 0")
-        late = asyncio.ensure_future(store.checkpoint(checkpoint(epoch, 1, upserts=[row()])))
+        refused = checkpoint(epoch, 1, upserts=[row()], deletes=deletes)
+        late = asyncio.ensure_future(store.checkpoint(refused))
         await eventually(lambda: waiting(looker))
         await claimer.commit()
     with pytest.raises(EpochFenced):

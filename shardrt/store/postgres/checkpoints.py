@@ -1,4 +1,4 @@
-"""A checkpoint as the parameters of its one statement."""
+"""A checkpoint as one statement and its parameters."""
 
 from __future__ import annotations
 
@@ -11,23 +11,31 @@ if TYPE_CHECKING:
     from shardrt.store.base import Checkpoint, HistoryChunk, InstanceRow
 
 
-def checkpoint_params(checkpoint: Checkpoint) -> dict[str, object]:
-    """Return the parameters; rows are sorted, so that two of them lock in the same order."""
+def checkpoint_statement(checkpoint: Checkpoint) -> tuple[str, dict[str, object]]:
+    """Return the name of the statement and its parameters.
+
+    Rows are sorted, so that two of them lock in the same order.
+    """
     rows = sorted(checkpoint.upserts, key=lambda row: row.instance_id)
-    written = {row.instance_id for row in rows}
-    gone = [instance_id for instance_id in checkpoint.deletes if instance_id not in written]
-    return {
+    params = {
         "partition": checkpoint.partition,
         "epoch": checkpoint.epoch,
         "lsn": checkpoint.lsn,
         "state": checkpoint.state,
+        **_rows(rows),
+        **_chunks(sorted(checkpoint.chunks, key=lambda chunk: chunk.instance_id)),
+    }
+    if not (checkpoint.resets or checkpoint.deletes):
+        return "checkpoint", params
+    written = {row.instance_id for row in rows}
+    gone = [instance_id for instance_id in checkpoint.deletes if instance_id not in written]
+    params |= {
         "resets": text_array(checkpoint.resets),
         "deletes": text_array(checkpoint.deletes),
         "touched": text_array([*checkpoint.resets, *checkpoint.deletes]),
         "gone": text_array(gone),
-        **_rows(rows),
-        **_chunks(sorted(checkpoint.chunks, key=lambda chunk: chunk.instance_id)),
     }
+    return "checkpoint_and_forget", params
 
 
 def _rows(rows: list[InstanceRow]) -> dict[str, object]:

@@ -50,8 +50,6 @@ UNTOLD = (
 )
 """How a server refuses to tell its identity: it never will."""
 
-COMMIT_STATEMENTS = ("append", "position", "renew")
-
 # The pool logs each failed attempt, and with more of the server's text than we would.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
@@ -64,10 +62,6 @@ class Database:
             raise ConfigInvalid(f"store connections must be at least 2, not {connections}")
         self.url: PostgresUrl = parse_url(url)
         queries = load_queries(PACKAGE, f'"{self.url.schema}"')
-        prepare = queries["prepare"]
-        for name in COMMIT_STATEMENTS:
-            prepare = prepare.replace(f"{{{name}}}", queries[name])
-        self._prepare = prepare.encode()
         self._queries = {name: query.encode() for name, query in queries.items()}
         self.lane = Lane(self.url, self._connect_lane)
         self._connections = connections
@@ -231,7 +225,7 @@ class Database:
                 birth = await self._set_session(connection)
                 if identity := self._identities.get(connection):
                     await connection.execute(self._queries["begin_era"], {"identity": identity})
-                await connection.execute(self._prepare)
+                await connection.execute(self._queries["prepare"])
         except BaseException:
             await connection.close()
             raise

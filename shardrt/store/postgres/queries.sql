@@ -159,13 +159,9 @@ SELECT lsn, record
  ORDER BY lsn
  LIMIT %(rows)s;
 
--- checkpoint --
--- Write everything, and only then take the partition's row, which appends wait for: `fence`
--- runs last because it counts what the others wrote. Nothing is kept if it refuses, since
--- then the statement divides by zero.
--- All parts see the same snapshot and must not touch a row twice: an instance deleted and
--- created again is not in `gone` but overwritten, and chunks written now are not forgotten.
-WITH row AS (
+-- written --
+-- What a checkpoint writes: a part of the two statements that follow.
+row AS (
     SELECT *
       FROM unnest(%(instance_ids)s, %(execution_ids)s, %(names)s, %(versions)s, %(statuses)s,
                   %(created_ats)s, %(updated_ats)s, %(completed_ats)s, %(parent_ids)s,
@@ -176,30 +172,6 @@ WITH row AS (
     SELECT *
       FROM unnest(%(chunk_ids)s, %(chunk_executions)s, %(chunk_seqs)s, %(chunk_events)s)
            AS chunk (instance_id, execution_id, seq, events)
-), reset AS (
-    SELECT reset.instance_id,
-           COALESCE(row.execution_id, i.execution_id) AS kept
-      FROM unnest(%(resets)s) AS reset (instance_id)
-      LEFT JOIN row ON row.instance_id = reset.instance_id
-      LEFT JOIN {schema}.instances AS i
-             ON i.partition = %(partition)s AND i.instance_id = reset.instance_id
-), gone AS (
-    DELETE FROM {schema}.instances
-     WHERE partition = %(partition)s AND instance_id = ANY (%(gone)s)
-    RETURNING 1
-), forgotten AS (
-    DELETE FROM {schema}.history AS h
-     WHERE h.partition = %(partition)s
-       AND h.instance_id = ANY (%(touched)s)
-       AND (h.instance_id = ANY (%(deletes)s)
-            OR EXISTS (SELECT FROM reset
-                        WHERE reset.instance_id = h.instance_id
-                          AND reset.kept <> h.execution_id))
-       AND NOT EXISTS (SELECT FROM chunk
-                        WHERE chunk.instance_id = h.instance_id
-                          AND chunk.execution_id = h.execution_id
-                          AND chunk.seq = h.seq)
-    RETURNING 1
 ), upserted AS (
     INSERT INTO {schema}.instances
            (partition, instance_id, execution_id, name, version, status, created_at, updated_at,
@@ -226,6 +198,54 @@ WITH row AS (
     INSERT INTO {schema}.checkpoints (partition, state)
     VALUES (%(partition)s, %(state)s)
         ON CONFLICT (partition) DO UPDATE SET state = EXCLUDED.state
+    RETURNING 1
+)
+
+-- checkpoint --
+-- Write everything, and only then take the partition's row, which appends wait for: `fence`
+-- runs last because it counts what the others wrote. Nothing is kept if it refuses, since
+-- then the statement divides by zero.
+WITH {written}, fence AS (
+    UPDATE {schema}.partitions
+       SET checkpoint_lsn = %(lsn)s
+     WHERE partition = %(partition)s
+       AND epoch = %(epoch)s
+       AND %(lsn)s BETWEEN checkpoint_lsn AND commit_lsn
+       AND (SELECT count(*) FROM upserted) + (SELECT count(*) FROM added)
+           + (SELECT count(*) FROM saved) > 0
+    RETURNING 1
+)
+SELECT 1 / (SELECT count(*) FROM fence);
+
+-- checkpoint_and_forget --
+-- The same for one that also deletes. Most do not, and planning and starting what this has more
+-- would be half of the server's work for a small one: it depends on the parameters, so the
+-- server plans it each time.
+-- All parts see the same snapshot and must not touch a row twice: an instance deleted and
+-- created again is not in `gone` but overwritten, and chunks written now are not forgotten.
+WITH {written}, reset AS (
+    SELECT reset.instance_id,
+           COALESCE(row.execution_id, i.execution_id) AS kept
+      FROM unnest(%(resets)s) AS reset (instance_id)
+      LEFT JOIN row ON row.instance_id = reset.instance_id
+      LEFT JOIN {schema}.instances AS i
+             ON i.partition = %(partition)s AND i.instance_id = reset.instance_id
+), gone AS (
+    DELETE FROM {schema}.instances
+     WHERE partition = %(partition)s AND instance_id = ANY (%(gone)s)
+    RETURNING 1
+), forgotten AS (
+    DELETE FROM {schema}.history AS h
+     WHERE h.partition = %(partition)s
+       AND h.instance_id = ANY (%(touched)s)
+       AND (h.instance_id = ANY (%(deletes)s)
+            OR EXISTS (SELECT FROM reset
+                        WHERE reset.instance_id = h.instance_id
+                          AND reset.kept <> h.execution_id))
+       AND NOT EXISTS (SELECT FROM chunk
+                        WHERE chunk.instance_id = h.instance_id
+                          AND chunk.execution_id = h.execution_id
+                          AND chunk.seq = h.seq)
     RETURNING 1
 ), fence AS (
     UPDATE {schema}.partitions

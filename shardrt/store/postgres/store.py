@@ -39,7 +39,7 @@ from shardrt.store.paging import (
     page_of,
 )
 from shardrt.store.postgres.arrays import bytea_array, int4_array, int8_array, text_array
-from shardrt.store.postgres.checkpoints import checkpoint_params
+from shardrt.store.postgres.checkpoints import checkpoint_statement
 from shardrt.store.postgres.database import Database
 from shardrt.store.postgres.hub import check_safety, create_hub
 from shardrt.store.postgres.transactions import PostgresTransactions
@@ -213,8 +213,9 @@ class PostgresStore:
     # Checkpoints
 
     async def checkpoint(self, checkpoint: Checkpoint) -> None:
+        statement, params = checkpoint_statement(checkpoint)
         try:
-            await self._database.write("checkpoint", **checkpoint_params(checkpoint))
+            await self._database.write(statement, **params)
         except EpochFenced:
             await self._check_bounds(checkpoint)
             raise EpochFenced(
