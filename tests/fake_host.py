@@ -19,6 +19,7 @@ from shardrt.http.gateway import Gateway
 from shardrt.http.link import PeerDoor
 from shardrt.http.process import QuietServer, uvicorn_config
 from shardrt.links.messages import PROTOCOL, Welcome
+from shardrt.links.peer import target_of
 from tests.fake_shard import FakeShard
 from tests.waiting import eventually
 
@@ -66,6 +67,11 @@ class FakeHost:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def target(self) -> str:
+        """As which other hosts know it."""
+        return target_of(self.url, self.owner)
 
     def app(self, session: Session) -> Any:
         return build_app(

@@ -94,8 +94,9 @@ class Client(EntityClient, ScheduleClient):
 
         Args:
             url: of a host, or of several hosts of one hub, with commas between them or as a
-                list: http(s):// or ws(s)://. One is used at a time; when it fails the client
-                goes on at the next, with what was under way.
+                list: http(s):// or ws(s)://. Each gets a link, and requests go to the host
+                that serves the instance; when a link fails the client goes on by the others,
+                with what was under way.
             token: if the host asks for one.
             ca_file: PEM file of the authorities by which an https:// host is trusted; default:
                 the system's.
@@ -115,8 +116,10 @@ class Client(EntityClient, ScheduleClient):
             Untrusted: its certificate is not of these authorities, or for another name.
         """
         urls = urls_of(url)
-        dial = over_websocket(urls, token, ca_file)
-        session = Session(dial, call_timeout_s=call_timeout_s, retry_overloaded=retry_overloaded)
+        dials = [
+            over_websocket(each, token, ca_file, is_one_of_many=len(urls) > 1) for each in urls
+        ]
+        session = Session(*dials, call_timeout_s=call_timeout_s, retry_overloaded=retry_overloaded)
         await session.open(connect_timeout_s)
         return cls(session, payload_codec)
 

@@ -22,7 +22,7 @@ from shardrt.links.websocket import AWAITED_TICKS, IDLE_TICKS, RESULT_TICKS, dia
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shardrt.client.session import Asker, Dial
+    from shardrt.client.lines import Asker, Dial
     from shardrt.links.base import Accept, Link, LinkHandler
 
 HANDSHAKE_S = 10.0
@@ -54,8 +54,8 @@ class _Greeter:
             self._session.on_closed()
 
 
-async def _greet(link: Link, greeter: _Greeter, session_id: str) -> Welcome:
-    link.send(Hello(session_id, PROTOCOL, __version__))
+async def _greet(link: Link, greeter: _Greeter, hello: Hello) -> Welcome:
+    link.send(hello)
     welcome = await greeter.welcomed
     if welcome.protocol != PROTOCOL:
         raise ProtocolViolation(
@@ -86,17 +86,20 @@ def silence_ticks(session: Asker) -> int:
 
 
 def over_websocket(
-    urls: Sequence[str], token: str | None = None, ca_file: str | None = None
+    url: str, token: str | None = None, ca_file: str | None = None, *, is_one_of_many: bool = False
 ) -> Dial:
-    """Return how to reach the first of these hosts that answers.
+    """Return how to reach a host.
 
-    The first attempt begins with the first of them, any further one with the host after the
-    one whose link has just ended: that one is about to go, or has gone.
+    Args:
+        url: where it is.
+        token: if it asks for one.
+        ca_file: of the authorities by which it is trusted, if not the system's.
+        is_one_of_many: whether there are lines to other hosts: it is asked what it serves.
     """
-    remaining = list(urls)
 
-    async def one(url: str, session_id: str, session: Asker) -> tuple[Link, Welcome]:
+    async def dial(session_id: str, session: Asker) -> tuple[Link, Welcome]:
         greeter = _Greeter(session)
+        hello = Hello(session_id, PROTOCOL, __version__, is_one_of_many)
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 link = await dial_websocket(
@@ -108,7 +111,7 @@ def over_websocket(
                     silence_ticks=partial(silence_ticks, session),
                 )
                 try:
-                    welcome = await _greet(link, greeter, session_id)
+                    welcome = await _greet(link, greeter, hello)
                 except BaseException:
                     link.close()
                     raise
@@ -117,18 +120,6 @@ def over_websocket(
         link.codec.size_max = client_frame_bytes_max(welcome.payload_bytes_max)
         greeter.adopted = True
         return link, welcome
-
-    async def dial(session_id: str, session: Asker) -> tuple[Link, Welcome]:
-        for attempt in range(len(urls)):
-            # Whatever comes of it, the next attempt is made elsewhere.
-            url = remaining.pop(0)
-            remaining.append(url)
-            try:
-                return await one(url, session_id, session)
-            except ConnectionLost:
-                if attempt == len(urls) - 1:
-                    raise
-        raise AssertionError("there is at least one URL")
 
     return dial
 

@@ -2,9 +2,9 @@
 
 Every request has a number within the session, and an owner that has applied (session, number)
 answers a repetition without applying it again. So whatever happens to a link, the session
-sends what is unanswered once more over the next one, and the outcome is as if it had been
+sends what is unanswered once more over another one, and the outcome is as if it had been
 sent once. `low`, the lowest number still open, tells owners what they may forget; reads do
-not count, since nobody remembers them.
+not count, since nobody remembers them. Which link a request takes is the matter of `lines`.
 
 What is sent in one turn of the loop travels together. Nothing here is awaited per request but
 its future.
@@ -13,15 +13,14 @@ its future.
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
 
+from shardrt.client.lines import Line, Lines
 from shardrt.client.refusals import exception_of
 from shardrt.client.results import decode_result, decode_snapshot
 from shardrt.client.window import HOLD_S, TOO_MUCH, StartWindow
@@ -35,32 +34,14 @@ from shardrt.errors import (
     Unauthorized,
 )
 from shardrt.links.backoff import Backoff
-from shardrt.links.base import Link, LinkHandler
-from shardrt.links.messages import Answer, Welcome
+from shardrt.links.messages import Answer, Serving, Welcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from shardrt.client.lines import Dial
     from shardrt.core.requests import Refusal, Request
     from shardrt.links.admin import Question
-
-logger = logging.getLogger(__name__)
-
-
-class Asker(LinkHandler, Protocol):
-    """Who listens at a client's end of a link."""
-
-    @property
-    def is_calling(self) -> bool:
-        """Whether the host owes it an answer that should not take long."""
-        ...
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the host owes it any answer."""
-        ...
-
-
-Dial: TypeAlias = Callable[[str, Asker], Awaitable[tuple[Link, Welcome]]]
-"""Opens a link for a session id, on which it is told about answers and the end."""
 
 SWEEP_S = 0.25
 """How often deadlines are looked at."""
@@ -85,10 +66,12 @@ class Pending:
     __slots__ = (
         "attempts",
         "deadline",
+        "elsewhere",
         "future",
         "held",
         "in_window",
         "instance_id",
+        "line",
         "refusal",
         "request",
         "sent_s",
@@ -112,6 +95,10 @@ class Pending:
         self.future = future
         self.attempts = 0
         """How often it was sent."""
+        self.line: Line | None = None
+        """By which it was sent last; None: it is to be sent."""
+        self.elsewhere: tuple[Line, ...] = ()
+        """Other lines that are up and by which it was sent before, without an answer so far."""
         self.refusal: Refusal | None = None
         """Why it was refused last, although it may be tried again."""
         self.in_window = False
@@ -122,12 +109,11 @@ class Pending:
 
 
 class Session:
-    """Asks owners of instances, through one link at a time. See the module's text."""
+    """Asks owners of instances, by a line for each of these dials. See the module's text."""
 
     def __init__(
         self,
-        dial: Dial,
-        *,
+        *dials: Dial,
         call_timeout_s: float = 60.0,
         retry_overloaded: bool = True,
         backoff: Callable[[], Backoff] = Backoff,
@@ -135,13 +121,10 @@ class Session:
         self.id = uuid.uuid4().hex
         self.welcome: Welcome | None = None
         """What the host said last about itself."""
-        self._dial = dial
         self._call_timeout_s = call_timeout_s
         self._retry_overloaded = retry_overloaded
         self._make_backoff = backoff
-        self._link: Link | None = None
-        self._ended = asyncio.Event()
-        """Set when the current link has ended."""
+        self._lines = Lines(self, dials)
         self._trouble = "not connected"
         self._seq = 0
         self._calls: dict[int, Pending] = {}
@@ -155,54 +138,45 @@ class Session:
         """To be sent again soon; each also is in `_calls` or `_waits`."""
         self._loop = asyncio.get_running_loop()
         self._window = StartWindow(self._loop, self._send_held)
-        self._keeper: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def open(self, within_s: float = 0.0) -> None:
-        """Connect, trying for so long; from then on stay connected until `close`.
+        """Connect to any host, trying for so long; from then on stay connected until `close`.
 
         Raises:
-            ConnectionLost: the host cannot be reached.
-            Unauthorized: the host does not take the token.
+            ConnectionLost: no host cannot be reached.
+            Unauthorized: a host does not take the token.
         """
         deadline = self._loop.time() + within_s
         backoff = self._make_backoff()
         while True:
             try:
-                await self._connect()
+                await self._lines.connect()
                 break
             except ConnectionLost:
                 if self._loop.time() >= deadline:
                     raise
                 await asyncio.sleep(backoff.next_s())
         self._sweep()
-        # Not of a task group: it lives from `open` to `close`, which may be called by
-        # different tasks. `close` awaits it.
-        self._keeper = asyncio.create_task(self._keep_connected())
+        self._lines.keep(self._make_backoff)
 
     async def close(self) -> None:
-        """End the link; what is unanswered fails with `ConnectionLost`."""
+        """End all links; what is unanswered fails with `ConnectionLost`."""
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._window.close()
-        link = self._link
         # No await before all is told to end: whoever closes may be cancelled.
-        if link is not None:
-            link.close()
+        self._lines.close()
         try:
-            if self._keeper is not None:
-                self._keeper.cancel()
-                await asyncio.gather(self._keeper, return_exceptions=True)
-            if link is not None:
-                await self._ended.wait()
+            await self._lines.closed()
         finally:
             self._fail_all(ConnectionLost("the client was closed"))
 
     @property
     def is_connected(self) -> bool:
-        return self._link is not None
+        return self._lines.main is not None
 
     @property
     def is_calling(self) -> bool:
@@ -238,7 +212,7 @@ class Session:
         self._calls[seq] = pending
         if instance_id and type(request) not in _READS:
             self._writes.append(seq)
-        if self._link is not None and not pending.held:
+        if self._lines.main is not None and not pending.held:
             self._send(pending)
         return pending.future
 
@@ -279,12 +253,15 @@ class Session:
         pending.future.add_done_callback(lambda f: f.cancelled() or f.exception())
         self._waits[seq] = pending
         self._waits_by_instance[instance_id] = pending
-        if self._link is not None:
+        if self._lines.main is not None:
             self._send(pending)
         return pending
 
     def _send(self, pending: Pending) -> None:
-        assert self._link is not None
+        lines = self._lines
+        line = pending.line = lines.line_to(pending.instance_id) if lines.routes else lines.main
+        assert line is not None
+        assert line.link is not None
         request = pending.request
         if type(request) is requests.Start:
             if pending.attempts and request.fresh:
@@ -297,7 +274,7 @@ class Session:
             if pending.instance_id
             else TypedAsk(pending.seq, request)
         )
-        self._link.send(message)
+        line.link.send(message)
 
     def _low(self) -> int:
         writes, calls = self._writes, self._calls
@@ -305,13 +282,15 @@ class Session:
             writes.popleft()
         return writes[0] if writes else self._seq + 1
 
-    # -- LinkHandler ----------------------------------------------------------------------------
+    # -- answers --------------------------------------------------------------------------------
 
-    def on_messages(self, messages: list[Any]) -> None:
-        """Take answers."""
+    def on_messages(self, line: Line, messages: list[Any]) -> None:
+        """Take what came by a line."""
         calls = self._calls
         for answer in messages:
             if type(answer) is not Answer:
+                if type(answer) is Serving:
+                    self._lines.on_serving(line, answer.partitions)
                 continue
             seq = answer.seq
             pending = calls.get(seq) or self._waits.get(seq)
@@ -324,24 +303,27 @@ class Session:
                 if not pending.future.done():
                     pending.future.set_result(answer.result)
             else:
-                self._on_refusal(pending, answer.refusal)
+                self._on_refusal(line, pending, answer.refusal)
 
-    def on_closed(self) -> None:
-        """Learn that the link has ended."""
-        self._link = None
-        self._trouble = "the link to the host broke"
-        self._ended.set()
-
-    def _on_refusal(self, pending: Pending, refusal: Refusal) -> None:
+    def _on_refusal(self, line: Line, pending: Pending, refusal: Refusal) -> None:
+        if pending.line is not line:
+            pending.elsewhere = tuple(each for each in pending.elsewhere if each is not line)
+            return  # it was sent again since, and that is answered, too
         passing = refusal.code == PartitionUnavailable.code or (
             refusal.code == Overloaded.code and self._retry_overloaded
         )
         overloaded = refusal.code == Overloaded.code and type(pending.request) is requests.Start
         if overloaded:
             self._window.refused(pending)
+        if not passing and pending.elsewhere:
+            # What is refused must not be done later: its other copies come first.
+            pending.line, *others = pending.elsewhere
+            pending.elsewhere = tuple(others)
+            return
         if not passing:
             self._fail(pending, exception_of(refusal))
             return
+        pending.line = None
         pending.refusal = refusal
         if overloaded:
             self._window.hold(pending)
@@ -353,7 +335,7 @@ class Session:
 
     def _resend_refused(self) -> None:
         refused, self._refused = self._refused, []
-        if self._link is None:
+        if self._lines.main is None:
             return  # all of them go out with the next link
         for pending in refused:
             if not pending.future.done():
@@ -368,23 +350,56 @@ class Session:
     def _send_held(self, pending: Pending) -> bool:
         if pending.future.done():
             self._forget(pending)
-        elif self._link is None:
+        elif self._lines.main is None:
             return False
         else:
             self._send(pending)
         return True
 
-    # -- the link -------------------------------------------------------------------------------
+    # -- lines ----------------------------------------------------------------------------------
 
-    async def _connect(self) -> None:
-        self._ended.clear()
-        link, self.welcome = await self._dial(self.id, self)
-        if not link.is_open:
-            raise ConnectionLost("the host hung up at once")
-        self._link = link
+    def on_up(self) -> None:
+        """Send all that is unanswered: there is a line again."""
         self._refused = []
+        self._send_again([*self._calls.values(), *self._waits.values()])
+
+    def on_down(self, line: Line) -> None:
+        """Learn that a link has ended, and send what was under way there by the others."""
+        self._trouble = "the link to the host broke"
         unanswered = [*self._calls.values(), *self._waits.values()]
-        for pending in [each for each in unanswered if not each.held]:
+        lost = [pending for pending in unanswered if pending.line is line]
+        for pending in unanswered:
+            if pending.elsewhere:
+                pending.elsewhere = tuple(each for each in pending.elsewhere if each is not line)
+        for pending in lost:
+            pending.line = None
+        if self._lines.main is not None and not self._closed:
+            self._send_again(lost)
+
+    def on_rerouted(self) -> None:
+        """Send calls that go by another line now once more, before any new ones do.
+
+        They would get there as well, but behind those, and a host that does not run holds them
+        back. Waits have no order, and there may be many.
+        """
+        line_to = self._lines.line_to
+        sent = [each for each in self._calls.values() if each.line is not None]
+        moved = [each for each in sent if each.line is not line_to(each.instance_id)]
+        for pending in moved:
+            assert pending.line is not None
+            pending.elsewhere = (*pending.elsewhere, pending.line)
+        self._send_again(moved)
+
+    def on_trouble(self, error: ShardrtError) -> None:
+        """Learn that a host cannot be reached."""
+        self._trouble = str(error)
+        if isinstance(error, Unauthorized) and self._lines.main is None:
+            self._fail_all(error)
+
+    def _send_again(self, unanswered: Iterable[Pending]) -> None:
+        for pending in unanswered:
+            if pending.held:
+                continue
             if pending.future.done():
                 self._forget(pending)
             elif self._must_wait(pending):
@@ -392,22 +407,6 @@ class Session:
             else:
                 self._send(pending)
         self._window.send_held()
-
-    async def _keep_connected(self) -> None:
-        backoff = self._make_backoff()
-        while True:
-            if self._link is not None:
-                await self._ended.wait()
-            await asyncio.sleep(backoff.next_s())
-            try:
-                await self._connect()
-                backoff.reset()
-            except Unauthorized as error:
-                self._fail_all(error)
-            except ShardrtError as error:
-                self._trouble = str(error)
-            except Exception:
-                logger.exception("cannot connect")
 
     # -- the end of requests --------------------------------------------------------------------
 
@@ -436,7 +435,7 @@ class Session:
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
     def _reason_of_no_answer(self, pending: Pending) -> ShardrtError:
-        if self._link is None:
+        if self._lines.main is None:
             return ConnectionLost(self._trouble)
         if pending.refusal is not None:
             return exception_of(pending.refusal)

@@ -16,6 +16,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from shardrt.cluster.announcing import Announcer
 from shardrt.cluster.holdings import Terms
 from shardrt.cluster.membership import Membership
 from shardrt.cluster.peers import PeerVisitor
@@ -89,6 +90,7 @@ class EmbeddedHost:
         """There is one from `start` on."""
         self.router: Router
         """Likewise. Leads to other hosts, and those to the shard."""
+        self.announcer = Announcer()
         self._network: Network
 
     async def start(self) -> None:
@@ -226,6 +228,7 @@ class EmbeddedHost:
         for partition in self.membership.serving():
             targets[partition] = HERE
         self.router.set_routes(targets)
+        self.announcer.set_routes(targets)
         self._network.route(targets)
 
     def _connect(self, partitions: int) -> None:

@@ -85,6 +85,7 @@ class _Visitor:
         if not _is_running(runtime):
             raise PartitionUnavailable("the runtime is not running")
         self._runtime = runtime
+        self._host = runtime.host
         self._link = link
         self._session_id = ""
         self._inner = connect_in_process(lambda _: _Answers(link), runtime.host.accept)
@@ -94,12 +95,15 @@ class _Visitor:
             if isinstance(message, Hello):
                 self._session_id = message.client
                 self._link.send(self._welcome())
+                if message.wants_serving:
+                    self._host.announcer.join(self._link)
             elif not self._session_id:
                 raise ProtocolViolation("the first message must be a hello")
             else:
                 self._inner.send(self._forward(message) if type(message) is Call else message)
 
     def on_closed(self) -> None:
+        self._host.announcer.leave(self._link)
         self._inner.close()
 
     def _forward(self, call: Call) -> Forward:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 from msgspec import Raw
 
+from shardrt.cluster.announcing import Announcer
 from shardrt.cluster.calls import WAIT, PendingCall, compact, is_start
 from shardrt.cluster.peers import PeerVisitor
 from shardrt.cluster.routing import OVERLOADED_RETRY_AFTER_S, RETRY_AFTER_S, Router
@@ -34,7 +35,7 @@ from shardrt.links.messages import Ask, Call, ForwardRaw, Welcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shardrt.client.session import Asker, Dial
+    from shardrt.client.lines import Asker, Dial
     from shardrt.cluster.upstream import Keep
     from shardrt.links.base import Link
 
@@ -90,6 +91,7 @@ class Gateway:
         """Set when clients should go to other hosts; those that are here are still served."""
         self.owner = ""
         """The owner that this host is, by which others expect it."""
+        self.announcer = Announcer()
         self._nudged = nudged
         self.router = Router(
             welcome.partitions, keep=keep, stranded_s_max=stranded_s_max, look=look
@@ -129,6 +131,7 @@ class Gateway:
     def leave(self, visitor: Visitor) -> None:
         """Forget a client and its calls, and let shards forget what it waited for."""
         self._visitors.pop(visitor, None)
+        self.announcer.leave(visitor.link)
         self.router.forget(visitor.open)
 
     # -- other hosts ----------------------------------------------------------------------------
@@ -210,6 +213,7 @@ class Gateway:
         """Adopt who serves what, as `Router.set_routes`, and the owner that we are."""
         self.owner = owner
         self.router.set_routes(targets)
+        self.announcer.set_routes(targets)
 
     async def run(self) -> None:
         """Keep links as routes need them, until cancelled."""

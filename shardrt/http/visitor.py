@@ -56,6 +56,8 @@ class Visitor:
             raise ProtocolViolation(f"session ids have 1 to {SESSION_ID_CHARS_MAX} characters")
         self.session_id = hello.client
         self.link.send(self._gateway.welcome)
+        if hello.wants_serving:
+            self._gateway.announcer.join(self.link)
 
 
 class TypedVisitor(Visitor):

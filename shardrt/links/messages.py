@@ -2,7 +2,8 @@
 
 Four conversations:
 
-- *client ⇄ gateway* (WebSocket): `Hello` → `Welcome`, then `Call` → `Answer`, pipelined.
+- *client ⇄ gateway* (WebSocket): `Hello` → `Welcome`, then `Call` → `Answer`, pipelined, and
+  `Serving` to clients that have asked for it.
 - *gateway ⇄ shard, shard ⇄ shard* (Unix socket): `Forward` → `Answer`, and `Deliver` /
   `Acknowledge` / `Resend` between partitions, which have no answer.
 - *gateway or shard → gateway of another host* (WebSocket): the same, for partitions that the
@@ -38,6 +39,8 @@ class Hello(_Link, frozen=True, tag="hello"):
     """Random id of the client's session; `Origin.client` of all its calls."""
     protocol: int = PROTOCOL
     version: str = ""
+    wants_serving: bool = False
+    """Whether it knows `Serving` and has a use for it: links to several hosts."""
 
 
 class Welcome(_Link, frozen=True, tag="welcome"):
@@ -48,6 +51,15 @@ class Welcome(_Link, frozen=True, tag="welcome"):
     partitions: int
     host_id: str
     payload_bytes_max: int
+
+
+class Serving(_Link, frozen=True, tag="serving"):
+    """Which partitions the host serves itself; follows `Welcome`, and again when it changes.
+
+    Only for clients that have asked for it in their `Hello`: older ones do not know it.
+    """
+
+    partitions: tuple[int, ...]
 
 
 class Call(_Link, frozen=True, tag="call"):
@@ -155,7 +167,7 @@ class Look(_Link, frozen=True, tag="look"):
 
 PartitionTraffic: TypeAlias = Deliver | Acknowledge | Resend
 FromClient: TypeAlias = Hello | Call | Ask
-ToClient: TypeAlias = Welcome | Answer
+ToClient: TypeAlias = Welcome | Serving | Answer
 ToShard: TypeAlias = Forward | Ask | Forget | Deliver | Acknowledge | Resend
 FromShard: TypeAlias = Answer
 ToHost: TypeAlias = ForwardRaw | Ask | Forget | DeliverRaw | Acknowledge | Resend | Look

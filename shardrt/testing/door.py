@@ -24,7 +24,7 @@ from shardrt.testing.virtual import true_now_us
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shardrt.client.session import Dial
+    from shardrt.client.lines import Dial
     from shardrt.client.starting import StartRequest
     from shardrt.links.base import Link
     from shardrt.orchestration.entity_id import EntityRef, OperationRef

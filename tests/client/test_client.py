@@ -9,6 +9,7 @@ import pytest
 from shardrt import App, OrchestrationContext
 from shardrt.client import Client, Failure, StartRequest, Status
 from shardrt.core import requests as r
+from shardrt.core.ids import partition_of
 from shardrt.errors import (
     ConfigInvalid,
     ConnectionLost,
@@ -24,8 +25,9 @@ from shardrt.errors import (
     PayloadTooLarge,
     Unauthorized,
 )
-from tests.fake_host import LIMITS, FakeHost
+from tests.fake_host import LIMITS, PARTITIONS, FakeHost
 from tests.loops import in_loop
+from tests.waiting import eventually
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -277,9 +279,12 @@ async def test_several_hosts_are_tried_in_turn() -> None:
 async def test_a_client_goes_on_elsewhere_when_its_host_lets_it_go() -> None:
     async with FakeHost.running() as one, FakeHost.running() as other:
         async with await Client.connect(f"{one.url}, {other.url}") as client:
+            other.gateway.set_routes([one.target] * PARTITIONS, other.owner)
             one.shard.hold = True
             starting = asyncio.ensure_future(client.start("hello", instance_id="x"))
             await one.shard.until(lambda: bool(one.shard.held))
+            one.gateway.set_routes([None] * PARTITIONS, one.owner)
+            other.route()
             await one.gateway.drain(0.0)
             assert (await starting).instance_id == "x"
             # The same request of the same session, so that an owner could tell.
@@ -287,6 +292,46 @@ async def test_a_client_goes_on_elsewhere_when_its_host_lets_it_go() -> None:
             # Although the first still listens.
             await client.start("hello", instance_id="y")
             assert set(other.shard.instances) == {"x", "y"}
+
+
+@in_loop
+async def test_a_client_that_knows_several_hosts_goes_to_the_one_that_serves() -> None:
+    async with FakeHost.running() as one, FakeHost.running(owner="other/1") as other:
+        where = [partition_of(f"i{number}", PARTITIONS) for number in range(40)]
+        half = PARTITIONS // 2
+        one.gateway.set_routes(
+            [one.paths[0]] * half + [other.target] * (PARTITIONS - half), one.owner
+        )
+        other.gateway.set_routes(
+            [one.target] * half + [other.paths[0]] * (PARTITIONS - half), other.owner
+        )
+        async with await Client.connect([one.url, other.url]) as client:
+            await eventually(lambda: None not in client._session._lines.routes)
+            for number in range(40):
+                await client.start("hello", instance_id=f"i{number}")
+        for host, served in ((one, range(half)), (other, range(half, PARTITIONS))):
+            expected = [f"i{number}" for number in range(40) if where[number] in served]
+            assert list(host.shard.instances) == expected
+            assert not host.gateway._peers, "nobody forwards anything"
+
+
+@in_loop
+async def test_what_is_under_way_when_a_client_is_closed_is_sent_nowhere(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with FakeHost.running() as one, FakeHost.running() as other:
+        client = await Client.connect([one.url, other.url])
+        await eventually(lambda: None not in client._session._lines.routes)
+        for host in (one, other):
+            host.shard.hold = True
+        starting = asyncio.ensure_future(client.start("hello", instance_id="x"))
+        await eventually(lambda: one.shard.held or other.shard.held)
+        held = len(one.shard.held) + len(other.shard.held)
+        await client.close()
+        with pytest.raises(ConnectionLost, match="closed"):
+            await starting
+        assert len(one.shard.held) + len(other.shard.held) == held
+    assert [each.getMessage() for each in caplog.records if each.name == "asyncio"] == []
 
 
 @in_loop

@@ -5,14 +5,17 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
+import msgspec
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from shardrt import Client
 from shardrt.errors import ConnectionLost
 from shardrt.links.frames import Codec
-from shardrt.links.messages import PROTOCOL, FromClient, Welcome
+from shardrt.links.messages import PROTOCOL, FromClient, Hello, Welcome
 from tests.leaks import all_closed
+from tests.loops import in_loop
+from tests.waiting import eventually
 
 HERE = "127.0.0.1"
 WELCOME = Codec(FromClient).encode([Welcome(PROTOCOL, "0", 4, "host", 1000)])[0]
@@ -75,3 +78,39 @@ def test_a_client_that_gives_up_at_any_moment_leaves_nothing_open(
     assert in_time[-1] == (host is silent), "all moments were tried"
     said = [each.getMessage() for each in caplog.records if each.name == "asyncio"]
     assert said == [], "errors that nobody heard"
+
+
+class OldHello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
+    """`Hello` before it told what its client knows."""
+
+    client: str
+    protocol: int = PROTOCOL
+    version: str = ""
+
+
+def test_old_hosts_take_new_clients_and_new_hosts_old_ones() -> None:
+    for wants in (False, True):
+        new = Codec(FromClient).encode([Hello("c", PROTOCOL, "1", wants)])[0]
+        assert Codec(OldHello).decode(new) == [OldHello("c", PROTOCOL, "1")]
+    old = Codec(FromClient).encode([OldHello("c", PROTOCOL, "0")])[0]
+    assert Codec(FromClient).decode(old) == [Hello("c", PROTOCOL, "0", wants_serving=False)]
+
+
+@in_loop
+async def test_only_clients_that_know_several_hosts_ask_what_each_serves() -> None:
+    asked: list[Hello] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        asked.extend(Codec(FromClient).decode(await connection.recv()))
+        await connection.send(WELCOME)
+        await connection.wait_closed()
+
+    async with serve(handler, HERE, 0) as one, serve(handler, HERE, 0) as other:
+        ports = [next(iter(each.sockets)).getsockname()[1] for each in (one, other)]
+        urls = [f"http://{HERE}:{port}" for port in ports]
+        async with await Client.connect(urls):
+            await eventually(lambda: len(asked) == 2)
+            assert [each.wants_serving for each in asked] == [True, True]
+            assert asked[0].client == asked[1].client, "they are of one session"
+        async with await Client.connect(urls[0]):
+            assert [each.wants_serving for each in asked[2:]] == [False]

@@ -433,13 +433,15 @@ async def test_a_bug_in_dialling_does_not_end_the_session(
 @in_loop
 async def test_a_host_that_owes_only_the_end_of_an_instance_may_be_silent_for_longer() -> None:
     async with opened() as (session, host):
-        assert silence_ticks(session) == IDLE_TICKS
+        line = session._lines.main
+        assert line is not None
+        assert silence_ticks(line) == IDLE_TICKS
         waiting = asyncio.ensure_future(session.wait("a"))
         await host.until_received(1)
-        assert silence_ticks(session) == RESULT_TICKS
+        assert silence_ticks(line) == RESULT_TICKS
         call = session.submit("a", r.Get())
-        assert silence_ticks(session) == AWAITED_TICKS
+        assert silence_ticks(line) == AWAITED_TICKS
         host.answer(2)
         await call
-        assert silence_ticks(session) == RESULT_TICKS
+        assert silence_ticks(line) == RESULT_TICKS
         waiting.cancel()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.proc, pytest.mark.slow]
 PARTITIONS = 8
 TTL_S = 2.0
 WORKERS = 6
+L = TypeVar("L", bound="Load")
 
 
 @pytest.fixture
@@ -160,6 +161,8 @@ async def come_and_go(a: Served, b: Served) -> None:
 class Load:
     """Starts and waits, one after the other, by several workers."""
 
+    workers = WORKERS
+
     def __init__(self, client: Client) -> None:
         self._client = client
         self._going = True
@@ -184,10 +187,44 @@ class Load:
         self._going = False
 
 
+class Counting(Load):
+    """Counts in every partition. Nothing is lost or done twice: each answer is the next number."""
+
+    workers = PARTITIONS
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._free = iter(range(PARTITIONS))
+        self.counts = [0] * PARTITIONS
+
+    async def work(self) -> None:
+        partition = next(self._free)
+        while self._going:
+            try:
+                count = await self._client.call_entity(f"@counter@k!{partition}", "add", 1)
+            except Exception as error:  # noqa: BLE001 - whatever it is, there should be none
+                self.failures.append(repr(error))
+                continue
+            self.counts[partition] += 1
+            if count != self.counts[partition]:
+                self.failures.append(f"{count} in {partition}, not {self.counts[partition]}")
+
+    async def progress(self) -> None:
+        """Wait until every partition has done something again."""
+        before = list(self.counts)
+        await eventually(
+            lambda: all(now > old + 2 for now, old in zip(self.counts, before, strict=True)),
+            within_s=20,
+        )
+
+
+def load(client: Client) -> contextlib.AbstractAsyncContextManager[Load]:
+    return working(Load(client))
+
+
 @contextlib.asynccontextmanager
-async def load(client: Client) -> AsyncIterator[Load]:
-    going = Load(client)
-    workers = [asyncio.ensure_future(going.work()) for _ in range(WORKERS)]
+async def working(going: L) -> AsyncIterator[L]:
+    workers = [asyncio.ensure_future(going.work()) for _ in range(going.workers)]
     try:
         yield going
         await going.stop()
@@ -196,6 +233,71 @@ async def load(client: Client) -> AsyncIterator[Load]:
     finally:
         for worker in workers:
             worker.cancel()
+
+
+@pytest.mark.parametrize("store_url", ["postgres"], indirect=True)
+@pytest.mark.pg
+def test_a_client_that_knows_all_hosts_loses_nothing_when_one_is_frozen_or_killed(
+    hosts: Hosts,
+) -> None:
+    a, b = hosts("a").start(), hosts("b").start()
+    asyncio.run(outlive_with_lines(a, b))
+
+
+async def outlive_with_lines(a: Served, b: Served) -> None:
+    client = await Client.connect([a.url, b.url], call_timeout_s=30)
+    async with client, await Client.connect(a.url) as watcher:
+        await share_evenly(watcher)
+        async with working(Counting(client)) as counting, load(client) as going:
+            await counting.progress()
+            frozen = b.family()
+            for pid in frozen:
+                os.kill(pid, signal.SIGSTOP)
+            await eventually(lambda: is_owned_by(watcher, "a"), within_s=20)
+            await counting.progress()
+            for pid in frozen:
+                os.kill(pid, signal.SIGCONT)
+            await share_evenly(watcher)
+            await counting.progress()
+            await asyncio.to_thread(b.kill_all)
+            await eventually(lambda: is_owned_by(watcher, "a"), within_s=20)
+            await counting.progress()
+            await going.progress()
+    assert [*counting.failures, *going.failures] == []
+
+
+async def is_owned_by(client: Client, host: str) -> bool:
+    return await owned(client) == {host: PARTITIONS}
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_client_that_knows_all_hosts_goes_to_each_itself(hosts: Hosts, tmp_path: Path) -> None:
+    # They do not let each other in, so nothing that is asked of one reaches the other.
+    served = []
+    for name in ("a", "b"):
+        (tmp_path / f"token-{name}").write_text(f"secret-of-{name}\nshared\n")
+        served.append(hosts(name, "--token-file", str(tmp_path / f"token-{name}")).start())
+    asyncio.run(go_to_each(*served))
+
+
+async def go_to_each(a: Served, b: Served) -> None:
+    async with await Client.connect(a.url, token="shared") as one:
+        await share_evenly(one)
+        asked = [asyncio.ensure_future(count_on(one, each)) for each in range(PARTITIONS)]
+        await eventually(lambda: "refuses our token" in a.stderr)
+        assert sum(each.done() for each in asked) <= PARTITIONS // 2
+        async with await Client.connect([a.url, b.url], token="shared") as both:
+            for number in range(20):
+                ids = [f"w{number}!{each}" for each in range(PARTITIONS)]
+                handles = await both.start_many([StartRequest("work", 1, each) for each in ids])
+                assert await asyncio.gather(*(each.result() for each in handles)) == [2] * len(ids)
+        for each in asked:
+            each.cancel()
+
+
+async def count_on(client: Client, partition: int) -> int:
+    count: int = await client.call_entity(f"@counter@c!{partition}", "add", 1)
+    return count
 
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+from pathlib import Path
+from typing import Any
 
 import httpx
 from starlette.applications import Starlette
@@ -12,6 +14,7 @@ from shardrt.client import Client
 from shardrt.errors import InstanceExists
 from shardrt.http.process import QuietServer, uvicorn_config
 from tests.loops import in_loop
+from tests.waiting import eventually
 
 app = App()
 
@@ -71,3 +74,23 @@ async def test_a_mounted_api_asks_for_its_tokens_but_for_health() -> None:
             assert (await http.get("/metrics")).status_code == 401
             headers = {"Authorization": "Bearer secret"}
             assert (await http.get("/metrics", headers=headers)).status_code == 200
+
+
+@in_loop
+async def test_a_client_that_knows_several_runtimes_goes_to_the_one_that_serves(
+    tmp_path: Path,
+) -> None:
+    options: Any = {"store": f"sqlite:///{tmp_path}/hub.db", "partitions": 4}
+    options |= {"listen": "127.0.0.1:0"}
+    async with Runtime(app, host_id="a", **options) as one:
+        async with Runtime(app, host_id="b", **options) as other:
+            urls = [runtime.address for runtime in (one, other)]
+            async with await Client.connect(urls) as client:
+                lines = client._session._lines
+                await eventually(lambda: len({*lines.routes} - {None}) == 2, within_s=20)
+                for number in range(20):
+                    handle = await client.start(double, number)
+                    assert await handle.result() == 2 * number
+                links = [runtime.host.announcer._links for runtime in (one, other)]
+                assert [len(each) for each in links] == [1, 1]
+            await eventually(lambda: [len(each) for each in links] == [0, 0])

@@ -16,7 +16,7 @@ from shardrt.errors import ProtocolViolation
 from shardrt.host.keeping import keep_in_process
 from shardrt.http.gateway import Gateway
 from shardrt.links.inprocess import connect_in_process
-from shardrt.links.messages import Answer, Ask, Call, Hello, Welcome
+from shardrt.links.messages import Answer, Ask, Call, Hello, Serving, Welcome
 from tests.fake_host import FakeHost
 from tests.fake_shard import FakeShard
 from tests.links.ends import End
@@ -90,6 +90,29 @@ async def test_calls_go_to_the_owner_and_answers_come_back() -> None:
             assert each.partition == partition_of(each.instance_id, PARTITIONS)
             assert each.request == r.Start("hello", fresh=True)
         assert rig.gateway.calls_under_way == 0
+
+
+@in_loop
+async def test_clients_that_know_several_hosts_are_told_what_this_one_serves() -> None:
+    async with Rig() as rig:
+        knowing = End()
+        connect_in_process(knowing.accept, rig.gateway.accept)
+        knowing.link.send(Hello("d" * 32, wants_serving=True))
+        await knowing.until(lambda: len(knowing.messages) == 2)
+        rig.gateway.set_routes(["one", "http://there#b/1", None, "two"])
+        rig.gateway.set_routes(["two", "http://there#b/1", None, "one"])
+        rig.gateway.set_routes(["two", "one", "two", "one"])
+        await knowing.until(lambda: len(knowing.messages) == 4)
+        told = [Serving((0, 1, 2, 3)), Serving((0, 3)), Serving((0, 1, 2, 3))]
+        assert knowing.messages == [WELCOME, *told]
+        knowing.link.close()
+        await knowing.until(lambda: knowing.closed == 1)
+        rig.gateway.set_routes(["two", None, None, None])
+        rig.gateway.set_routes(["one"] * PARTITIONS)
+        rig.call(1)
+        await rig.answers(1)
+        assert [type(each) for each in rig.client.messages] == [Answer], "it has not asked"
+        assert len(knowing.messages) == 4
 
 
 @in_loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from shardrt.core.history import HistoryEvent
     from shardrt.links.base import Link, LinkHandler
     from shardrt.testing.sim.cluster import Cluster
+    from shardrt.testing.sim.machines import Machine
 
 PATIENCE_S = 10_000.0
 """A client asks for as long as the simulation lasts."""
@@ -40,7 +42,7 @@ _ENTRY_OF: dict[type, tuple[type, ...]] = {
 
 
 class SimClient:
-    """One client program: a session that goes to any host."""
+    """One client program: a session that goes to any host, or has lines to some of them."""
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self.cluster = cluster
@@ -56,12 +58,20 @@ class SimClient:
         def backoff() -> Backoff:
             return Backoff(rng=self.random)
 
-        self._session = Session(self._dial, call_timeout_s=PATIENCE_S, backoff=backoff)
+        machines = self.cluster.machines
+        known = self.random.sample(machines, self.random.randint(1, len(machines)))
+        dials = [partial(self._dial, each) for each in known] if known[1:] else [self._dial_any]
+        self._session = Session(*dials, call_timeout_s=PATIENCE_S, backoff=backoff)
         self._session.id = self.name
         await self._session.open(PATIENCE_S)
 
-    async def _dial(self, session_id: str, handler: LinkHandler) -> tuple[Link, Welcome]:
+    async def _dial_any(self, session_id: str, handler: LinkHandler) -> tuple[Link, Welcome]:
         machine = self.random.choice(self.cluster.machines)
+        return await self._dial(machine, session_id, handler, wants_serving=False)
+
+    async def _dial(
+        self, machine: Machine, session_id: str, handler: LinkHandler, *, wants_serving: bool = True
+    ) -> tuple[Link, Welcome]:
         network = self.cluster.network
         await asyncio.sleep(LOCAL_S + network.delay_s("clients", machine.name))
         gateway = self.cluster.listener_at(f"http://{machine.name}")
@@ -69,7 +79,7 @@ class SimClient:
             raise ConnectionLost(f"{machine.name} cannot be reached")
         near, far = network.connect(self.process, gateway.process)
         near.handler = handler
-        far.handler = gateway.gateway.accept(far, session_id)
+        far.handler = gateway.gateway.accept(far, session_id, wants_serving=wants_serving)
         partitions = self.cluster.partitions
         return near, Welcome(PROTOCOL, __version__, partitions, machine.name, 1 << 22)
 

@@ -71,8 +71,10 @@ class SimGateway:
                 case other:
                     raise AssertionError(f"{other!r} is not for gateways")
 
-    def accept(self, link: End, session_id: str) -> LinkHandler:
+    def accept(self, link: End, session_id: str, *, wants_serving: bool) -> LinkHandler:
         """Let a client in."""
+        if wants_serving:
+            self._gateway.announcer.join(link)
         return self._gateway.accept_typed(link, session_id)
 
     def accept_peer(self, link: End) -> LinkHandler:
