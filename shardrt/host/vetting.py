@@ -20,7 +20,7 @@ from shardrt.host.surroundings import payload_bytes
 from shardrt.links.messages import Answer
 from shardrt.orchestration.facts import EPOCH, MICROSECOND
 from shardrt.orchestration.middleware import SchedulingInfo, SchedulingSource, Verdict
-from shardrt.orchestration.schedules import BUILT_IN, CONTROL
+from shardrt.orchestration.schedules import BUILT_IN
 
 if TYPE_CHECKING:
     from shardrt.host.partition_host import PartitionHost
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from shardrt.orchestration.middleware import SchedulingMiddleware
 
 logger = logging.getLogger(__name__)
-
-_OURS = {*BUILT_IN, CONTROL}
-"""What is started, and raised, by us: nobody is asked."""
 
 Key: TypeAlias = "tuple[PartitionHost, str, int]"
 """A request, by who owns its partition under which epoch, client and number."""
@@ -69,8 +66,10 @@ class Vetting:
     def concerns(self, call: Forward) -> bool:
         """Whether middleware is to look at this call."""
         asked = call.request
-        if not isinstance(asked, (r.Start, r.Raise)) or asked.name in _OURS:
+        if not isinstance(asked, (r.Start, r.Raise)):
             return False
+        if asked.name in BUILT_IN:
+            return False  # ours; the event that steers a schedule has the same name
         if type(asked) not in self._middleware:
             return False
         host = self._shard.hosts.get(call.partition)

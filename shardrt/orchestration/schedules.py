@@ -25,7 +25,7 @@ from shardrt.orchestration.definitions import OrchestratorDefinition
 
 SCHEDULE = "shardrt.schedule"
 PREFIX = "schedule:"
-CONTROL = "shardrt.schedule"
+CONTROL = SCHEDULE
 """The event by which a schedule is steered."""
 GRACE = 60 * SECOND
 """A start that is later than this has been missed: see `Schedule.catch_up`."""
