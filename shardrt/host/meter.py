@@ -140,6 +140,7 @@ LEVELS = frozenset(
         "instances_resident",
         "entities_resident",
         "instances_idle_bytes",
+        "instances_quarantined",
         "activities_running",
         "activities_lingering",
         "bytes_in_flight",
@@ -147,6 +148,7 @@ LEVELS = frozenset(
         "checkpoint_lag_s",
         "checkpoint_wait_s",
         "commit_wait_s",
+        "journal_unsaved_bytes",
     }
 )
 """Counters of a shard that go up and down."""
