@@ -133,10 +133,9 @@ def report_of(view: Mapping[str, Any], settings: Settings) -> Report:
     return Report(
         status=worst(check.status for check in checks),
         is_ready=all(check.status is not Status.UNHEALTHY for check in vital)
-        # One that is down is replaced at once; one that is frozen is waited for, and so are
-        # the partitions in it.
-        and any(each.status is not Status.UNHEALTHY for each in shards)
-        and not any(_is_frozen(each) for each in shards),
+        # One that is down or frozen holds back its own partitions, from everybody: no other
+        # host could reach them either, and those of its neighbours only from here.
+        and any(each.status is not Status.UNHEALTHY for each in shards),
         host_id=host_id,
         checks=checks,
         store=StoreHealth(view.get("lease", "joining"), view.get("renewed_s"), view.get("ping_s")),
@@ -173,10 +172,6 @@ def _child(facts: Mapping[str, Any]) -> ChildHealth:
         checkpoint_wait_s=counters.get("checkpoint_wait_s", 0.0),
         journal_unsaved_bytes=counters.get("journal_unsaved_bytes", 0.0),
     )
-
-
-def _is_frozen(child: ChildHealth) -> bool:
-    return (child.silent_s or 0.0) >= SILENT_S_MAX
 
 
 def _partition(row: Mapping[str, Any]) -> PartitionHealth:

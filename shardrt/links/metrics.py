@@ -62,6 +62,11 @@ CATALOGUE = {
     "shardrt_work": Metric(
         "Work done by this host's shards, by name: commits, evictions, replays, …", ("name",)
     ),
+    "shardrt_child_silent_seconds": Metric(
+        "Since the last beat of a child process, which comes twice a second.",
+        ("child",),
+        is_gauge=True,
+    ),
     "shardrt_child_restarts": Metric("Restarts of child processes.", ("child",)),
 }
 """By name, as Prometheus shows it without its suffixes."""

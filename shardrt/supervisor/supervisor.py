@@ -323,9 +323,9 @@ class Supervisor:
         self._wake.set()
 
     def _facts(self, what: control.Subject) -> dict[str, Any]:
-        if what == "metrics":
-            return samples_of(self._membership, self._slots)
         now_s = self._clock.monotonic_s()
+        if what == "metrics":
+            return samples_of(self._membership, self._slots, now_s)
         view = cluster_view(self._membership, self._shards, self._slots, now_s)
         if what == "health":
             return cast("dict[str, Any]", msgspec.to_builtins(report_of(view, self._settings)))

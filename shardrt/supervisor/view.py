@@ -61,11 +61,19 @@ def _child(slot: Slot, shards: Shards, now_s: float) -> dict[str, Any]:
     }
 
 
-def samples_of(membership: Membership | None, slots: Sequence[Slot]) -> Samples:
-    """Return what all children of this host have counted and measured, added up."""
+def samples_of(membership: Membership | None, slots: Sequence[Slot], now_s: float) -> Samples:
+    """Return what all children of this host have counted and measured, added up.
+
+    `now_s` is monotonic.
+    """
     samples = add_up(slot.child.beat.samples for slot in slots if slot.child is not None)
     served = 0 if membership is None else len(membership.serving())
     samples["lease_active_count"] = [((), Sample(served))]
+    samples["shardrt_child_silent_seconds"] = [
+        ((slot.name,), Sample(round(now_s - slot.child.heard_s, 3)))
+        for slot in slots
+        if slot.child is not None
+    ]
     samples["shardrt_child_restarts"] = [
         ((slot.name,), Sample(slot.restarts.total)) for slot in slots
     ]

@@ -131,14 +131,15 @@ def test_processes(facts: dict[str, Any], name: str | None, status: Status, mess
     if name is not None:
         said = next(each.message for each in found.checks if each.name == name)
         assert said == message
-    # A shard that is down is replaced at once; one that is frozen holds its partitions.
-    is_frozen = facts.get("silent_s") == SILENT_S_MAX
-    assert found.is_ready is ((name, status) != ("store", U) and not is_frozen)
+    # A shard that is down or frozen holds back its own partitions and no others.
+    assert found.is_ready is ((name, status) != ("store", U))
 
 
 def test_without_any_shard_that_answers_nothing_should_come() -> None:
     down = child(pid=None, ready=False, silent_s=None)
+    frozen = child(silent_s=SILENT_S_MAX)
     assert not report(down, child("gateway-0")).is_ready
+    assert not report(frozen, child("gateway-0")).is_ready
     assert report(down, child("shard-1")).is_ready
     assert not report(child("gateway-0")).is_ready
 
