@@ -118,26 +118,25 @@ class HistoryReader:
         `StoreError` or `RecordCorrupt`. The events may be newer than what is durable, never
         older.
         """
-        # Not in the coroutine: the instance may be evicted before that runs.
+        # Not in the coroutine: the instance may be evicted, or begin its next execution, before
+        # that runs.
         instance = self._core.instances[instance_id]
-        return self._read(instance, self._unsaved(instance), instance.history_length)
+        key = ExecutionKey(self._core.state.partition, instance_id, instance.execution_id)
+        return self._read(key, self._unsaved(instance), instance.history_length)
 
     async def _read(
-        self, instance: Instance, tail: list[HistoryEvent], length: int
+        self, key: ExecutionKey, tail: list[HistoryEvent], length: int
     ) -> list[HistoryEvent] | None:
         stored = length - len(tail)
         if not stored:
             return tail
-        instance_id, execution_id = instance.instance_id, instance.execution_id
-        partition = self._core.state.partition
-        key = ExecutionKey(partition, instance_id, execution_id)
         chunks = (await self._gathering.history(key)).found
         # A checkpoint that landed meanwhile has stored part of our tail as well.
         events = _joined(chunks)
         if len(events) >= stored:
             return events[:stored] + tail
-        current = self._core.instances.get(instance_id)
-        if current is None or current.execution_id != execution_id:
+        current = self._core.instances.get(key.instance_id)
+        if current is None or current.execution_id != key.execution_id:
             return None
         raise RecordCorrupt(f"has {len(events)} of {stored} events")
 
