@@ -306,11 +306,6 @@ class EntityTransitions(Slots):
             return None
         return instance
 
-    def _arrive(self, instance: Instance, event: h.Arrival, at: int) -> None:
-        instance.inbox.append(event)
-        self._touch(instance, at)
-        self._wake(instance)
-
     def _start_instance(self, message: m.StartInstance, entry: e.Received) -> None:
         instance_id = message.instance_id
         old = self.instances.get(instance_id)

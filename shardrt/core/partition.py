@@ -19,7 +19,7 @@ from shardrt.core import entries as e, history as h, messages as m
 from shardrt.core.effects import Confirm, Effect, RunActivity, Send
 from shardrt.core.entity import Entity
 from shardrt.core.entity_answering import EntityAnswering
-from shardrt.core.ground import started_of
+from shardrt.core.ground import begun_by
 from shardrt.core.retry import retry_at
 from shardrt.core.timers import WHOLE, Item
 from shardrt.core.work import Parked, Step, WorkItem
@@ -324,7 +324,7 @@ class Partition(EntityAnswering):
                 instance.execution_id,
                 instance.turn,
                 at,
-                started_of(instance),
+                begun_by(instance),
                 tuple(instance.inbox),
                 instance.seed,
             )

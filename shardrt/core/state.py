@@ -182,6 +182,8 @@ class Instance(msgspec.Struct, omit_defaults=True, kw_only=True):
     @property
     def next_due(self) -> int | None:
         """When its earliest timer of any kind is due."""
+        if not (self.timers or self.pending or self.children):  # as of all that have ended
+            return None
         due = list(self.timers.values())
         for pending in self.pending.values():
             due += [at for at in (pending.retry_at, pending.deadline) if at is not None]

@@ -72,9 +72,7 @@ class Transitions(Rewinds):
         pending = instance.pending.pop(event.task_id)
         if pending.limit is not None:
             self._return_slot(instance, event.task_id, pending)
-        instance.inbox.append(event)
-        self._touch(instance, event.at)
-        self._wake(instance)
+        self._arrive(instance, event, event.at)
 
     def _retried(self, entry: e.Retried) -> None:
         instance = self.instances[entry.instance_id]
@@ -129,10 +127,8 @@ class Transitions(Rewinds):
     def _raised(self, entry: e.Raised) -> None:
         instance = self.instances[entry.instance_id]
         self.tally.events_raised += 1
-        instance.inbox.append(entry.event)
         self._settle(entry.origin, entry.event.at)
-        self._touch(instance, entry.event.at)
-        self._wake(instance)
+        self._arrive(instance, entry.event, entry.event.at)
 
     # -- a turn of the code ------------------------------------------------------------------
 
@@ -184,19 +180,23 @@ class Transitions(Rewinds):
     # -- actions -----------------------------------------------------------------------------
 
     def _schedule(self, instance: Instance, action: h.TaskScheduled, at: int) -> None:
+        retry, limit = action.retry, action.limit
         pending = Pending(
-            name=action.name,
-            input=action.input,
-            first_at=at,
-            retry=action.retry,
-            timeout=action.timeout,
-            speculative=action.speculative,
-            limit=action.limit,
+            action.name,
+            action.input,
+            at,
+            1,
+            retry,
+            action.timeout,
+            None,
+            action.speculative,
+            h.NULL,
+            limit,
         )
         instance.pending[action.task_id] = pending
-        if action.retry is not None and (deadline := pending.deadline) is not None:
+        if retry is not None and (deadline := pending.deadline) is not None:
             self.timers.add(deadline, instance.instance_id, action.task_id)
-        if action.limit is None:
+        if limit is None:
             self._run(instance, action.task_id, pending)
         else:
             self._begin_attempt(instance, action.task_id, pending)
@@ -308,9 +308,7 @@ class Transitions(Rewinds):
                 instance = self.instances.get(instance_id)
                 if instance is not None and not instance.is_final:
                     self.tally.events_raised += 1
-                    instance.inbox.append(h.EventRaised(entry.at, name, data))
-                    self._touch(instance, entry.at)
-                    self._wake(instance)
+                    self._arrive(instance, h.EventRaised(entry.at, name, data), entry.at)
             case m.TerminateChild() | m.CancelChild():
                 self._end_child(entry.message, entry.at)
             case m.RewindChild():
@@ -391,14 +389,13 @@ class Transitions(Rewinds):
             self.timers.add(retry_at, instance.instance_id, message.task_id)
             return
         del instance.children[message.task_id]
+        ended: h.Arrival
         if message.status is h.Status.COMPLETED:
-            instance.inbox.append(
-                h.SubOrchestrationInstanceCompleted(message.task_id, at, message.result)
-            )
+            ended = h.SubOrchestrationInstanceCompleted(message.task_id, at, message.result)
         else:
             failure = message.failure or h.Failure(type="SubOrchestrationFailed")
-            instance.inbox.append(h.SubOrchestrationInstanceFailed(message.task_id, at, failure))
-        self._wake(instance)
+            ended = h.SubOrchestrationInstanceFailed(message.task_id, at, failure)
+        self._arrive(instance, ended, at)
 
     def _child_left(self, message: m.ChildEnded) -> None:
         """Forget a child that was cancelled with its parent: nobody waits for how it ends."""

@@ -35,7 +35,6 @@ from shardrt.host.turns import Turns
 from shardrt.links.messages import Answer, Ask, Deliver, Forward, PartitionTraffic
 from shardrt.orchestration.entity_executor import EntityExecutor
 from shardrt.orchestration.executor import Executor
-from shardrt.orchestration.loop import no_asyncgen_hooks
 from shardrt.store.transactions import transactions_of
 
 if TYPE_CHECKING:
@@ -386,7 +385,7 @@ class Shard:
     def _turn(self) -> None:
         woken, self._woken = self._woken, {}
         deadline_s = self.clock.monotonic_s() + TURN_S
-        with no_asyncgen_hooks():
+        with self.turns.executor.turns():
             for host in woken:
                 if not host.closed:
                     self._guarded(host, self._turn_of, host, deadline_s)

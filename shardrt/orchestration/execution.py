@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import logging
 import warnings
+from asyncio.events import _set_running_loop
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from shardrt.core.history import (
@@ -40,8 +41,6 @@ from shardrt.orchestration.loop import (
     TURN_CALLBACKS_MAX,
     Handle,
     OrchestrationLoop,
-    enter_turn,
-    leave_turn,
 )
 from shardrt.orchestration.payload import encode
 from shardrt.orchestration.source import line_of_coroutine
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from shardrt.core.work import WorkItem
     from shardrt.orchestration.definitions import OrchestratorDefinition, Registry
     from shardrt.orchestration.futures import Task
+    from shardrt.orchestration.loop import Outside
     from shardrt.orchestration.middleware import Layers
 
 logger = logging.getLogger(__name__)
@@ -119,19 +119,19 @@ class Execution:
         else:
             self._body = self._loop.create_body(body, contextvars.Context())
 
-    def advance(self, at: int, arrivals: Sequence[Arrival]) -> None:
+    def advance(self, at: int, arrivals: Sequence[Arrival], around: Outside) -> None:
         """Run one turn."""
         ledger = self.ledger
         if at > ledger.now:  # noqa: PLR1730 - hot
             ledger.now = at
-        outer = enter_turn(self._loop)
+        _set_running_loop(self._loop)
         try:
             self._run(arrivals)
         except BaseException:
             self._abandon()
             raise
         finally:
-            leave_turn(outer)
+            _set_running_loop(around.loop)
             self.turn += 1
 
     def disagreement(self, end: ExecutionCompleted | None = None) -> str | None:
@@ -157,13 +157,13 @@ class Execution:
                 ledger.mismatch = f"not deterministic: history goes on, but {self._state()}"
         return ledger.mismatch
 
-    def close(self) -> None:
+    def close(self, around: Outside) -> None:
         """Drop the execution: nothing that its code does from now on counts."""
-        outer = enter_turn(self._loop)
+        _set_running_loop(self._loop)
         try:
             self._abandon()
         finally:
-            leave_turn(outer)
+            _set_running_loop(around.loop)
 
     # -- inside a turn ---------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from shardrt.core.work import Parked, Step, WorkItem
@@ -20,17 +21,18 @@ from shardrt.errors import (
 )
 from shardrt.orchestration.execution import Execution
 from shardrt.orchestration.guard import adopt, install
+from shardrt.orchestration.loop import outside
 from shardrt.orchestration.middleware import layers_of
 from shardrt.orchestration.replay import past_turns
 from shardrt.orchestration.schedules import BUILT_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from shardrt.core.history import HistoryEvent
     from shardrt.orchestration.definitions import Registry
     from shardrt.orchestration.ledger import Guard
-    from shardrt.orchestration.loop import Handle
+    from shardrt.orchestration.loop import Handle, Outside
     from shardrt.orchestration.replay import PastTurn
 
 
@@ -53,6 +55,8 @@ class Executor:
         """By instance id."""
         self._ready: deque[Handle] = deque()
         """Shared by all loops; empty between turns."""
+        self._around: Outside | None = None
+        """What is around the turns that are taken now."""
 
     def __del__(self) -> None:
         # Coroutines that die with an abandoned executor must not notice either.
@@ -64,6 +68,22 @@ class Executor:
 
     def __len__(self) -> int:
         return len(self._residents)
+
+    @contextmanager
+    def turns(self) -> Iterator[Outside]:
+        """Take turns in here, one after the other; what is around them is looked at only once.
+
+        Whoever takes a single turn need not care.
+        """
+        if self._around is not None:
+            yield self._around
+            return
+        with outside() as around:
+            self._around = around
+            try:
+                yield around
+            finally:
+                self._around = None
 
     def holds(self, instance_id: str, execution_id: str, turn: int) -> bool:
         """Whether that execution is resident and this is its next turn."""
@@ -83,6 +103,10 @@ class Executor:
         Raises:
             ValueError: the history is needed and was not given.
         """
+        around = self._around
+        if around is None:
+            with self.turns():
+                return self.run(item, history)
         if self._sealer is not None:
             try:
                 item = self._sealer.open_item(item)
@@ -93,7 +117,7 @@ class Executor:
         if execution is not None and (
             execution.turn != item.turn or execution.execution_id != item.execution_id
         ):
-            execution.close()
+            execution.close(around)
             execution = None
         if execution is None:
             if item.turn > 0 and history is None:
@@ -102,7 +126,7 @@ class Executor:
             if isinstance(rebuilt, Parked):
                 return _parked(item, rebuilt.reason)
             execution = rebuilt
-        execution.advance(item.at, item.arrivals)
+        execution.advance(item.at, item.arrivals, around)
         return self._step(item, execution)
 
     def revive(self, item: WorkItem, history: Sequence[HistoryEvent]) -> bool:
@@ -149,10 +173,11 @@ class Executor:
         if turns and turns[-1].was_refused:
             del turns[-1]
         execution = self._begin(item)
-        try:
-            problem = _retrace(execution, turns)
-        finally:
-            execution.close()
+        with self.turns() as around:
+            try:
+                problem = _retrace(execution, turns, around)
+            finally:
+                execution.close(around)
         if problem is not None:
             raise NonDeterminism(problem)
 
@@ -182,7 +207,8 @@ class Executor:
         execution = self._residents.pop(instance_id, None)
         if execution is None:
             return False
-        execution.close()
+        with self.turns() as around:
+            execution.close(around)
         return True
 
     def drop_all(self) -> None:
@@ -209,10 +235,12 @@ class Executor:
             execution = self._begin(item)
         except (OrchestratorNotRegistered, ConfigInvalid) as error:
             return Parked(str(error))
-        problem = _retrace(execution, turns)
-        if problem is not None:
-            execution.close()
-            return Parked(problem)
+        if turns:
+            with self.turns() as around:
+                problem = _retrace(execution, turns, around)
+                if problem is not None:
+                    execution.close(around)
+                    return Parked(problem)
         return execution
 
     def _begin(self, item: WorkItem) -> Execution:
@@ -226,13 +254,13 @@ class Executor:
         return execution
 
 
-def _retrace(execution: Execution, turns: Iterable[PastTurn]) -> str | None:
+def _retrace(execution: Execution, turns: Iterable[PastTurn], around: Outside) -> str | None:
     """Take the turns of the past again; return how the code differs from them, if it does."""
     ledger = execution.ledger
     for turn in turns:
         ledger.replaying = True
         ledger.expected = turn.actions
-        execution.advance(turn.at, turn.arrivals)
+        execution.advance(turn.at, turn.arrivals, around)
         problem = execution.disagreement(turn.end)
         if problem is not None:
             return problem

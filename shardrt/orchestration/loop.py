@@ -5,7 +5,7 @@ durable timers. That is all: whatever would reach outside (sockets, threads, pro
 signals) is refused by name. Every turn runs until nothing is ready any more, or the body
 has ended.
 
-The loop runs inside the loop of whoever hosts it, for the length of a turn (`enter_turn`), and
+The loop runs inside the loop of whoever hosts it, for the length of a turn (`outside`), and
 keeps nothing of its own between turns but the timers in its ledger: a waiting instance
 must be small. So the ready queue, always empty then, is shared by all loops of an executor.
 """
@@ -17,9 +17,9 @@ import contextlib
 import contextvars
 import logging
 import sys
-from asyncio.events import _get_running_loop, _set_running_loop
+from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -318,47 +318,31 @@ def _refuse_the_rest() -> None:
 _refuse_the_rest()
 
 
-_NO_HOOKS = (None, None)
+class Outside(NamedTuple):
+    """What is around turns."""
 
-Outer: TypeAlias = tuple[
-    asyncio.AbstractEventLoop | None, asyncio.Task[Any] | None, tuple[Any, Any]
-]
+    loop: asyncio.AbstractEventLoop | None
+    """Of the host. Runs whenever none of ours does."""
 
 
 @contextlib.contextmanager
-def no_asyncgen_hooks() -> Iterator[None]:
-    """Put those of the host aside: they would close abandoned async generators on its loop.
+def outside() -> Iterator[Outside]:
+    """Put aside what the host has running in this thread, so that turns can be taken.
 
-    Each turn does so for itself; who runs many turns in a row may do it once.
+    That is its task, and its hooks, which would close abandoned async generators on its loop.
+    To find out takes as long as a short turn, so who takes many turns in a row does it once.
     """
+    loop = _get_running_loop()
+    task = None
+    if loop is not None and _ONE_TASK_PER_THREAD:
+        task = asyncio.current_task(loop)
+        if task is not None:
+            asyncio.tasks._leave_task(loop, task)  # noqa: SLF001
     hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(*_NO_HOOKS)
+    sys.set_asyncgen_hooks(None, None)
     try:
-        yield
+        yield Outside(loop)
     finally:
         sys.set_asyncgen_hooks(*hooks)
-
-
-def enter_turn(loop: OrchestrationLoop) -> Outer:
-    """Make `loop` the running one. The result goes to `leave_turn`, in a `finally`."""
-    outer = _get_running_loop()
-    task = None
-    if outer is not None and _ONE_TASK_PER_THREAD:
-        task = asyncio.current_task(outer)
-        if task is not None:
-            asyncio.tasks._leave_task(outer, task)  # noqa: SLF001
-    hooks = sys.get_asyncgen_hooks()
-    if hooks != _NO_HOOKS:
-        sys.set_asyncgen_hooks(None, None)
-    _set_running_loop(loop)
-    return outer, task, hooks
-
-
-def leave_turn(outer: Outer) -> None:
-    """Make the loop of the host the running one again."""
-    loop, task, hooks = outer
-    _set_running_loop(loop)
-    if hooks != _NO_HOOKS:
-        sys.set_asyncgen_hooks(*hooks)
-    if loop is not None and task is not None:
-        asyncio.tasks._enter_task(loop, task)  # noqa: SLF001
+        if loop is not None and task is not None:
+            asyncio.tasks._enter_task(loop, task)  # noqa: SLF001

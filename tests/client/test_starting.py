@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import time
 import uuid
 from typing import TYPE_CHECKING
 
+from shardrt.client import starting
 from shardrt.client.starting import new_instance_id
 
 if TYPE_CHECKING:
@@ -16,13 +16,13 @@ START_NS = 1_700_000_000_000_000_000
 def test_ids_made_later_sort_later(monkeypatch: pytest.MonkeyPatch):
     made = []
     for number in range(MANY):
-        monkeypatch.setattr(time, "time_ns", lambda at=START_NS + number * 1_000_000: at)
+        monkeypatch.setattr(starting, "time_ns", lambda at=START_NS + number * 1_000_000: at)
         made.append(new_instance_id())
     assert made == sorted(made)
 
 
 def test_ids_of_one_moment_differ(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(time, "time_ns", lambda: START_NS)
+    monkeypatch.setattr(starting, "time_ns", lambda: START_NS)
     made = {new_instance_id() for _ in range(MANY)}
     assert len(made) == MANY
     for each in made:

@@ -7,7 +7,6 @@ from msgspec import Raw
 from shardrt import App, OrchestrationContext, Runtime
 from shardrt.core.entries import Stepped
 from shardrt.core.work import Continued
-from shardrt.host.partition_host import PartitionHost
 
 app = App()
 
@@ -48,7 +47,10 @@ def test_a_history_is_of_the_execution_that_was_current_when_it_was_asked_for():
             shard = runtime.host.shard
             (host,) = shard.hosts.values()
             # It was acknowledged with its first turn.
-            length = await stored(host)
+            await shard.checkpointer.checkpoint(host)
+            instance = host.core.instances["one"]
+            assert instance.tail == []
+            length = instance.history_length
             found: asyncio.Future[object] = asyncio.get_running_loop().create_future()
             host.history.whole("one", found.set_result)
             # Before anything has been read.
@@ -58,12 +60,5 @@ def test_a_history_is_of_the_execution_that_was_current_when_it_was_asked_for():
             assert isinstance(history, list)
             assert len(history) == length
             await handle.terminate()
-
-    async def stored(host: PartitionHost) -> int:
-        """Have the whole history in the store, and none of it in memory; return its length."""
-        await host.shard.checkpointer.checkpoint(host)
-        instance = host.core.instances["one"]
-        assert instance.tail == []
-        return instance.history_length
 
     asyncio.run(main())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.orchestration.harness import failure_in, result_of, started
+from tests.orchestration.harness import Instance, failure_in, result_of, started
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -79,6 +80,46 @@ def test_the_loop_of_the_host_is_running_again_after_a_turn():
 
     asyncio.run(host())
     assert len(seen) == 1
+
+
+def test_between_turns_in_a_row_the_loop_of_the_host_runs():
+    seen: list[asyncio.AbstractEventLoop] = []
+
+    async def body(ctx: OrchestrationContext) -> None:
+        seen.append(asyncio.get_running_loop())
+        await ctx.wait_for_event("go")
+        seen.append(asyncio.get_running_loop())
+
+    async def host() -> None:
+        loop, hooks = asyncio.get_running_loop(), sys.get_asyncgen_hooks()
+        assert hooks.firstiter is not None
+        instance, _ = started(body)
+        with instance.executor.turns():
+            assert asyncio.get_running_loop() is loop
+            instance.raise_event("go")
+            assert asyncio.get_running_loop() is loop
+            assert sys.get_asyncgen_hooks() == (None, None)
+        assert sys.get_asyncgen_hooks() == hooks
+        assert loop not in seen
+
+    asyncio.run(host())
+    assert len(seen) == 2
+
+
+def test_what_is_around_turns_is_looked_at_anew_after_those_in_a_row():
+    async def body(ctx: OrchestrationContext) -> None:
+        await ctx.wait_for_event("go")
+        await ctx.wait_for_event("go")
+
+    async def host(instance: Instance) -> None:
+        loop = asyncio.get_running_loop()
+        with instance.executor.turns():
+            instance.raise_event("go")
+        assert asyncio.get_running_loop() is loop
+
+    instance, _ = started(body)
+    asyncio.run(host(instance))
+    asyncio.run(host(instance))
 
 
 def test_the_task_of_the_host_is_current_again_where_there_is_one_per_thread(
