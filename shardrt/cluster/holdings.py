@@ -264,6 +264,9 @@ def desired_owners(view: View) -> list[str | None]:
     A host without an address cannot be reached by others, so it owns nothing while there are
     hosts that can. If there are none, one host owns everything, the one that owns most already:
     what is spread over hosts that do not reach each other would stand still.
+
+    Nor does a host without shards own anything while there are hosts with some: whose shards end
+    again and again starts them ever more slowly.
     """
     live = live_owners(view)
     owners = [row.owner for row in view.partitions]
@@ -272,7 +275,10 @@ def desired_owners(view: View) -> list[str | None]:
         for host in view.hosts
         if live.get(name := owner_name(host.host_id, host.incarnation)) is False
     }
-    shares = {name: max(1, host.shards) for name, host in hosts.items() if host.address}
+    reachable = {name: host.shards for name, host in hosts.items() if host.address}
+    shares = {name: shards for name, shards in reachable.items() if shards}
+    if not shares:
+        shares = dict.fromkeys(reachable, 1)
     if not shares and hosts:
         shares = {max(sorted(hosts), key=owners.count): 1}
     return place(shares, owners)

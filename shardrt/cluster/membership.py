@@ -130,6 +130,10 @@ class Membership:
         finally:
             self._gone.set()
 
+    def weigh(self, shards: int) -> None:
+        """Serve with so many shards from now on; with none, leave partitions to other hosts."""
+        self._lease.weigh(shards)
+
     async def leave(self, grace_s: float) -> None:
         """Hand everything over, delete our row, and end `run`, which must be running.
 

@@ -142,6 +142,12 @@ class LeaseKeeper:
         self.host = msgspec.structs.replace(self.host, draining=True)
         self.look()
 
+    def weigh(self, shards: int) -> None:
+        """Tell the other hosts, now if it is news, how many shards there are to serve."""
+        if shards != self.host.shards:
+            self.host = msgspec.structs.replace(self.host, shards=shards)
+            self.look()
+
     def stop(self) -> None:
         """End `run` after the renewal in flight, if any."""
         self._signal(LeaseSignal.GONE)

@@ -133,6 +133,16 @@ class Shards:
             blamed = self._blamed(partition)
             self._tell(partition, control.Assign(partition, epoch, blamed, self._watches()))
 
+    def can_serve(self, within_s: float, *, could: bool) -> bool:
+        """Whether a shard serves, or, if one `could` so far, is there or comes within that time.
+
+        A shard that has ended again and again, and is only starting, is no reason to take
+        partitions back.
+        """
+        if any(slot.serves for slot in self.slots):
+            return True
+        return could and any(slot.child or slot.comes_soon(within_s) for slot in self.slots)
+
     def uneven(self) -> list[int]:
         """Return which partitions should move to other shards; they will on `assign`."""
         if self._draining or self._parked:

@@ -235,12 +235,28 @@ class Supervisor:
             # Only now: a host whose app cannot be imported must not claim anything.
             if all(slot.serves for slot in self._slots):
                 self._join(tasks)
-        elif self._membership.settled:
-            if not self._announced and all(slot.serves for slot in self._slots):
-                self._announced = True
-                self._announce(self._announcement())
-            if not any(slot.comes_soon(0.0) and not slot.serves for slot in self._shards.slots):
-                self._membership.move(self._shards.uneven())
+        else:
+            self._weigh(self._membership)
+            if self._membership.settled:
+                self._settle(self._membership)
+
+    def _weigh(self, membership: Membership) -> None:
+        """Leave partitions to other hosts while no shard is there, or will be before long."""
+        could = membership.host.shards > 0
+        can = self._shards.can_serve(self._settings.host.lease_ttl_s, could=could)
+        membership.weigh(self._host.shards if can else 0)
+        if could and not can:
+            logger.error(
+                "host=%s has no shard, as they end again and again; others take its partitions",
+                membership.host.host_id,
+            )
+
+    def _settle(self, membership: Membership) -> None:
+        if not self._announced and all(slot.serves for slot in self._slots):
+            self._announced = True
+            self._announce(self._announcement())
+        if not any(slot.comes_soon(0.0) and not slot.serves for slot in self._shards.slots):
+            membership.move(self._shards.uneven())
 
     def _join(self, tasks: asyncio.TaskGroup) -> None:
         self._membership = self._make_membership()

@@ -152,6 +152,13 @@ def test_who_cannot_be_reached_owns_nothing_while_others_can() -> None:
     assert desired_owners(view([ME] * 4, gone, hidden)) == ["b/1"] * 4
 
 
+def test_who_has_no_shards_owns_nothing_while_others_have_some() -> None:
+    bare = host("b/1", shards=0)
+    assert desired_owners(view(["b/1"] * 4, host(ME), bare)) == [ME] * 4
+    # Nobody has any: then things stay where they are.
+    assert desired_owners(view(["b/1", ME], host(ME, shards=0), bare)) == ["b/1", ME]
+
+
 def test_of_hosts_that_cannot_be_reached_one_owns_everything() -> None:
     hidden = [host(name, address="") for name in ("c/1", "b/1", ME)]
     assert desired_owners(view([None] * 3, *hidden)) == [ME] * 3

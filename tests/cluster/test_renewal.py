@@ -24,11 +24,13 @@ class Rows:
         self.away = False
         self.slow_s = 0.0
         self.renewals = 0
+        self.shards = -1
 
     async def renew(self, host: Host, ttl: int) -> View:
         if self.away:
             raise StoreUnavailable("away")
         self.renewals += 1
+        self.shards = host.shards
         number = self.renewals
         await pass_time(self.slow_s)
         return View(number, (), ())
@@ -117,3 +119,18 @@ async def test_an_answer_that_comes_after_the_end_counts_as_late(
     await pass_time(3.0)
     assert rows.renewals >= before + 2
     assert before + 1 not in told.looks
+
+
+@kept
+async def test_others_learn_at_once_of_how_many_shards_there_are(
+    rows: Rows, told: Told, keeper: LeaseKeeper
+) -> None:
+    await pass_time(0.1)
+    before = rows.renewals
+    keeper.weigh(0)
+    await pass_time(0.1)
+    assert rows.renewals == before + 1
+    assert rows.shards == 0
+    keeper.weigh(0)
+    await pass_time(0.1)
+    assert rows.renewals == before + 1

@@ -16,14 +16,15 @@ class FakeSlot:
         self.index = index
         self.socket = f"/shard-{index}"
         self.serves = self.listens = True
-        self.child = None
+        self.child: object = None
+        self.soon = False
         self.told: list[control.ToChild] = []
 
     def send(self, message: control.ToChild) -> None:
         self.told.append(message)
 
     def comes_soon(self, within_s: float) -> bool:
-        return False
+        return self.soon
 
 
 class Owner:
@@ -83,3 +84,24 @@ def test_what_is_taken_from_a_shard_is_gone_when_it_says_so_or_dies() -> None:
     # What no shard has is gone already.
     shards.discard(0, 1)
     assert owner.gone == [(0, 1)]
+
+
+def test_a_host_gives_up_when_no_shard_is_there_or_comes_soon() -> None:
+    slot = FakeSlot(0)
+    shards, _ = shards_of(slot)
+    assert shards.can_serve(10, could=False)
+    slot.serves = False
+    assert not shards.can_serve(10, could=True)
+    slot.soon = True
+    assert shards.can_serve(10, could=True)
+    slot.soon, slot.child = False, "starting, or about to be killed"
+    assert shards.can_serve(10, could=True)
+
+
+def test_a_host_that_gave_up_takes_part_again_once_a_shard_serves() -> None:
+    slot = FakeSlot(0)
+    shards, _ = shards_of(slot)
+    slot.serves, slot.soon, slot.child = False, True, "starting"
+    assert not shards.can_serve(10, could=False)
+    slot.serves = True
+    assert shards.can_serve(10, could=False)
