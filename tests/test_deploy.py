@@ -25,7 +25,10 @@ ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "configs" / "deploy"
 OPTIONS = {name for parameter in serve.params for name in parameter.opts}
 CLIENT_VARIABLES = {"SHARDRT_TOKEN"}
-NAMES = re.compile(r"\bup\b|\b(?:orchestrations|functions|events|timers|state|lease|shardrt)_\w+")
+NAMES = re.compile(
+    r"\bup\b"
+    r"|\b(?:orchestrations|orchestrators|functions|events|timers|state|lease|shardrt)_\w+"
+)
 
 
 def known_series() -> dict[str, set[str]]:

@@ -388,6 +388,14 @@ class Partition(EntityAnswering):
         if not instance.is_final and not instance.suspended:
             self._write(e.Suspended(now, instance_id, reason))
 
+    def retry_parked(self, reason: str) -> None:
+        """Try the code of those again that are parked for this reason."""
+        for instance_id in list(self.parked):
+            instance = self.instances[instance_id]
+            if instance.parked == reason:
+                self.parked[instance_id] = ""
+                self._wake(instance)
+
     # -- commits -------------------------------------------------------------------------------
 
     @property

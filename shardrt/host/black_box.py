@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shardrt.core.effects import RunActivity
+    from shardrt.core.history import ExecutionStarted
 
 T = TypeVar("T")
 
@@ -41,6 +42,13 @@ class Suspect(NamedTuple):
     """Of the activity; None for a turn of the instance or entity itself."""
 
 
+class Orchestrator(NamedTuple):
+    """Code that many instances run."""
+
+    name: str
+    version: str | None = None
+
+
 class Found(NamedTuple):
     """What a dead shard has left."""
 
@@ -49,6 +57,8 @@ class Found(NamedTuple):
     """Activities in threads that were suspected before, and run one at a time since."""
     in_threads: tuple[Suspect, ...] = ()
     """The other activities in threads."""
+    orchestrator: Orchestrator | None = None
+    """Of the turn that the loop was in."""
 
 
 class BlackBox:
@@ -102,6 +112,13 @@ def note_of(run: RunActivity, *, alone: bool = False) -> bytes:
     return (f"{note}\0" if alone else note).encode()
 
 
+def note_of_turn(instance_id: str, started: ExecutionStarted) -> bytes:
+    """Return a turn of an orchestrator as it is noted."""
+    version = started.version
+    named = f"{started.name}\0{version}" if version is not None else started.name
+    return f"{instance_id}\0\0\0\0{named}".encode()
+
+
 class Stretches(NamedTuple):
     """An awaitable that notes each stretch of another one's code."""
 
@@ -136,20 +153,25 @@ def take(path: Path) -> Found:
         return Found()
     notes = [data[start : start + SLOT_BYTES] for start in range(0, len(data), SLOT_BYTES)]
     found = [_read(note) for note in notes]
+    in_loop, _, orchestrator = found[0] if found and found[0] is not None else (None, False, None)
     threads = [each for each in found[1:] if each is not None]
     return Found(
-        found[0][0] if found and found[0] is not None else None,
-        tuple(suspect for suspect, alone in threads if alone),
-        tuple(suspect for suspect, alone in threads if not alone),
+        in_loop,
+        tuple(suspect for suspect, alone, _ in threads if alone),
+        tuple(suspect for suspect, alone, _ in threads if not alone),
+        orchestrator,
     )
 
 
-def _read(slot: bytes) -> tuple[Suspect, bool] | None:
+def _read(slot: bytes) -> tuple[Suspect, bool, Orchestrator | None] | None:
+    """Return what was noted, whether it runs alone, and of which orchestrator it is a turn."""
     length = int.from_bytes(slot[:_LENGTH], "little")
     if not length:
         return None
     parts = slot[_LENGTH : _LENGTH + length].decode(errors="replace").split("\0")
     if len(parts) == 1:
-        return Suspect(parts[0]), False
+        return Suspect(parts[0]), False, None
+    if len(parts) > 4:
+        return Suspect(parts[0]), False, Orchestrator(*parts[4:6])
     instance_id, execution_id, task_id = parts[:3]
-    return Suspect(instance_id, execution_id, int(task_id)), len(parts) == 4
+    return Suspect(instance_id, execution_id, int(task_id)), len(parts) == 4, None

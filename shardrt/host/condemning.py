@@ -4,6 +4,10 @@ The verdict on an instance is durable: it is suspended, with the reason, and `re
 again. So is that on an activity: the attempt has failed, and its retry policy decides. An
 instance that does not exist yet, because the very turn that would have been committed ended the
 process, is suspended as soon as it is created; an entity is parked as long as this lasts.
+
+An orchestrator whose instances did that, one after the other, is condemned as such: they are parked
+as those whose code does not fit. That verdict lives in the supervisor. It ends with it, or when
+somebody resumes one of them.
 """
 
 from __future__ import annotations
@@ -13,15 +17,21 @@ from typing import TYPE_CHECKING
 
 from shardrt.core.effects import RunActivity
 from shardrt.core.history import Failure
-from shardrt.links.control import DEATHS_MAX, Blamed
+from shardrt.host.black_box import Orchestrator
+from shardrt.links.control import DEATHS_MAX, Blamed, Condemned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from shardrt.core.partition import Partition
     from shardrt.host.attempts import Key
+    from shardrt.host.partition_host import PartitionHost
+    from shardrt.host.shard import Shard
 
 logger = logging.getLogger(__name__)
+
+DEADLY = "quarantined: shard processes died in the code of other instances of its orchestrator"
+"""Why those are parked that have done nothing yet."""
 
 
 def condemned(blamed: Iterable[Blamed]) -> list[Blamed]:
@@ -58,6 +68,27 @@ def condemn(core: Partition, blamed: Sequence[Blamed], now: int, draw: float) ->
         else:
             later[each.instance_id] = reason
     return later
+
+
+def pardon(host: PartitionHost, instance_id: str) -> None:
+    """Let the code of an instance run again, as somebody asks for; also that of all like it."""
+    host.forbidden.pop(instance_id, None)
+    turns = host.shard.turns
+    instance = host.core.instances.get(instance_id)
+    if turns.condemned and instance is not None:
+        orchestrator = Orchestrator(instance.name, instance.version)
+        if orchestrator in turns.condemned:
+            turns.on_pardon(orchestrator)
+
+
+def forbid(shard: Shard, orchestrators: Iterable[Condemned]) -> None:
+    """Run no instances of these orchestrators, and of all others those that were held back."""
+    before = shard.turns.condemned
+    shard.turns.condemned = {Orchestrator(each.name, each.version) for each in orchestrators}
+    if before - shard.turns.condemned:
+        for host in shard.hosts.values():
+            host.core.retry_parked(DEADLY)
+            shard.wake(host)
 
 
 def _fail(core: Partition, blamed: Blamed, now: int, draw: float) -> None:

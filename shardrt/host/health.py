@@ -48,7 +48,7 @@ class Check(msgspec.Struct, frozen=True):
     """One thing that was looked at."""
 
     name: str
-    """``store``, ``lease``, ``reach``, ``processes``, ``partitions``, ``checkpoints``,
+    """``store``, ``lease``, ``reach``, ``processes``, ``partitions``, ``checkpoints``, ``code``,
     ``configuration``; or what a gateway knows itself, ``routes`` and ``host``."""
     status: Status
     message: str = ""
@@ -126,6 +126,7 @@ def report_of(view: Mapping[str, Any], settings: Settings) -> Report:
         _processes(children),
         _partitions(view.get("partitions", []), settings.host.lease_ttl_s + GRACE_S),
         _checkpoints(children),
+        _code(view),
         _configuration(settings),
     ]
     shards = [each for each in children if each.role == "shard"]
@@ -244,6 +245,17 @@ def _checkpoints(children: list[ChildHealth]) -> Check:
         return Check("checkpoints", Status.HEALTHY)
     text = f"one has been under way for {waited_s:.0f} s"
     return Check("checkpoints", Status.DEGRADED, text)
+
+
+def _code(view: Mapping[str, Any]) -> Check:
+    condemned = view.get("quarantined_orchestrators", [])
+    if not condemned:
+        return Check("code", Status.HEALTHY)
+    names = ", ".join(
+        each["name"] if each["version"] is None else f"{each['name']} {each['version']}"
+        for each in condemned
+    )
+    return Check("code", Status.DEGRADED, f"not run, as it ended shard processes: {names}")
 
 
 def _configuration(settings: Settings) -> Check:

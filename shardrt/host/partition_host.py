@@ -20,7 +20,7 @@ from shardrt.core import requests as r
 from shardrt.core.codec import encode_record
 from shardrt.core.effects import CancelActivity, Confirm, Effect, Observed, Reply, RunActivity, Send
 from shardrt.core.history import Failure
-from shardrt.host.condemning import condemn
+from shardrt.host.condemning import condemn, pardon
 from shardrt.host.history_reader import HistoryReader
 from shardrt.host.lanes import Lanes
 from shardrt.host.loading import Loader
@@ -168,8 +168,8 @@ class PartitionHost:
     def _request(self, call: Forward, to: To) -> None:
         if self.reading.take(call, to):
             return
-        if self.forbidden and isinstance(call.request, r.Resume):
-            self.forbidden.pop(call.instance_id, None)
+        if isinstance(call.request, r.Resume):
+            pardon(self, call.instance_id)
         now = self.shard.clock.now()
         self.core.request(call.instance_id, call.request, call.origin, now, to)
         self.shard.wake(self)

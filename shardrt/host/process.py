@@ -21,6 +21,7 @@ from shardrt.errors import ConfigInvalid, StoreUnavailable
 from shardrt.host.black_box import SUFFIX, BlackBox
 from shardrt.host.child import FatalStart, Parent, run_child
 from shardrt.host.clock import HubClock
+from shardrt.host.condemning import forbid
 from shardrt.host.imports import import_app
 from shardrt.host.keeping import keep_also_peers, keep_unix
 from shardrt.host.memory import settle_memory
@@ -84,6 +85,7 @@ class ShardProcess:
             box=BlackBox(Path(configure.socket + SUFFIX)),
             tracer=make_tracer(settings.tracing, __version__),
         )
+        self._shard.turns.on_pardon = lambda code: parent.send(control.Pardoned(*code))
 
     async def run(self) -> None:
         """Work until the supervisor says stop, and everything is drained."""
@@ -131,6 +133,8 @@ class ShardProcess:
                 if message.watch:
                     self._shard.watch()
                 self._shard.assign(message.partition, message.epoch, message.blamed)
+            case control.Forbid():
+                forbid(self._shard, message.orchestrators)
             case control.Revoke():
                 self._shard.revoke(message.partition)
             case control.Discard():

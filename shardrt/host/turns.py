@@ -19,9 +19,11 @@ from shardrt.core.history import EventRaised
 from shardrt.core.messages import RewindChild, StartChild, StartInstance
 from shardrt.core.work import Parked, Step, WorkItem
 from shardrt.errors import RecordCorrupt, ShardrtError
+from shardrt.host.black_box import Orchestrator, note_of_turn
+from shardrt.host.condemning import DEADLY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from shardrt.core.history import HistoryEvent
     from shardrt.core.messages import Message
@@ -51,6 +53,10 @@ class Turns:
         self._running: WorkItem | EntityWork | None = None
         self.replays = 0
         self._rebuilding: set[asyncio.Task[None]] = set()
+        self.condemned: set[Orchestrator] = set()
+        """Orchestrators that are not run; see `condemning`."""
+        self.on_pardon: Callable[[Orchestrator], None] = lambda _: None
+        """Told if somebody wants one of these to be run again."""
 
     @property
     def running(self) -> str:
@@ -77,7 +83,11 @@ class Turns:
             for arrival in item.arrivals:
                 if type(arrival) is EventRaised:
                     host.shard.meter.add("events_delivered")
-            if item.turn == 0 or self.executor.holds(
+            if self.condemned and self._is_condemned(item):
+                self.executor.drop(item.instance_id)
+                parked = Parked(DEADLY)
+                core.step(Step(item.instance_id, item.execution_id, item.turn, outcome=parked))
+            elif item.turn == 0 or self.executor.holds(
                 item.instance_id, item.execution_id, item.turn
             ):
                 self._finish(host, self._run(item, None))
@@ -86,6 +96,9 @@ class Turns:
             if clock.monotonic_s() >= deadline_s:
                 break
         return self._are_left(host)
+
+    def _is_condemned(self, item: WorkItem) -> bool:
+        return Orchestrator(item.started.name, item.started.version) in self.condemned
 
     def _are_left(self, host: PartitionHost) -> bool:
         """See to what turns leave behind; return whether there are more of them."""
@@ -159,7 +172,7 @@ class Turns:
         )
         self._running = item
         if self._box.watches:
-            self._box.enter(instance.instance_id.encode())
+            self._box.enter(note_of_turn(item.instance_id, item.started))
         self.replays += 1
         try:
             self.executor.revive(item, history)
@@ -172,7 +185,7 @@ class Turns:
     def _run(self, item: WorkItem, history: list[HistoryEvent] | None) -> Step:
         self._running = item
         if self._box.watches:
-            self._box.enter(item.instance_id.encode())
+            self._box.enter(note_of_turn(item.instance_id, item.started))
         try:
             return self.executor.run(item, history)
         except Exception as error:

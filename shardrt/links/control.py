@@ -55,6 +55,21 @@ class Blamed(msgspec.Struct, frozen=True, array_like=True):
     deaths: int = 1
 
 
+class Condemned(msgspec.Struct, frozen=True, array_like=True):
+    """An orchestrator that is not run any more."""
+
+    name: str
+    version: str | None
+    instances: int
+    """So many have ended shard processes."""
+
+
+class Forbid(_Control, frozen=True, tag="forbid"):
+    """Run no instance of these orchestrators, and those of all others."""
+
+    orchestrators: list[Condemned]
+
+
 class Assign(_Control, frozen=True, tag="assign"):
     """Host this partition, claimed under this epoch."""
 
@@ -177,6 +192,13 @@ class Fatal(_Control, frozen=True, tag="fatal"):
     message: str
 
 
+class Pardoned(_Control, frozen=True, tag="pardoned"):
+    """Somebody has resumed an instance of an orchestrator that is not run."""
+
+    name: str
+    version: str | None
+
+
 class Stale(_Control, frozen=True, tag="stale"):
     """The routes of this version have led nowhere: look at the hub soon."""
 
@@ -206,6 +228,18 @@ class ClusterView(_Control, frozen=True, tag="cluster"):
 
 
 ToChild: TypeAlias = (
-    Configure | Assign | Revoke | Discard | Lease | Routes | Nudge | Leave | Stop | ClusterView
+    Configure
+    | Forbid
+    | Assign
+    | Revoke
+    | Discard
+    | Lease
+    | Routes
+    | Nudge
+    | Leave
+    | Stop
+    | ClusterView
 )
-FromChild: TypeAlias = Ready | Beat | Opened | Released | Lost | Fatal | Stale | Nudged | Query
+FromChild: TypeAlias = (
+    Ready | Beat | Opened | Released | Lost | Fatal | Pardoned | Stale | Nudged | Query
+)

@@ -39,6 +39,9 @@ CATALOGUE = {
     "orchestrations_parked": Metric(
         "Instances of this host's partitions whose code cannot go on.", is_gauge=True
     ),
+    "orchestrators_quarantined": Metric(
+        "Orchestrators that this host does not run, as they ended shard processes.", is_gauge=True
+    ),
     "functions_calls": Metric("Attempts of activities that ended.", ("function_name", "status")),
     "functions_failures": Metric(
         "Attempts of activities that failed.", ("function_name", "error_type")

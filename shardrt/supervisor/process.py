@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shardrt.host.interpreter import environment, interpreter
@@ -75,6 +76,15 @@ class ChildProcess:
     def kill(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
+
+    def cpu_s(self) -> float | None:
+        """Return what its first thread, that of the loop, has computed; None if unknown."""
+        try:
+            stat = Path(f"/proc/{self.pid}/task/{self.pid}/stat").read_text(encoding="ascii")
+            user, system = stat.rpartition(")")[2].split()[11:13]
+        except (OSError, ValueError):  # dead, or no Linux
+            return None
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def tell_where(self) -> None:
         """Have it print the stack of each thread to its stderr."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shardrt.host import black_box
+from shardrt.supervisor.evidence import Watch, is_proof
 from shardrt.supervisor.policy import RestartPolicy, Restarts
 from shardrt.supervisor.process import ChildProcess, start_child
 
@@ -44,6 +45,9 @@ class Slot:
         self.restarts = Restarts()
         self.left_behind = black_box.Found()
         """What ran in the child that died last, unless that was to end."""
+        self.is_proof = False
+        """Whether that proves that what its loop was in has ended it."""
+        self._silence = Watch()
         self.failure = ""
         """Why this child will not be started again."""
         self._configure = configure
@@ -112,6 +116,8 @@ class Slot:
         self.child = None
         child.close()
         self.left_behind = black_box.take(Path(self.socket + black_box.SUFFIX))
+        self.is_proof = is_proof(self.left_behind, code, has_spun=self._silence.has_spun)
+        self._silence = Watch()
         if child.stopping:
             self.left_behind = black_box.Found()
             return True
@@ -143,6 +149,7 @@ class Slot:
         if child is None:
             return
         now_s = self._clock.monotonic_s()
+        self._silence.look(now_s, child.heard_s, child.cpu_s)
         if child.condemned_s is not None:
             if now_s - child.condemned_s >= LAST_WORDS_S:
                 child.kill()

@@ -22,6 +22,7 @@ from shardrt.cluster.holdings import Terms
 from shardrt.cluster.looks import LOOK_S_MIN
 from shardrt.cluster.membership import Membership
 from shardrt.errors import ConfigInvalid, ShardrtError
+from shardrt.host.black_box import Orchestrator
 from shardrt.host.clock import HubClock
 from shardrt.host.health import report_of
 from shardrt.links import control
@@ -298,7 +299,9 @@ class Supervisor:
     def _on_death(self, slot: Slot) -> None:
         if slot.role != "shard":
             return
-        for suspect, deaths in self._blames.died(slot.left_behind, self._clock.monotonic_s()):
+        known = set(self._blames.condemned)
+        now_s = self._clock.monotonic_s()
+        for suspect, deaths in self._blames.died(slot.left_behind, now_s, is_proof=slot.is_proof):
             what = "code" if suspect.task_id is None else f"activity task={suspect.task_id}"
             logger.error(
                 "%s died while it ran %s of instance=%s, %d of %d times until it is quarantined",
@@ -308,9 +311,29 @@ class Supervisor:
                 deaths,
                 control.DEATHS_MAX,
             )
+        for code in self._blames.condemned.keys() - known:
+            logger.error(
+                "orchestrator=%s version=%s is quarantined: shard processes died while they ran "
+                "code of %d of its instances; resume one of them to have it run again",
+                code.name,
+                code.version,
+                control.DEATHS_MAX,
+            )
+            self._tell_shards()
         partitions = self._shards.went_down(slot)
         if self._membership is not None:
             self._membership.shard_died(partitions)
+
+    def _tell_shards(self) -> None:
+        """Tell all shards which code they must not run."""
+        for slot in self._slots:
+            if slot.role == "shard" and slot.listens:
+                slot.send(control.Forbid(list(self._blames.condemned.values())))
+
+    def _pardon(self, code: Orchestrator) -> None:
+        logger.warning("orchestrator=%s version=%s is run again", code.name, code.version)
+        self._blames.pardon(code)
+        self._tell_shards()
 
     def _on_message(self, slot: Slot, message: control.FromChild) -> None:
         child = slot.child
@@ -327,6 +350,8 @@ class Supervisor:
                 self._on_partition(slot, message)
             case control.Fatal():
                 self._problem = ConfigInvalid(message.message)
+            case control.Pardoned():
+                self._pardon(Orchestrator(message.name, message.version))
             case control.Stale():
                 # Otherwise what it should know is on its way.
                 self._look_wanted |= message.version >= self._routes.version
@@ -341,8 +366,8 @@ class Supervisor:
     def _facts(self, what: control.Subject) -> dict[str, Any]:
         now_s = self._clock.monotonic_s()
         if what == "metrics":
-            return samples_of(self._membership, self._slots, now_s)
-        view = cluster_view(self._membership, self._shards, self._slots, now_s)
+            return samples_of(self._membership, self._slots, self._blames, now_s)
+        view = cluster_view(self._membership, self._shards, self._slots, self._blames, now_s)
         if what == "health":
             return cast("dict[str, Any]", msgspec.to_builtins(report_of(view, self._settings)))
         return view
@@ -359,6 +384,8 @@ class Supervisor:
         child.ready = True
         slot.send(self._routes)
         if slot.role == "shard":
+            if self._blames.condemned:  # before there is anything to run
+                slot.send(control.Forbid(list(self._blames.condemned.values())))
             self._shards.came_up(slot)
 
     def _on_partition(

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from shardrt.links.metrics import Sample, Samples, add_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shardrt.cluster.membership import Membership
+    from shardrt.supervisor.blame import Blames
     from shardrt.supervisor.shards import Shards
     from shardrt.supervisor.slot import Slot
 
 
 def cluster_view(
-    membership: Membership | None, shards: Shards, slots: Sequence[Slot], now_s: float
+    membership: Membership | None,
+    shards: Shards,
+    slots: Sequence[Slot],
+    blames: Blames,
+    now_s: float,
 ) -> dict[str, Any]:
-    """Return hosts, partitions with their lags, and the children of this host.
+    """Return hosts, partitions with their lags, the children of this host, and what it won't run.
 
     `now_s` is monotonic.
     """
@@ -40,6 +47,9 @@ def cluster_view(
         if instances := quarantined.get(row["partition"]):
             row["quarantined"] = instances
     facts["children"] = [_child(slot, shards, now_s) for slot in slots]
+    facts["quarantined_orchestrators"] = [
+        msgspec.structs.asdict(each) for each in blames.condemned.values()
+    ]
     return facts
 
 
@@ -61,7 +71,9 @@ def _child(slot: Slot, shards: Shards, now_s: float) -> dict[str, Any]:
     }
 
 
-def samples_of(membership: Membership | None, slots: Sequence[Slot], now_s: float) -> Samples:
+def samples_of(
+    membership: Membership | None, slots: Sequence[Slot], blames: Blames, now_s: float
+) -> Samples:
     """Return what all children of this host have counted and measured, added up.
 
     `now_s` is monotonic.
@@ -69,6 +81,7 @@ def samples_of(membership: Membership | None, slots: Sequence[Slot], now_s: floa
     samples = add_up(slot.child.beat.samples for slot in slots if slot.child is not None)
     served = 0 if membership is None else len(membership.serving())
     samples["lease_active_count"] = [((), Sample(served))]
+    samples["orchestrators_quarantined"] = [((), Sample(len(blames.condemned)))]
     samples["shardrt_child_silent_seconds"] = [
         ((slot.name,), Sample(round(now_s - slot.child.heard_s, 3)))
         for slot in slots

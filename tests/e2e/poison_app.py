@@ -33,6 +33,13 @@ async def hog(ctx: OrchestrationContext) -> None:
         pass
 
 
+@app.orchestrator
+async def mine(ctx: OrchestrationContext) -> None:
+    """Ends the process once its start is durable, whichever instance it is."""
+    await ctx.create_timer(timedelta(milliseconds=1))
+    ctypes.string_at(0)
+
+
 @app.activity
 async def leave() -> None:
     os._exit(9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from shardrt.client import SyncClient
@@ -52,6 +53,37 @@ def test_code_that_does_not_let_go_is_blamed_too(host: Served) -> None:
         client.start("hog", instance_id="hog!2")
         blamed = "died while it ran code of instance=hog!2, 1 of 3 times"
         wait_until(lambda: blamed in host.stderr, within_s=30)
+
+
+def test_an_orchestrator_that_ends_processes_is_not_run_for_any_instance(host: Served) -> None:
+    with SyncClient.connect(host.url) as client:
+        good = client.start("sleeper", instance_id="good!1")
+        ids = [f"mine-{n}!{n % 4}" for n in range(8)]
+        for each in ids:
+            client.start("mine", instance_id=each)
+        wait_until(
+            lambda: "orchestrator=mine version=None is quarantined" in host.stderr, within_s=50
+        )
+
+        def reasons() -> list[str]:
+            return [found.reason for each in ids if (found := client.get(each))]
+
+        wait_until(lambda: all(each.startswith("quarantined: ") for each in reasons()), within_s=30)
+        alone = [each for each in reasons() if each.startswith("quarantined: its code was running")]
+        assert len(alone) <= 3, "others were put away before they ended anything"
+        (code,) = client.cluster()["quarantined_orchestrators"]
+        assert code == {"name": "mine", "version": None, "instances": 3}
+        with httpx.Client(base_url=host.url, timeout=10) as http:
+            checks = http.get("/health/details").json()["checks"]
+            (said,) = (each["message"] for each in checks if each["name"] == "code")
+            assert said == "not run, as it ended shard processes: mine"
+            assert "orchestrators_quarantined{" in http.get("/metrics").text
+        client.raise_event("good!1", "go", "on")
+        assert good.result() == "fine"
+        client.resume(ids[-1])
+        wait_until(
+            lambda: "orchestrator=mine version=None is run again" in host.stderr, within_s=30
+        )
 
 
 @pytest.mark.parametrize("activity", ["leave_thread", "leave"])

@@ -11,14 +11,17 @@ import pytest
 from msgspec import Raw
 
 from shardrt.core.effects import RunActivity
+from shardrt.core.history import ExecutionStarted
 from shardrt.host.black_box import (
     SLOT_BYTES,
     SLOTS,
     BlackBox,
     Found,
+    Orchestrator,
     Stretches,
     Suspect,
     note_of,
+    note_of_turn,
     take as take_box,
 )
 from tests.loops import in_loop
@@ -43,6 +46,14 @@ def test_what_the_loop_is_in_is_found_once(path: Path) -> None:
     box.enter(b"one")
     assert take_box(path) == Found(Suspect("one"))
     assert take_box(path) == Found()
+
+
+@pytest.mark.parametrize("version", [None, "2"])
+def test_a_turn_is_found_with_its_orchestrator(path: Path, version: str | None) -> None:
+    box = BlackBox(path)
+    started = ExecutionStarted(at=0, name="spin", input=Raw(b"null"), version=version)
+    box.enter(note_of_turn("a!1", started))
+    assert take_box(path) == Found(Suspect("a!1"), orchestrator=Orchestrator("spin", version))
 
 
 def test_nothing_is_found_when_nothing_runs(path: Path) -> None:

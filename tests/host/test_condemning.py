@@ -13,7 +13,9 @@ from shardrt import App, OrchestrationContext, RetryPolicy
 from shardrt.config import Settings
 from shardrt.core import history as h, requests as r
 from shardrt.host.activity_pool import ActivityPool
-from shardrt.links.control import DEATHS_MAX, Blamed
+from shardrt.host.black_box import Orchestrator
+from shardrt.host.condemning import DEADLY, forbid
+from shardrt.links.control import DEATHS_MAX, Blamed, Condemned
 from shardrt.testing.client import HubClient
 from shardrt.testing.hub import OWNER, Hub
 from shardrt.testing.virtual import pass_time, run_virtual
@@ -180,6 +182,55 @@ async def test_an_entity_is_parked(hub: Hub, client: HubClient) -> None:
     assert found.reason.startswith("quarantined: its code was running in 3 deaths")
     assert found.backlog == 1
     assert ran == ["entity"]
+
+
+@in_hub
+async def test_a_condemned_orchestrator_parks_whoever_has_a_turn(
+    hub: Hub, client: HubClient
+) -> None:
+    shard = hub.owners[0].shard
+    pardoned: list[Orchestrator] = []
+    shard.turns.on_pardon = pardoned.append
+    await client.start("poison", None, "before")
+    await hub.until(lambda: ran == ["before"])
+    forbid(shard, [Condemned("poison", None, 3), Condemned("works", "2", 3)])
+    await client.raise_event("before", "go")
+    await client.start("poison", None, "after")
+    await client.start("works", 1, "other")
+    assert await client.result("other") == "other"
+    for each in ("before", "after"):
+        found = await client.get(each)
+        assert found is not None
+        assert (found.completed_at, found.reason) == (None, DEADLY)
+    assert "after" not in ran
+    # The verdict is of the shard, not of the epoch.
+    await reopen(hub)
+    await hub.quiet()
+    assert ran == []
+    await client.call("before", r.Resume())
+    await hub.quiet()
+    assert pardoned == [Orchestrator("poison")]
+    assert ran == []
+    forbid(shard, [Condemned("works", "2", 3)])
+    assert await client.result("before") == "fine"
+    await client.raise_event("after", "go")
+    assert await client.result("after") == "fine"
+
+
+@in_hub
+async def test_a_host_that_knows_of_no_verdict_runs_what_was_parked(
+    hub: Hub, client: HubClient
+) -> None:
+    shard = hub.owners[0].shard
+    forbid(shard, [Condemned("poison", None, 3)])
+    await client.start("poison", None, "held")
+    await hub.quiet()
+    await pass_time(5)  # it is in the store, as parked
+    assert ran == []
+    shard.turns.condemned = set()
+    await reopen(hub)
+    await client.raise_event("held", "go")
+    assert await client.result("held") == "fine"
 
 
 # -- activities in threads -------------------------------------------------------------------------

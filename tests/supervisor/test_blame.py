@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shardrt.core.ids import partition_of
-from shardrt.host.black_box import Found, Suspect
-from shardrt.links.control import DEATHS_MAX, Blamed
+from shardrt.host.black_box import Found, Orchestrator, Suspect
+from shardrt.links.control import DEATHS_MAX, Blamed, Condemned
 from shardrt.supervisor.blame import WINDOW_S, Blames
 
 TURN = Suspect("poison!1")
@@ -62,6 +62,42 @@ def test_a_verdict_in_the_journal_is_forgotten_here() -> None:
     one.opened(1)
     left = [each.instance_id for each in one.of(1, 10.0)]
     assert left == ["bad!1", "@counter@a!1", "twice!1"]
+
+
+SPIN = Orchestrator("spin", "2")
+
+
+def turn(number: int, code: Orchestrator = SPIN) -> Found:
+    return Found(Suspect(f"i{number}!1"), orchestrator=code)
+
+
+def test_an_orchestrator_is_condemned_when_several_of_its_instances_provably_did_it() -> None:
+    one = blames()
+    for number in (0, 0, 0, 1, 1, 1):
+        one.died(turn(number), 1.0, is_proof=True)
+    one.died(turn(2), 2.0)  # somebody killed it
+    one.died(turn(2, Orchestrator("spin")), 2.0, is_proof=True)
+    assert one.condemned == {}
+    one.died(turn(2), 3.0, is_proof=True)
+    assert one.condemned == {SPIN: Condemned("spin", "2", 3)}
+    one.died(turn(3), 4.0, is_proof=True)
+    assert one.condemned == {SPIN: Condemned("spin", "2", 3)}
+
+
+def test_it_takes_instances_of_the_same_minutes() -> None:
+    one = blames()
+    for number in range(4):
+        one.died(turn(number), WINDOW_S * number / 2, is_proof=True)
+    assert one.condemned == {}
+
+
+def test_a_pardon_is_a_clean_record() -> None:
+    one = blames()
+    for number in range(3):
+        one.died(turn(number), 1.0, is_proof=True)
+    one.pardon(SPIN)
+    one.died(turn(4), 2.0, is_proof=True)
+    assert one.condemned == {}
 
 
 def test_shards_note_what_they_run_for_a_while_after_a_death() -> None:

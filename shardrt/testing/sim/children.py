@@ -270,6 +270,10 @@ class SimChild:
     def kill(self) -> None:
         self.process.kill()
 
+    def cpu_s(self) -> float | None:
+        """Nobody counts what it computes."""
+        return None
+
     def tell_where(self) -> None:
         """It has no stacks to show."""
 
