@@ -13,7 +13,7 @@ from shardrt.bench.bench import Bench
 from shardrt.bench.errors import check
 from shardrt.bench.hosts import Host, Served
 from shardrt.bench.loops import RunOne
-from shardrt.bench.measuring import measure, prepared, progress_bars
+from shardrt.bench.measuring import collecting_seldom, measure, prepared, progress_bars
 from shardrt.bench.metering import CpuMeter, FindRoles, host_processes, this_process
 from shardrt.bench.options import Options
 from shardrt.bench.postgres_stats import PostgresStats
@@ -45,6 +45,9 @@ class Size:
     n: int
     """Instances of `hello` for each figure."""
     concurrency: int
+    per_shard: int = 500
+    """In flight for each shard, where their number varies. With a fixed number more shards would
+    have smaller batches each, and that is what would be measured."""
     store: str | None = None
     """None: a throw-away Postgres with fsync on for each figure."""
     idle_s: float = 5.0
@@ -56,9 +59,12 @@ class Size:
         given: Figures = {"n": self.n, "concurrency": self.concurrency, "store": self.store}
         return Options(**({"warmup": min(self.n // 10, 2000)} | given | changes))
 
+    def on_shards(self, count: int, **changes: Any) -> Options:
+        return self.options(concurrency=self.per_shard * count, **changes)
+
 
 USUAL = Size(n=20_000, concurrency=1_000)
-SMALL = Size(n=20, concurrency=5, idle_s=0.05)
+SMALL = Size(n=20, concurrency=5, per_shard=5, idle_s=0.05)
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,10 @@ def costs(figures: Figures) -> Row:
 
 
 async def shards(size: Size, values: Sequence[int]) -> list[Row]:
+    """Give a host so many shards, and each shard as much to do: 500 in flight."""
     return [
-        {"shards": value, **costs(await run_hello(size.options(shards=value)))} for value in values
+        {"shards": value, **costs(await run_hello(size.on_shards(value, shards=value)))}
+        for value in values
     ]
 
 
@@ -144,20 +152,36 @@ def hello_of(client: Client) -> RunOne:
 
 
 async def hosts(size: Size, values: Sequence[int]) -> list[Row]:
-    """Give a hub so many hosts of one shard each, and a client at each host."""
-    return [{"hosts": value, **costs(await run_on_hosts(size, value))} for value in values]
+    """Give a hub so many hosts of one shard each, 500 in flight for each, and a client that knows
+    all of them."""
+    return [costs_on_hosts(value, await run_on_hosts(size, value)) for value in values]
 
 
-async def run_on_hosts(size: Size, count: int) -> Figures:
-    options = size.options(shards=1)
+async def forwarded(size: Size, values: Sequence[int]) -> list[Row]:
+    """The same with a client at each host that knows no other: most calls cross two gateways."""
+    return [
+        costs_on_hosts(value, await run_on_hosts(size, value, is_direct=False)) for value in values
+    ]
+
+
+def costs_on_hosts(count: int, figures: Figures) -> Row:
+    cpu = figures["cpu_us_per_instance"]
+    on_the_way = {f"{role}_us_per_hello": cpu.get(role) for role in ("client", "gateway")}
+    return {"hosts": count, **costs(figures), **on_the_way}
+
+
+async def run_on_hosts(size: Size, count: int, *, is_direct: bool = True) -> Figures:
+    options = size.on_shards(count, shards=1)
     async with AsyncExitStack() as stack:
         url = stack.enter_context(store(options.store))
         served = []
         for number in range(count):
             host = Served(options, url, "--host-id", f"host-{number}")
             served.append(await stack.enter_async_context(host))
+        urls = [host.url for host in served]
         clients = [
-            await stack.enter_async_context(await Client.connect(host.url)) for host in served
+            await stack.enter_async_context(await Client.connect(known))
+            for known in ([urls] if is_direct else urls)
         ]
         await until_shared(url, [f"host-{number}" for number in range(count)])
         roles = [this_process("client"), *(roles_of(host) for host in served)]
@@ -166,10 +190,11 @@ async def run_on_hosts(size: Size, count: int) -> Figures:
             postgres = stack.enter_context(PostgresStats(url))
             roles.append(postgres.roles)
         progress = stack.enter_context(progress_bars())
+        stack.enter_context(collecting_seldom())
         bench = Bench(Host(clients[0], roles), options, CpuMeter(roles), postgres, url, progress)
 
         async def run_one(number: int) -> None:
-            await hello_of(clients[number % count])(number)
+            await hello_of(clients[number % len(clients)])(number)
 
         await bench.load(run_one, activities=len(CITIES))
         return bench.figures
@@ -272,6 +297,13 @@ PARTS: dict[str, Part] = {
         ("cpu_us_per_hello",),
     ),
     "hosts": Part("hosts of one shard", hosts, (1, 2, 3, 4), (1, 2), ("cpu_us_per_hello",)),
+    "forwarded": Part(
+        "hosts of one shard, each client knows one of them",
+        forwarded,
+        (1, 2, 3, 4),
+        (1, 2),
+        ("cpu_us_per_hello",),
+    ),
     "history": Part(
         "steps of an instance",
         history,
