@@ -38,7 +38,7 @@ class Target:
 
 RUNS: dict[str, Run] = {
     "full": Run("hello", Options(n=40_000, concurrency=1_000, warmup=2_000)),
-    "embedded": Run("hello", Options(n=40_000, concurrency=1_000, warmup=2_000, mode="embedded")),
+    "embedded": Run("hello", Options(n=40_000, concurrency=400, warmup=2_000, mode="embedded")),
     "alone": Run("hello", Options(n=1_000, concurrency=1, warmup=20)),
     "speculative": Run(
         "hello", Options(n=1_000, concurrency=1, warmup=20, sizes={"speculative": True})
