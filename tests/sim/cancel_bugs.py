@@ -6,22 +6,35 @@ from typing import Any
 
 from shardrt.core import history as h, requests as r, transitions
 from shardrt.core.partition import Partition
+from shardrt.core.state import Instance, Resident
 from shardrt.orchestration.execution import Execution
 from tests.sim.patching import Patch, bug
 
 
 @bug("a cancellation is lost at recovery", "result")
 def _(patch: Patch) -> None:
-    def make(take: Any) -> Any:
+    def forget(instance: Instance) -> None:
+        told = [each for each in instance.inbox if not isinstance(each, h.CancelRequested)]
+        instance.inbox[:] = told
+
+    def make_take(take: Any) -> Any:
         def forgetful(core: Partition, epoch: int, now: int) -> None:
             for instance in core.instances.values():
-                told = [each for each in instance.inbox if not isinstance(each, h.CancelRequested)]
-                instance.inbox[:] = told
+                forget(instance)
             take(core, epoch, now)
 
         return forgetful
 
-    patch(Partition, "take", make)
+    def make_admit(admit: Any) -> Any:
+        def forgetful(core: Partition, resident: Resident) -> None:
+            if isinstance(resident, Instance):
+                forget(resident)
+            admit(core, resident)
+
+        return forgetful
+
+    patch(Partition, "take", make_take)
+    patch(Partition, "admit", make_admit)
 
 
 @bug("a cancellation is delivered twice", "result")

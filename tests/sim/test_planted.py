@@ -10,7 +10,7 @@ from tests.sim.bugs import ALL
 from tests.sim.patching import planted
 from tests.sim.planted import find, find_all
 
-ENOUGH = 1500
+ENOUGH = 600
 """Seeds for the rarest: with each change of the product a bug shows in others."""
 QUICK = (
     "ack before commit",
