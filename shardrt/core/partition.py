@@ -391,8 +391,8 @@ class Partition(EntityAnswering):
     def retry_parked(self, reason: str) -> None:
         """Try the code of those again that are parked for this reason."""
         for instance_id in list(self.parked):
-            instance = self.instances[instance_id]
-            if instance.parked == reason:
+            instance = self.instances.get(instance_id)
+            if instance is not None and instance.parked == reason:
                 self.parked[instance_id] = ""
                 self._wake(instance)
 

@@ -320,6 +320,18 @@ def test_what_is_parked_is_told_of_anew_by_the_next_owner():
     assert core.parked == {}
 
 
+def test_those_parked_for_one_reason_are_tried_again_as_far_as_they_are_in_memory():
+    world = started()
+    core = world.nodes[0].core
+    turn(world, outcome=Parked("deadly"))
+    core.parked["elsewhere"] = "deadly"
+    core.retry_parked("no such code")
+    assert world.next_work(world.nodes[0]) is None
+    core.retry_parked("deadly")
+    turn(world)
+    assert (world.instance("a").parked, list(core.parked)) == ("", ["elsewhere"])
+
+
 def test_a_parked_instance_is_tried_again_when_something_arrives():
     world = started()
     turn(world, outcome=Parked("no such code"))
