@@ -145,6 +145,16 @@ class Lines:
             self._reroute(line)
             self._session.on_rerouted()
 
+    def on_unserved(self, line: Line, instance_id: str) -> None:
+        """Learn that a host cannot reach who serves an instance, whatever it has said."""
+        if not self.routes or not instance_id:
+            return
+        partition = partition_of(instance_id, len(self.routes))
+        if self.routes[partition] is line:
+            line.serves -= {partition}
+            up = [each for each in self._all if each.link is not None]
+            self.routes[partition] = next((each for each in up if partition in each.serves), None)
+
     def _reroute(self, news: Line) -> None:
         self.routes = [self._route(each, news) for each in range(len(self.routes))]
 

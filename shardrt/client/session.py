@@ -61,6 +61,16 @@ _READS = (
 )
 
 
+_OFTEN_VAIN = (requests.Suspend, requests.Resume, requests.Cancel, requests.Purge)
+
+
+def _may_do_nothing(request: Request | Question) -> bool:
+    """Whether a request may succeed with nothing to do: then it is not recognised if repeated."""
+    if type(request) is requests.Start:
+        return request.on_conflict == "return"
+    return type(request) in _OFTEN_VAIN
+
+
 class Pending:
     """A request without an answer so far."""
 
@@ -308,8 +318,13 @@ class Session:
 
     def _on_refusal(self, line: Line, pending: Pending, refusal: Refusal) -> None:
         if pending.line is not line:
-            pending.elsewhere = tuple(each for each in pending.elsewhere if each is not line)
-            return  # it was sent again since, and that is answered, too
+            # It was sent again since, and that is answered, too; maybe by this very line.
+            if line in pending.elsewhere:
+                at = pending.elsewhere.index(line)
+                pending.elsewhere = pending.elsewhere[:at] + pending.elsewhere[at + 1 :]
+            return
+        if refusal.code == PartitionUnavailable.code:
+            self._lines.on_unserved(line, pending.instance_id)
         passing = refusal.code == PartitionUnavailable.code or (
             refusal.code == Overloaded.code and self._retry_overloaded
         )
@@ -381,15 +396,19 @@ class Session:
         """Send calls that go by another line now once more, before any new ones do.
 
         They would get there as well, but behind those, and a host that does not run holds them
-        back. Waits have no order, and there may be many.
+        back. Waits have no order, and there may be many; starts beyond the window stay, too. And so
+        does what leaves no trace if there is nothing to do: a late copy could find something.
         """
         line_to = self._lines.line_to
-        sent = [each for each in self._calls.values() if each.line is not None]
-        moved = [each for each in sent if each.line is not line_to(each.instance_id)]
-        for pending in moved:
-            assert pending.line is not None
-            pending.elsewhere = (*pending.elsewhere, pending.line)
-        self._send_again(moved)
+        for pending in list(self._calls.values()):
+            line = pending.line
+            if line is None or line is line_to(pending.instance_id):
+                continue
+            if pending.future.done():
+                self._forget(pending)
+            elif not (_may_do_nothing(pending.request) or self._must_wait(pending)):
+                pending.elsewhere = (*pending.elsewhere, line)
+                self._send(pending)
 
     def on_trouble(self, error: ShardrtError) -> None:
         """Learn that a host cannot be reached."""

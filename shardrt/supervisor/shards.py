@@ -136,12 +136,12 @@ class Shards:
     def can_serve(self, within_s: float, *, could: bool) -> bool:
         """Whether a shard serves, or, if one `could` so far, is there or comes within that time.
 
-        A shard that has ended again and again, and is only starting, is no reason to take
-        partitions back.
+        If none could, for they ended again and again, one must have served for that time before
+        partitions are taken back.
         """
-        if any(slot.serves for slot in self.slots):
-            return True
-        return could and any(slot.child or slot.comes_soon(within_s) for slot in self.slots)
+        if could:
+            return any(slot.child or slot.comes_soon(within_s) for slot in self.slots)
+        return any(slot.serves and slot.uptime_s >= within_s for slot in self.slots)
 
     def uneven(self) -> list[int]:
         """Return which partitions should move to other shards; they will on `assign`."""

@@ -81,6 +81,13 @@ class Slot:
         return self._next_start_s - self._clock.monotonic_s() <= within_s
 
     @property
+    def due_in_s(self) -> float:
+        """In how many seconds a child is started, unless there is one already."""
+        if self.child is not None:
+            return 0.0
+        return max(0.0, self._next_start_s - self._clock.monotonic_s())
+
+    @property
     def due(self) -> bool:
         """Whether a child should be started now."""
         idle = self.child is None and not self.failure

@@ -18,6 +18,7 @@ class FakeSlot:
         self.serves = self.listens = True
         self.child: object = None
         self.soon = False
+        self.uptime_s = 0.0
         self.told: list[control.ToChild] = []
 
     def send(self, message: control.ToChild) -> None:
@@ -89,8 +90,9 @@ def test_what_is_taken_from_a_shard_is_gone_when_it_says_so_or_dies() -> None:
 def test_a_host_gives_up_when_no_shard_is_there_or_comes_soon() -> None:
     slot = FakeSlot(0)
     shards, _ = shards_of(slot)
-    assert shards.can_serve(10, could=False)
-    slot.serves = False
+    slot.child = "serves"
+    assert shards.can_serve(10, could=True)
+    slot.serves, slot.child = False, None
     assert not shards.can_serve(10, could=True)
     slot.soon = True
     assert shards.can_serve(10, could=True)
@@ -98,10 +100,12 @@ def test_a_host_gives_up_when_no_shard_is_there_or_comes_soon() -> None:
     assert shards.can_serve(10, could=True)
 
 
-def test_a_host_that_gave_up_takes_part_again_once_a_shard_serves() -> None:
+def test_a_host_that_gave_up_takes_part_again_once_a_shard_has_served_for_a_while() -> None:
     slot = FakeSlot(0)
     shards, _ = shards_of(slot)
     slot.serves, slot.soon, slot.child = False, True, "starting"
     assert not shards.can_serve(10, could=False)
-    slot.serves = True
+    slot.serves, slot.uptime_s = True, 9.9
+    assert not shards.can_serve(10, could=False)
+    slot.uptime_s = 10.0
     assert shards.can_serve(10, could=False)

@@ -58,6 +58,11 @@ class SimSupervisor(Supervisor):
         self._clock = SimClock(machine.oscillator)
         self._turned_s = self._clock.monotonic_s()
 
+    @property
+    def shard_due_s(self) -> float:
+        """In how many seconds a shard is there, or is started."""
+        return min((slot.due_in_s for slot in self._shards.slots), default=0.0)
+
     async def run(self) -> bool:
         """Serve until stopped by `stop`."""
         machine = self._machine
@@ -148,6 +153,11 @@ class Machine:
     def _is_dead(self, incarnation: str) -> bool:
         del incarnation
         return False  # an honest wait for the lease finds more
+
+    @property
+    def has_booted(self) -> bool:
+        """Whether it is up, and its supervisor runs."""
+        return self.is_up and hasattr(self, "host")
 
     @property
     def is_up(self) -> bool:

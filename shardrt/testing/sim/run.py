@@ -173,8 +173,11 @@ class Run:
     async def _calm(self) -> None:
         # What was on its way through the storm may still be late.
         await asyncio.sleep(max(0.0, self.cluster.server.last_s - self._loop.time()))
-        # A host that came up just now may have to wait for the lease of its former self.
-        await self._until("I12", self._ttl_s + OWNED_S, self._unowned)
+        # A host that came up just now may have to wait for the lease of its former self. And where
+        # the shards of all hosts have ended again and again, the next one is started after a pause.
+        pauses = [each.host.shard_due_s for each in self.cluster.machines if each.has_booted]
+        pause_s = min(pauses, default=0.0)
+        await self._until("I12", pause_s + self._ttl_s + OWNED_S, self._unowned)
         self.cluster.note("owned")
         await self._until("liveness", FINISH_S, lambda: sorted(self._playing))
         await self._until("liveness", QUIET_S, self._restless)
