@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from shardrt.core.history import Status
+from shardrt.errors import ShardrtError
 from shardrt.http.operations import Operation
 from shardrt.links.admin import CountInstances, Metrics
 from shardrt.links.metrics import CATALOGUE, Sample, Samples
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 COUNT_S = 5.0
 """Instances are counted in the store at most so often, however often somebody asks."""
+COUNT_S_MAX = 2.0
+"""A scrape does not wait longer for that: when the store is away, or a shard frozen, the rest of it
+counts most."""
 OPEN = (Status.PENDING, Status.RUNNING, Status.SUSPENDED)
 
 _decode = msgspec.json.Decoder(Samples).decode
@@ -54,7 +59,8 @@ class MetricsApi:
         self._host_id = host_id
         self._monotonic_s = monotonic_s
         self._counted_s = float("-inf")
-        self._open = 0
+        self._open: int | None = None
+        """Open instances; None: nobody can tell at present."""
 
     def operations(self) -> list[Operation]:
         return [
@@ -73,7 +79,7 @@ class MetricsApi:
         """Return all samples of this host."""
         samples = _decode(await self._caller.ask(Metrics()))
         await self._count()
-        families = [*_families(samples, self._host_id), self._active()]
+        families = [*_families(samples, self._host_id), *self._active()]
         return Response(exposition(families), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def _count(self) -> None:
@@ -81,13 +87,20 @@ class MetricsApi:
         if now_s - self._counted_s < COUNT_S:
             return
         self._counted_s = now_s
-        counts = _decode_counts(await self._caller.ask(CountInstances(Filter())))
-        self._open = sum(counts.get(status, 0) for status in OPEN)
+        try:
+            async with asyncio.timeout(COUNT_S_MAX):
+                counts = _decode_counts(await self._caller.ask(CountInstances(Filter())))
+        except (TimeoutError, ShardrtError):
+            self._open = None
+        else:
+            self._open = sum(counts.get(status, 0) for status in OPEN)
 
-    def _active(self) -> Family:
+    def _active(self) -> list[Family]:
+        if self._open is None:
+            return []
         # Counted in the rows, so that no crash can make it drift; the same on every host.
         text = "Open instances of the whole hub; every host says the same."
-        return GaugeMetricFamily("orchestrations_active", text, value=self._open)
+        return [GaugeMetricFamily("orchestrations_active", text, value=self._open)]
 
 
 def exposition(families: Iterable[Family]) -> bytes:

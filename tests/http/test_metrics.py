@@ -10,10 +10,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shardrt import App, OrchestrationContext, RetryPolicy, Runtime
-from shardrt.errors import OrchestrationFailed
+from shardrt.errors import OrchestrationFailed, ShardrtError, StoreUnavailable
 from shardrt.host.meter import Meter
 from shardrt.http.metrics import COUNT_S, MetricsApi
 from shardrt.links.metrics import CATALOGUE, LABELS_MAX, Sample, Samples, add_up
+from shardrt.testing.virtual import run_virtual
 from tests.loops import in_loop
 
 app = App()
@@ -110,6 +111,25 @@ async def test_what_is_open_is_counted_in_the_store_and_not_at_every_scrape() ->
     bodies = [bytes((await api.metrics(None)).body) for _ in range(3)]  # type: ignore[arg-type]
     assert all(b"\norchestrations_active 7.0\n" in body for body in bodies)
     assert caller.asked == 2
+
+
+@pytest.mark.parametrize("trouble", [StoreUnavailable("away"), None])
+def test_a_scrape_does_not_wait_for_what_nobody_can_count(trouble: ShardrtError | None):
+    class Caller:
+        async def ask(self, question: object) -> bytes:
+            if type(question).__name__ == "Metrics":
+                return b"{}"
+            if trouble is not None:
+                raise trouble
+            return await asyncio.Future()  # asked of a shard that is frozen
+
+    async def main() -> str:
+        api = MetricsApi(Caller(), "a")  # type: ignore[arg-type]
+        return bytes((await api.metrics(None)).body).decode()  # type: ignore[arg-type]
+
+    text = run_virtual(main())
+    assert "\nshardrt_child_restarts_total" in text or "\nevents_raised_total" in text
+    assert "orchestrations_active" not in text
 
 
 def test_buckets_are_those_that_dashboards_expect():
