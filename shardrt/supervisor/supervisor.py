@@ -248,7 +248,7 @@ class Supervisor:
         membership.weigh(self._host.shards if can else 0)
         if could and not can:
             logger.error(
-                "host=%s has no shard, as they end again and again; others take its partitions",
+                "host=%s has no shard, as they end again and again: hosts that have some take over",
                 membership.host.host_id,
             )
 
