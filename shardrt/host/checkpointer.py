@@ -263,7 +263,7 @@ class Checkpointer:
 
     def _make_idle(self, host: PartitionHost, instance: Instance, weight: int) -> None:
         instance_id = instance.instance_id
-        if instance.is_final and not host.loader.is_busy:
+        if instance.is_final and not host.loader.keeps(instance_id):
             host.core.evict(instance_id)
             self._forget(instance_id)
             return
@@ -284,7 +284,7 @@ class Checkpointer:
             if self.idle_bytes <= self.resident_bytes_max:
                 return
             instance_id, resident = next(iter(self._idle.items()))
-            if resident.host.loader.is_busy:
+            if resident.host.loader.keeps(instance_id):
                 self._idle.move_to_end(instance_id)
                 continue
             self._forget(instance_id)

@@ -3,14 +3,16 @@
 An input that concerns an instance must find it in memory if it exists. While an instance is
 being read from the store, everything else about it queues up behind, in order. Whatever is
 found is admitted at once, before any callback runs, so a callback that does not find its
-instance in memory knows that there is none. For that to hold, nothing may be evicted while
-`is_busy`.
+instance in memory knows that there is none. For that to hold, nothing may be evicted that the
+loader `keeps`: what a callback needs together with something that is still being read.
+Others may, for what cannot be read is tried again for as long as that takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -48,6 +50,8 @@ class Loader:
         self._admitted = admitted
         self._failed = failed
         self._waiting: dict[str, list[Callable[[], None]]] = {}
+        self._kept: Counter[str] = Counter()
+        """What callbacks need together with what they wait for, and how many of them do."""
         self._wanted: dict[str, bool] = {}
         """To be read, and whether with its history."""
         self._task: asyncio.Task[None] | None = None
@@ -58,6 +62,10 @@ class Loader:
     def is_busy(self) -> bool:
         """Whether anything is being loaded."""
         return bool(self._waiting)
+
+    def keeps(self, instance_id: str) -> bool:
+        """Whether an instance must stay in memory, if it is there, for who waits for a load."""
+        return instance_id in self._kept
 
     def is_loading(self, instance_id: str) -> bool:
         """Whether inputs of this instance must queue up."""
@@ -77,25 +85,40 @@ class Loader:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def load_all(self, instance_ids: Iterable[str], then: Callable[[], None]) -> None:
-        """Call `then` once all of them have been looked up; they are to run."""
+    def load_all(
+        self, instance_ids: Iterable[str], then: Callable[[], None], *, beside: Iterable[str] = ()
+    ) -> None:
+        """Call `then` once all of them have been looked up; they are to run.
+
+        Until then nothing of them, or of what is `beside` them, leaves memory.
+        """
         ids = set(instance_ids)
+        kept = ids.union(beside)
         left = len(ids)
+        self._kept.update(kept)
 
         def one() -> None:
             nonlocal left
             left -= 1
             if left == 0:
                 then()
+                self._let_go(kept)
 
         for instance_id in sorted(ids):
             self.load(instance_id, one, to_run=True)
+
+    def _let_go(self, kept: Iterable[str]) -> None:
+        for instance_id in kept:
+            self._kept[instance_id] -= 1
+            if self._kept[instance_id] <= 0:  # less if `close` was before
+                del self._kept[instance_id]
 
     def close(self) -> None:
         """Stop; callbacks not called yet never will be."""
         if self._task is not None:
             self._task.cancel()
         self._waiting.clear()
+        self._kept.clear()
         self._wanted.clear()
 
     async def _run(self) -> None:

@@ -233,8 +233,10 @@ class PartitionHost:
     def _deliver(self, message: Deliver) -> None:
         waiting = self._deliveries.get(message.source)
         if waiting is not None:
-            # Streams are in order: it must not overtake what waits for a load.
-            waiting.append(message)
+            # Streams are in order: it must not overtake what waits for a load. That may take so
+            # long that all of it is sent again, and again.
+            if _last_of(message) > _last_of(waiting[-1]):
+                waiting.append(message)
             return
         missing = self._missing(message)
         if not missing:
@@ -246,7 +248,9 @@ class PartitionHost:
             for each in self._deliveries.pop(message.source):
                 self._deliver_loaded(each, missing)
 
-        self.loader.load_all(missing, loaded)
+        # Together: if those in memory left it meanwhile, they would be read next, and so on.
+        beside = [each.instance_id for each in message.messages]
+        self.loader.load_all(missing, loaded, beside=beside)
 
     def _deliver_again(self, source: int) -> None:
         if not self.frozen:
@@ -474,3 +478,8 @@ class PartitionHost:
         self._refuse_queued()
         self._tell_progress()
         self.shard.gone(self, broken)
+
+
+def _last_of(message: Deliver) -> int:
+    """Return the sequence number of its last message."""
+    return message.first + len(message.messages) - 1

@@ -86,6 +86,7 @@ def play(
     *,
     interval_s: float = 0.1,
     bytes_max: int = 1,
+    of: App = app,
 ) -> None:
     """Run with so little memory that whatever can be evicted is, at each checkpoint."""
 
@@ -93,7 +94,7 @@ def play(
         tiny = Settings(
             shard=ShardSettings(checkpoint_interval_s=interval_s, resident_bytes_max=bytes_max)
         )
-        async with Hub(app, partitions=2, shards=1, settings=tiny) as hub:
+        async with Hub(of, partitions=2, shards=1, settings=tiny) as hub:
             Twins(hub)
             await main(hub, HubClient(hub))
             await hub.quiet()
@@ -339,6 +340,21 @@ def test_nothing_is_evicted_while_somebody_waits_for_a_load():
         # Both events came in one message, which was ready to be taken when the second was read.
         assert await client.result("one!0") == [7]
         assert await client.result("two!0") == [7]
+
+    play(main)
+
+
+def test_one_that_cannot_be_read_keeps_no_others_in_memory():
+    async def main(hub: Hub, client: HubClient) -> None:
+        await client.start("letters", 1, "one!0")
+        await client.start("letters", 0, "ended!0")
+        hub.calls.held |= LOADS
+        ask(hub, 0, "bad!0", r.Get())
+        await hub.until(lambda: not resident(hub))
+        assert hub.members[0].shard.hosts[0].loader.is_loading("bad!0")
+        hub.calls.held.clear()
+        await client.raise_event("one!0", "letter", 7)
+        assert await client.result("one!0") == [7]
 
     play(main)
 
