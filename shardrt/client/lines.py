@@ -6,6 +6,12 @@ concerns one of those goes straight there. All else goes by the *main* line, one
 as long as it is up: the host at its far end knows the way. So what hosts say is only a shortcut.
 It may be late or missing, and no answer is right or wrong by the line that it came by.
 
+There is one exception: when the store was replaced and the old one lives on, there may be hosts
+with either, and what those of the old one acknowledge is lost. So hosts also say in which *era*
+they know the hub to be. Who is behind another one is left at once, as if its link had broken, and
+not taken back before it has followed: rather than to ask it, requests wait. The newest era is
+remembered for as long as the session lives.
+
 With one line there is nothing to choose, and nothing is asked of its host.
 """
 
@@ -19,10 +25,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from shardrt.core.ids import partition_of
 from shardrt.errors import ConnectionLost, ShardrtError
 from shardrt.links.base import Link, LinkHandler
-from shardrt.links.messages import Welcome
+from shardrt.links.messages import Serving, Welcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from shardrt.client.session import Session
     from shardrt.links.backoff import Backoff
@@ -56,11 +62,14 @@ class Line:
         """None: it is down."""
         self.serves: frozenset[int] = frozenset()
         """The partitions that its host has said it serves, since this link was dialled."""
+        self.era: int | None = None
+        """In which era it knows the hub to be, likewise; None: it does not tell."""
         self._dial = dial
         self._lines = lines
         self._session = session
         self._ended = asyncio.Event()
-        """Set when the current link has ended."""
+        """Set unless there is a link, also one that was left and has not ended yet."""
+        self._ended.set()
 
     @property
     def is_calling(self) -> bool:
@@ -74,23 +83,29 @@ class Line:
         self._session.on_messages(self, messages)
 
     def on_closed(self) -> None:
+        self._ended.set()
         if self.link is not None:
             self.link = None
-            self._ended.set()
             self._lines.on_down(self)
 
     async def connect(self) -> None:
         """Dial once. Raises `ShardrtError`."""
-        self._ended.clear()
-        self.serves = frozenset()
+        self.serves, self.era = frozenset(), None
         link, welcome = await self._dial(self._session.id, self)
         if not link.is_open:
             raise ConnectionLost("the host hung up at once")
-        if not self._lines.is_same_hub(welcome):
+        self._ended.clear()
+        if problem := self._lines.problem_with(self, welcome):
             link.close()
-            raise ConnectionLost(f"host {welcome.host_id} is of another hub than the others")
+            raise ConnectionLost(f"host {welcome.host_id} {problem}")
         self.link = link
         self._lines.on_up(self, welcome)
+
+    def leave(self) -> None:
+        """Be down from now on; it is dialled again once the link has ended."""
+        if self.link is not None:
+            self.link.close()
+            self.link = None
 
     async def keep(self, backoff: Backoff) -> None:
         """Stay connected until cancelled."""
@@ -103,14 +118,12 @@ class Line:
                     self._session.on_trouble(error)
                 except Exception:
                     logger.exception("cannot connect")
-            if self.link is not None:
-                await self._ended.wait()
+            await self._ended.wait()
             await asyncio.sleep(backoff.next_s())
 
     async def closed(self) -> None:
         """Wait for the end of a link that was told to end."""
-        if self.link is not None:
-            await self._ended.wait()
+        await self._ended.wait()
 
 
 class Lines:
@@ -128,6 +141,8 @@ class Lines:
         """By partition, the line to the host that serves it, if one is known; it is up. Empty with
         a single line."""
         self._session = session
+        self._era = 0
+        """The newest era of the hub that a host has told of."""
         self._all = [Line(dial, self, session) for dial in dials]
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -138,12 +153,25 @@ class Lines:
 
     # -- what hosts say ---------------------------------------------------------------------------
 
-    def on_serving(self, line: Line, partitions: Iterable[int]) -> None:
+    def on_serving(self, line: Line, serving: Serving) -> None:
         """Learn what a host serves by now."""
-        line.serves = frozenset(partitions)
+        line.serves, line.era = frozenset(serving.partitions), serving.era
         if line.link is not None and self.routes:
+            self._leave_outdated(line)
             self._reroute(line)
             self._session.on_rerouted()
+
+    def _leave_outdated(self, news: Line) -> None:
+        """Do without hosts that are behind, by what one says."""
+        self._era = max(self._era, news.era or 0)
+        outdated = [each for each in self._all if each.link is not None and self._is_outdated(each)]
+        for line in outdated:
+            line.leave()
+        for line in outdated:
+            self.on_down(line)
+
+    def _is_outdated(self, line: Line) -> bool:
+        return line.era is not None and line.era < self._era
 
     def on_unserved(self, line: Line, instance_id: str) -> None:
         """Learn that a host cannot reach who serves an instance, whatever it has said."""
@@ -171,9 +199,13 @@ class Lines:
 
     # -- links ----------------------------------------------------------------------------------
 
-    def is_same_hub(self, welcome: Welcome) -> bool:
-        """Whether a host that lets us in may be of the hub of the others, if one is up."""
-        return len(self.routes) in (0, welcome.partitions)
+    def problem_with(self, line: Line, welcome: Welcome) -> str:
+        """Return why a host that lets us in is not to be used, or nothing."""
+        if len(self.routes) not in (0, welcome.partitions):
+            return "is of another hub than the others"
+        if self._is_outdated(line):
+            return f"is behind: it knows era {line.era} of the hub, another one era {self._era}"
+        return ""
 
     def on_up(self, line: Line, welcome: Welcome) -> None:
         """Take a line that can be used from now on."""
@@ -182,6 +214,7 @@ class Lines:
         if is_first:
             self.main = line
             self.routes = [None] * welcome.partitions if len(self._all) > 1 else []
+        self._leave_outdated(line)
         self._reroute(line)
         if is_first:
             self._session.on_up()

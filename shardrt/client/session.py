@@ -301,7 +301,7 @@ class Session:
         for answer in messages:
             if type(answer) is not Answer:
                 if type(answer) is Serving:
-                    self._lines.on_serving(line, answer.partitions)
+                    self._lines.on_serving(line, answer)
                 continue
             seq = answer.seq
             pending = calls.get(seq) or self._waits.get(seq)

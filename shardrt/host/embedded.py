@@ -228,7 +228,7 @@ class EmbeddedHost:
         for partition in self.membership.serving():
             targets[partition] = HERE
         self.router.set_routes(targets)
-        self.announcer.set_routes(targets)
+        self.announcer.set_routes(targets, self._view.era)
         self._network.route(targets)
 
     def _connect(self, partitions: int) -> None:

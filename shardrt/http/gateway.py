@@ -209,11 +209,11 @@ class Gateway:
 
     # -- routes ---------------------------------------------------------------------------------
 
-    def set_routes(self, targets: Sequence[str | None], owner: str = "") -> None:
-        """Adopt who serves what, as `Router.set_routes`, and the owner that we are."""
+    def set_routes(self, targets: Sequence[str | None], owner: str = "", era: int = 0) -> None:
+        """Adopt who serves what (see `links.control.Routes`), and the owner that we are."""
         self.owner = owner
         self.router.set_routes(targets)
-        self.announcer.set_routes(targets)
+        self.announcer.set_routes(targets, era)
 
     async def run(self) -> None:
         """Keep links as routes need them, until cancelled."""

@@ -137,7 +137,7 @@ class GatewayProcess:
     def _on_order(self, message: control.ToChild) -> None:
         if isinstance(message, control.Routes):
             self._version = message.version
-            self._gateway.set_routes(message.targets, message.owner)
+            self._gateway.set_routes(message.targets, message.owner, message.era)
         elif isinstance(message, control.Nudge):
             self._gateway.router.nudge(message.targets)
         elif isinstance(message, control.Leave):

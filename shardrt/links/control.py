@@ -114,6 +114,8 @@ class Routes(_Control, frozen=True, tag="routes"):
     version: int
     targets: list[str | None]
     owner: str = ""
+    era: int = 0
+    """Of the hub that these are of."""
 
 
 class Nudge(_Control, frozen=True, tag="nudge"):

@@ -54,12 +54,15 @@ class Welcome(_Link, frozen=True, tag="welcome"):
 
 
 class Serving(_Link, frozen=True, tag="serving"):
-    """Which partitions the host serves itself; follows `Welcome`, and again when it changes.
+    """Which partitions the host serves itself; comes with `Welcome`, and again when it changes.
 
     Only for clients that have asked for it in their `Hello`: older ones do not know it.
     """
 
     partitions: tuple[int, ...]
+    era: int | None = None
+    """Of the hub as the host knows it (`store.base.era_of`); 0 as well while it knows nothing. None
+    if it was sent by a release that did not tell."""
 
 
 class Call(_Link, frozen=True, tag="call"):

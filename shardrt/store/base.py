@@ -85,6 +85,11 @@ class View(msgspec.Struct, frozen=True):
     identity: str = ""
     """Of the server's data and its timeline, when renewing, where the store can tell."""
 
+    @property
+    def era(self) -> int:
+        """The hub's: all epochs of a hub enter a new one together."""
+        return max((era_of(row.epoch) for row in self.partitions), default=0)
+
 
 class InstanceKey(NamedTuple):
     """Where the row of an instance or entity is looked for."""

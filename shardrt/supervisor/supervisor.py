@@ -287,9 +287,11 @@ class Supervisor:
         if self._membership is None:
             return
         me = self._membership.owner
+        era = 0 if self._shards.view is None else self._shards.view.era
         targets = self._shards.targets(self._membership.serving(), me)
-        if (targets, me) != (self._routes.targets, self._routes.owner):
-            self._routes = control.Routes(self._routes.version + 1, targets, me)
+        routes = control.Routes(self._routes.version, targets, me, era)
+        if routes != self._routes:
+            self._routes = msgspec.structs.replace(routes, version=routes.version + 1)
             for slot in self._slots:
                 if slot.listens:
                     slot.send(self._routes)

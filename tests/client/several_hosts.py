@@ -50,6 +50,7 @@ class Host(End):
     def __init__(self, *serves: int, partitions: int = PARTITIONS, is_old: bool = False) -> None:
         super().__init__()
         self.serves: tuple[int, ...] = serves
+        self.era: int | None = 0
         self.is_old = is_old
         self.welcome = Welcome(1, "0", partitions, "host", 1000)
         self.trouble: ShardrtError | None = None
@@ -66,11 +67,12 @@ class Host(End):
         link = connect_in_process(lambda _: session, self.accept)
         if not self.is_old:
             self.say(*self.serves)
+            await asyncio.sleep(0)  # it comes with the welcome
         return Slow(link) if self.is_slow else link, self.welcome
 
     def say(self, *partitions: int) -> None:
         self.serves = partitions
-        self.link.send(Serving(partitions))
+        self.link.send(Serving(partitions, self.era))
 
     def answer(self, *seqs: int) -> None:
         for seq in seqs:
@@ -84,6 +86,17 @@ class Host(End):
         seqs = [message.seq for message in self.messages]
         self.messages.clear()
         return seqs
+
+
+def start(*, fresh: bool = False) -> r.Start:
+    return r.Start("hello", fresh=fresh)
+
+
+async def started(session: Session, *instance_ids: str) -> list[asyncio.Future[Raw]]:
+    """Ask for instances, and wait until a host has heard it."""
+    calls = [session.submit(each, start()) for each in instance_ids]
+    await pass_time(SOON_S)
+    return calls
 
 
 def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:

@@ -9,19 +9,14 @@ import pytest
 from shardrt.core import requests as r
 from shardrt.errors import InstanceExists
 from shardrt.testing.virtual import pass_time
-from tests.client.several_hosts import SOON_S, STARTED, Host, opened, virtual
-
-
-def start() -> r.Start:
-    return r.Start("hello")
+from tests.client.several_hosts import SOON_S, STARTED, Host, opened, start, started, virtual
 
 
 @virtual
 async def test_each_copy_by_a_line_is_refused_by_itself() -> None:
     a, b = Host(0), Host()
     async with opened(a, b) as session:
-        call = session.submit("x!0", start())
-        await pass_time(SOON_S)
+        [call] = await started(session, "x!0")
         for host in (b, a, b):  # twice by a, and now by b for the second time
             host.say(0)
             await pass_time(SOON_S)
@@ -85,8 +80,7 @@ async def test_who_cannot_reach_what_it_said_it_serves_is_not_asked_for_it_again
     async with opened(a, b, c) as session:
         c.say(0)
         await pass_time(SOON_S)
-        call = session.submit("x!0", start())
-        await pass_time(SOON_S)
+        [call] = await started(session, "x!0")
         assert c.taken() == [1]
         c.refuse(1, "PartitionUnavailable")
         await pass_time(1.0)

@@ -14,11 +14,16 @@ from shardrt.core.ids import partition_of
 from shardrt.errors import ConnectionLost, InstanceExists, Unauthorized
 from shardrt.links.admin import Cluster
 from shardrt.testing.virtual import pass_time
-from tests.client.several_hosts import PARTITIONS, SOON_S, STARTED, Host, opened, virtual
-
-
-def start(*, fresh: bool = False) -> r.Start:
-    return r.Start("hello", fresh=fresh)
+from tests.client.several_hosts import (
+    PARTITIONS,
+    SOON_S,
+    STARTED,
+    Host,
+    opened,
+    start,
+    started,
+    virtual,
+)
 
 
 @virtual
@@ -47,14 +52,12 @@ async def test_requests_go_to_the_host_that_serves_their_partition() -> None:
 async def test_all_goes_by_one_line_if_hosts_are_too_old_to_say_what_they_serve() -> None:
     a, b = Host(0, 1, is_old=True), Host(2, 3, is_old=True)
     async with opened(a, b) as session:
-        calls = [session.submit(f"i{number}", start()) for number in range(20)]
-        await pass_time(SOON_S)
+        calls = await started(session, *(f"i{number}" for number in range(20)))
         assert a.taken() == list(range(1, 21))
         a.answer(*range(1, 21))
         await asyncio.gather(*calls)
         a.link.close()
-        call = session.submit("x", start())
-        await pass_time(SOON_S)
+        [call] = await started(session, "x")
         assert b.taken() == [21]
         b.answer(21)
         await call
@@ -83,8 +86,7 @@ async def test_what_a_lost_link_owed_goes_by_another_as_the_same_request() -> No
         await asyncio.gather(first, other, last)
         waiting.cancel()
         await pass_time(1.0)
-        again = session.submit("z!0", start())
-        await pass_time(SOON_S)
+        [again] = await started(session, "z!0")
         assert a.taken() == [5], "it is back"
         a.answer(5)
         await again
@@ -123,10 +125,8 @@ async def test_a_host_that_does_not_run_holds_up_nothing_that_another_serves() -
         b.answer(2, 3)
         await asyncio.gather(*others)
         b.say(0, 1, 2, 3)  # a says nothing: it is frozen
-        after = session.submit("y!1", start())
-        await pass_time(SOON_S)
-        later = session.submit("z!1", start())
-        await pass_time(SOON_S)
+        [after] = await started(session, "y!1")
+        [later] = await started(session, "z!1")
         assert b.taken() == [2, 3, 1, 4, 5]
         b.answer(1, 4, 5)
         await asyncio.gather(before, after, later)
@@ -136,8 +136,7 @@ async def test_a_host_that_does_not_run_holds_up_nothing_that_another_serves() -
 async def test_what_another_copy_may_still_do_is_not_refused() -> None:
     a, b = Host(0), Host()
     async with opened(a, b) as session:
-        done, refused, lost = (session.submit("x!0", start()) for _ in range(3))
-        await pass_time(SOON_S)
+        done, refused, lost = await started(session, *["x!0"] * 3)
         b.say(0)
         await pass_time(SOON_S)
         assert b.taken() == a.taken() == [1, 2, 3]
@@ -163,8 +162,7 @@ async def test_what_another_copy_may_still_do_is_not_refused() -> None:
 async def test_a_refusal_of_who_has_lost_the_partition_says_nothing() -> None:
     a, b = Host(0), Host()
     async with opened(a, b) as session:
-        call = session.submit("x!0", start())
-        await pass_time(SOON_S)
+        [call] = await started(session, "x!0")
         b.say(0)
         await pass_time(SOON_S)
         a.refuse(1, "PartitionUnavailable")
@@ -180,8 +178,7 @@ async def test_a_refusal_of_who_has_lost_the_partition_says_nothing() -> None:
 async def test_a_passing_refusal_is_tried_again_where_the_partition_is_by_then() -> None:
     a, b = Host(0), Host()
     async with opened(a, b) as session:
-        call = session.submit("x!0", start())
-        await pass_time(SOON_S)
+        [call] = await started(session, "x!0")
         a.refuse(1, "PartitionUnavailable")
         b.say(0)
         await pass_time(1.0)
@@ -195,8 +192,7 @@ async def test_a_partition_stays_with_its_last_owner_until_another_has_it() -> N
     a, b, c = Host(0), Host(1), Host(2)
     async with opened(a, b, c) as session:
         b.say()
-        calls = [session.submit("x!1", start())]
-        await pass_time(SOON_S)
+        calls = await started(session, "x!1")
         assert (a.taken(), b.taken()) == ([], [1])
         c.say(1, 2)
         await pass_time(SOON_S)
@@ -204,10 +200,8 @@ async def test_a_partition_stays_with_its_last_owner_until_another_has_it() -> N
         await pass_time(SOON_S)
         assert (c.taken(), a.taken()) == ([1], [1])
         a.say(0)  # c has not said that it does not serve it any more
-        calls.append(session.submit("y!1", start()))
-        await pass_time(SOON_S)
-        calls.append(session.submit("z!1", start()))
-        await pass_time(SOON_S)
+        calls += await started(session, "y!1")
+        calls += await started(session, "z!1")
         assert c.taken() == [1, 2, 3]
         c.answer(1, 2, 3)
         await asyncio.gather(*calls)
@@ -217,17 +211,14 @@ async def test_a_partition_stays_with_its_last_owner_until_another_has_it() -> N
 async def test_what_is_settled_counts_over_all_lines() -> None:
     a, b = Host(0), Host(1)
     async with opened(a, b) as session:
-        calls = [session.submit("x!0", start()), session.submit("x!1", start())]
-        await pass_time(SOON_S)
+        calls = await started(session, "x!0", "x!1")
         b.answer(2)
         await calls[1]
-        calls.append(session.submit("y!1", start()))
-        await pass_time(SOON_S)
+        calls += await started(session, "y!1")
         assert b.messages[-1].low == 1, "a has not answered"
         a.answer(1)
         await calls[0]
-        calls.append(session.submit("y!0", start()))
-        await pass_time(SOON_S)
+        calls += await started(session, "y!0")
         assert a.messages[-1].low == 3
         a.answer(4)
         b.answer(3)
@@ -259,8 +250,7 @@ async def test_a_host_that_lets_one_wait_for_its_welcome_holds_up_nothing() -> N
     a, b = Host(0), Host(1)
     b.is_up.clear()
     async with opened(a, b) as session:
-        calls = [session.submit(f"x!{each}", start()) for each in (0, 1)]
-        await pass_time(SOON_S)
+        calls = await started(session, *(f"x!{each}" for each in (0, 1)))
         assert a.taken() == [1, 2]
         a.answer(1, 2)
         await asyncio.gather(*calls)
@@ -296,8 +286,7 @@ async def test_a_host_of_another_hub_is_not_used() -> None:
     a, b = Host(0, 1), Host(*range(8), partitions=8)
     async with opened(a, b) as session:
         await pass_time(5.0)
-        call = session.submit("x!1", start())
-        await pass_time(SOON_S)
+        [call] = await started(session, "x!1")
         assert (a.taken(), b.taken()) == ([1], [])
         a.answer(1)
         await call
@@ -306,8 +295,7 @@ async def test_a_host_of_another_hub_is_not_used() -> None:
         a.trouble = ConnectionLost("away")
         a.link.close()
         await pass_time(2.0)
-        call = session.submit("x!7", start())
-        await pass_time(SOON_S)
+        [call] = await started(session, "x!7")
         assert b.taken() == [2]
         b.answer(2)
         await call
@@ -338,8 +326,7 @@ async def test_what_a_host_served_is_forgotten_when_another_release_has_taken_it
         b.link.close()
         await pass_time(1.0)
         assert b.opened == 2
-        call = session.submit("x!1", start())
-        await pass_time(SOON_S)
+        [call] = await started(session, "x!1")
         assert (a.taken(), b.taken()) == ([1], [])
         a.answer(1)
         await call
@@ -355,8 +342,7 @@ async def test_what_nobody_serves_stays_with_one_line_for_as_long_as_it_is_up() 
         c.link.close()
         calls = [session.submit("x!0", start())]
         await pass_time(2.0)
-        calls.append(session.submit("y!0", start()))
-        await pass_time(SOON_S)
+        calls += await started(session, "y!0")
         assert (a.opened, c.opened) == (1, 2)
         assert (a.taken(), b.taken(), c.taken()) == ([], [1, 2], [])
         b.answer(1, 2)
@@ -368,8 +354,7 @@ async def test_opening_takes_the_first_host_that_answers() -> None:
     a, b = Host(0), Host(1)
     a.trouble = ConnectionLost("a is away")
     async with opened(a, b) as session:
-        call = session.submit("x!0", start())
-        await pass_time(SOON_S)
+        [call] = await started(session, "x!0")
         assert b.taken() == [1]
         b.answer(1)
         await call
@@ -387,8 +372,7 @@ async def test_closing_ends_all_links_and_dials_no_more() -> None:
     b.is_slow = True
     c.is_up.clear()
     async with opened(a, b, c) as session:
-        calls = [session.submit(f"x!{each}", start()) for each in range(3)]
-        await pass_time(SOON_S)
+        calls = await started(session, *(f"x!{each}" for each in range(3)))
         await session.close()
         assert (a.closed, b.closed) == (1, 1)
         for call in calls:
@@ -405,8 +389,7 @@ async def test_a_single_line_has_nothing_to_choose() -> None:
     a = Host(0, 1)
     async with opened(a) as session:
         assert session._lines.routes == []
-        call = session.submit("x!3", start())
-        await pass_time(SOON_S)
+        [call] = await started(session, "x!3")
         assert a.taken() == [1]
         a.answer(1)
         await call
@@ -416,8 +399,7 @@ async def test_a_single_line_has_nothing_to_choose() -> None:
 async def test_starts_that_a_host_has_no_room_for_outlast_their_line() -> None:
     a, b = Host(0), Host()
     async with opened(a, b) as session:
-        calls = [session.submit("x!0", start()) for _ in range(20)]
-        await pass_time(SOON_S)
+        calls = await started(session, *["x!0"] * 20)
         for seq in a.taken():
             a.refuse(seq, "Overloaded")
         b.on_batch = lambda messages: b.answer(*(each.seq for each in messages))

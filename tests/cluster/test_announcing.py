@@ -33,6 +33,8 @@ def test_who_has_asked_is_told_at_once_and_when_it_changes() -> None:
     announcer.join(late)
     announcer.set_routes(["/two", None, "http://elsewhere#c/1", "/two"])  # all the same to them
     announcer.set_routes(["/two", "/one", "http://there#b/1", None])
-    assert early.messages == [Serving(()), Serving((0, 3)), Serving((0, 1))]
-    assert late.messages == [Serving((0, 3)), Serving((0, 1))]
-    assert gone.messages == [Serving(()), Serving((0, 3))]
+    announcer.set_routes(["/two", "/one", "http://there#b/1", None], 2)
+    told = [Serving((), 0), Serving((0, 3), 0), Serving((0, 1), 0), Serving((0, 1), 2)]
+    assert early.messages == told
+    assert late.messages == told[1:]
+    assert gone.messages == told[:2]

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from shardrt import App, OrchestrationContext, Runtime
 from shardrt.client import Client
 from shardrt.errors import InstanceExists
 from shardrt.http.process import QuietServer, uvicorn_config
+from shardrt.store.base import ERA
 from tests.loops import in_loop
 from tests.waiting import eventually
 
@@ -93,4 +95,10 @@ async def test_a_client_that_knows_several_runtimes_goes_to_the_one_that_serves(
                     assert await handle.result() == 2 * number
                 links = [runtime.host.announcer._links for runtime in (one, other)]
                 assert [len(each) for each in links] == [1, 1]
+                with sqlite3.connect(tmp_path / "hub.db") as connection:  # as of another server
+                    connection.execute("UPDATE partitions SET epoch = epoch + ?", (2 * ERA,))
+                connection.close()
+                await eventually(lambda: [each.era for each in lines._all] == [2, 2], within_s=20)
+                handle = await client.start(double, 20)
+                assert await handle.result() == 40
             await eventually(lambda: [len(each) for each in links] == [0, 0])

@@ -101,10 +101,11 @@ async def test_clients_that_know_several_hosts_are_told_what_this_one_serves() -
         await knowing.until(lambda: len(knowing.messages) == 2)
         rig.gateway.set_routes(["one", "http://there#b/1", None, "two"])
         rig.gateway.set_routes(["two", "http://there#b/1", None, "one"])
-        rig.gateway.set_routes(["two", "one", "two", "one"])
+        rig.gateway.set_routes(["two", "one", "two", "one"], "a/1", 2)
         await knowing.until(lambda: len(knowing.messages) == 4)
-        told = [Serving((0, 1, 2, 3)), Serving((0, 3)), Serving((0, 1, 2, 3))]
+        told = [Serving((0, 1, 2, 3), 0), Serving((0, 3), 0), Serving((0, 1, 2, 3), 2)]
         assert knowing.messages == [WELCOME, *told]
+        assert knowing.batches[0] == 2, "what it serves comes with the welcome"
         knowing.link.close()
         await knowing.until(lambda: knowing.closed == 1)
         rig.gateway.set_routes(["two", None, None, None])

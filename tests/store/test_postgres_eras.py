@@ -47,6 +47,7 @@ async def test_whoever_comes_first_to_a_promoted_server_fences_all_that_was_clai
         await store.head(0, epoch)
     view = await store.view()
     assert [era_of(row.epoch) for row in view.partitions] == [1, 1, 1, 1]
+    assert view.era == 1
     assert view.partitions[0].owner == "host/1"
     again = await owned(store)
     assert again == ERA + epoch + 1

@@ -51,9 +51,9 @@ class Fake:
                 self.log(f"revoke {partition} {epoch}")
                 del self.hosted[partition]
                 self.parent.send(control.Released(partition, epoch))
-            case control.Routes(_, targets):
+            case control.Routes(_, targets, _, era):
                 served = sum(target is not None for target in targets)
-                self.log(f"routes {served}/{len(targets)}")
+                self.log(f"routes {served}/{len(targets)} {era}")
             case control.Stop() if self.fault != "deaf":
                 self.parent.send(*(control.Released(p, e) for p, e in self.hosted.items()))
                 self.log("stop")

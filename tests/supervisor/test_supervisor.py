@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shardrt.store.base import ERA
 from tests.supervisor.hosts import ServedHost, fake_host, is_alive
 from tests.waiting import wait_until
 
@@ -74,11 +75,20 @@ def test_one_line_tells_that_everything_serves(start, tmp_path) -> None:
     )
     assert assigned(host) == {"shard-0": [0, 2], "shard-1": [1, 3]}
     assert len(host.children()) == 3
-    wait_until(lambda: ["gateway-0", "routes", "4/4"] in [[n, *r] for n, _, *r in host.told])
+    wait_until(lambda: ["gateway-0", "routes", "4/4", "0"] in [[n, *r] for n, _, *r in host.told])
     host.signal(signal.SIGTERM)
     assert host.wait() == 0, host.errors
     assert host.announced == [line]
     assert [(p, o) for p, o, _ in owners(tmp_path)] == [(p, None) for p in range(4)]
+
+
+def test_gateways_are_told_in_which_era_the_hub_is(start, tmp_path) -> None:
+    host = start()
+    host.wait_announced()
+    with sqlite3.connect(tmp_path / "hub.db") as connection:  # as when a server was replaced
+        connection.execute("UPDATE partitions SET epoch = epoch + ?", (2 * ERA,))
+    connection.close()
+    wait_until(lambda: ["gateway-0", "routes", "4/4", "2"] in [[n, *r] for n, _, *r in host.told])
 
 
 def test_ctrl_c_in_a_terminal_reaches_everybody_and_still_drains(start, tmp_path) -> None:
@@ -142,7 +152,7 @@ def test_a_killed_gateway_is_replaced_and_told_the_routes(start) -> None:
     wait_until(lambda: pid_of(host, "gateway-0") != victim)
     wait_until(
         lambda: (
-            ["gateway-0", "routes", "4/4"]
+            ["gateway-0", "routes", "4/4", "0"]
             in [[name, *rest] for name, pid, *rest in host.told if int(pid) != victim]
         )
     )

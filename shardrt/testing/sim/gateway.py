@@ -61,9 +61,9 @@ class SimGateway:
             match await self._parent.receive():
                 case control.Stop(grace_s):
                     return grace_s
-                case control.Routes(version, targets, owner):
+                case control.Routes(version, targets, owner, era):
                     self._version = version
-                    self._gateway.set_routes(targets, owner)
+                    self._gateway.set_routes(targets, owner, era)
                 case control.Nudge(targets):
                     self._gateway.router.nudge(targets)
                 case control.Leave():
