@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from shardrt.core.ids import partition_of
-from shardrt.errors import ConnectionLost, ShardrtError
+from shardrt.errors import ConfigInvalid, ConnectionLost, ShardrtError
 from shardrt.links.base import Link, LinkHandler
 from shardrt.links.messages import Serving, Welcome
 
@@ -70,6 +70,8 @@ class Line:
         self._ended = asyncio.Event()
         """Set unless there is a link, also one that was left and has not ended yet."""
         self._ended.set()
+        self._complaint = ""
+        """What was logged last."""
 
     @property
     def is_calling(self) -> bool:
@@ -89,15 +91,17 @@ class Line:
             self._lines.on_down(self)
 
     async def connect(self) -> None:
-        """Dial once. Raises `ShardrtError`."""
+        """Dial once. Raises `ShardrtError`; `ConfigInvalid` if it never makes sense."""
         self.serves, self.era = frozenset(), None
         link, welcome = await self._dial(self._session.id, self)
         if not link.is_open:
             raise ConnectionLost("the host hung up at once")
         self._ended.clear()
-        if problem := self._lines.problem_with(self, welcome):
+        try:
+            self._lines.admit(self, welcome)
+        except ShardrtError:
             link.close()
-            raise ConnectionLost(f"host {welcome.host_id} {problem}")
+            raise
         self.link = link
         self._lines.on_up(self, welcome)
 
@@ -115,11 +119,18 @@ class Line:
                     await self.connect()
                     backoff.reset()
                 except ShardrtError as error:
-                    self._session.on_trouble(error)
+                    self._tell(error)
                 except Exception:
                     logger.exception("cannot connect")
             await self._ended.wait()
             await asyncio.sleep(backoff.next_s())
+
+    def _tell(self, error: ShardrtError) -> None:
+        self._session.on_trouble(error)
+        # It may be heard by nobody otherwise: there are other hosts.
+        if isinstance(error, ConfigInvalid) and str(error) != self._complaint:
+            self._complaint = str(error)
+            logger.error(self._complaint)
 
     async def closed(self) -> None:
         """Wait for the end of a link that was told to end."""
@@ -143,6 +154,10 @@ class Lines:
         self._session = session
         self._era = 0
         """The newest era of the hub that a host has told of."""
+        self._hub: Welcome | None = None
+        """To the hub that we are at, of the host that told most about it."""
+        self._other_hubs: set[str] = set()
+        """Ids of those that were there beside it, which it cannot have been replaced by."""
         self._all = [Line(dial, self, session) for dial in dials]
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -199,13 +214,29 @@ class Lines:
 
     # -- links ----------------------------------------------------------------------------------
 
-    def problem_with(self, line: Line, welcome: Welcome) -> str:
-        """Return why a host that lets us in is not to be used, or nothing."""
-        if len(self.routes) not in (0, welcome.partitions):
-            return "is of another hub than the others"
+    def admit(self, line: Line, welcome: Welcome) -> None:
+        """Take a host that lets us in for one of the hub.
+
+        Raises:
+            ConfigInvalid: it is of another one.
+            ConnectionLost: it is behind.
+        """
+        hub = self._hub
+        if hub is not None and not _is_same_hub(hub, welcome):
+            if self.main is not None or welcome.hub_id in self._other_hubs:
+                self._other_hubs |= {welcome.hub_id} - {""}
+                raise ConfigInvalid(
+                    f"host {welcome.host_id} is of another hub than the others, and is not asked: "
+                    "give a client URLs of one hub"
+                )
+            hub, self._era = None, 0
+        if hub is None or welcome.hub_id:
+            self._hub = welcome
         if self._is_outdated(line):
-            return f"is behind: it knows era {line.era} of the hub, another one era {self._era}"
-        return ""
+            raise ConnectionLost(
+                f"host {welcome.host_id} is behind: it knows era {line.era} of the hub, another "
+                f"one era {self._era}"
+            )
 
     def on_up(self, line: Line, welcome: Welcome) -> None:
         """Take a line that can be used from now on."""
@@ -265,3 +296,8 @@ class Lines:
         await asyncio.gather(*self._keepers, return_exceptions=True)
         for line in self._all:
             await line.closed()
+
+
+def _is_same_hub(one: Welcome, other: Welcome) -> bool:
+    told = "" not in (one.hub_id, other.hub_id)
+    return one.partitions == other.partitions and (not told or one.hub_id == other.hub_id)

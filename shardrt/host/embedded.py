@@ -78,6 +78,7 @@ class EmbeddedHost:
         self._tasks: asyncio.TaskGroup | None = None
         self._view: View | None = None
         self.partitions = 0
+        self.hub_id = ""
         self.reach = Reach()
         self.membership = Membership(
             Host(host_id=host_id, incarnation="", address=address, shards=1, version=version),
@@ -103,7 +104,7 @@ class EmbeddedHost:
         await self._store.open()
         try:
             hub = await self._store.create(self._settings.hub.partitions)
-            self.partitions = hub.partitions
+            self.partitions, self.hub_id = hub.partitions, hub.id
             self._connect(hub.partitions)
             # Not of a task group of the caller's: it lives from `start` to `stop`, which may
             # be called by different tasks. `stop` awaits it.

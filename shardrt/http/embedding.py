@@ -119,7 +119,12 @@ class _Visitor:
         runtime = self._runtime
         payload_bytes_max = runtime.settings.limits.payload_bytes_max
         return Welcome(
-            PROTOCOL, __version__, runtime.host.partitions, runtime.host_id, payload_bytes_max
+            PROTOCOL,
+            __version__,
+            runtime.host.partitions,
+            runtime.host_id,
+            payload_bytes_max,
+            runtime.host.hub_id,
         )
 
 

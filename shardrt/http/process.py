@@ -75,6 +75,7 @@ class GatewayProcess:
                 configure.partitions,
                 configure.host_id,
                 self._settings.limits.payload_bytes_max,
+                configure.hub_id,
             ),
             ask_supervisor=self._ask_supervisor,
             keep=keep_also_peers(

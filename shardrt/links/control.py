@@ -43,6 +43,7 @@ class Configure(_Control, frozen=True, tag="configure"):
     listen_fd: int = -1
     """Gateways: the listening TCP socket, inherited. The supervisor binds it, so that clients
     wait rather than being refused while a gateway restarts, and gateways can share it."""
+    hub_id: str = ""
 
 
 class Blamed(msgspec.Struct, frozen=True, array_like=True):

@@ -51,6 +51,8 @@ class Welcome(_Link, frozen=True, tag="welcome"):
     partitions: int
     host_id: str
     payload_bytes_max: int
+    hub_id: str = ""
+    """Tells hubs apart; empty if the host is of a release that did not tell."""
 
 
 class Serving(_Link, frozen=True, tag="serving"):

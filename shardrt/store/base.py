@@ -49,6 +49,8 @@ class Hub(msgspec.Struct, frozen=True):
     format: int
     identity: str
     """Names the database server's data and its timeline, where the store can tell."""
+    id: str
+    """Random: tells hubs apart. A restored copy has that of the original."""
 
 
 class Host(msgspec.Struct, frozen=True):

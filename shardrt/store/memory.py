@@ -6,6 +6,7 @@ compared with. No method awaits anything, so each is atomic. Time comes from out
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -63,6 +64,7 @@ class _Hub:
 
     partitions: list[_Partition] = field(default_factory=list)
     hosts: dict[str, Host] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 _hubs: dict[str, _Hub] = {}
@@ -120,7 +122,7 @@ class MemoryStore:
                 f"{self.url_masked}: the hub has {found} partitions, not {partitions}; the number "
                 "is fixed when a hub is created"
             )
-        return Hub(partitions=found, format=FORMAT, identity="")
+        return Hub(partitions=found, format=FORMAT, identity="", id=self._hub.id)
 
     async def renew(self, host: Host, ttl: int) -> View:
         self._count_query()

@@ -152,7 +152,7 @@ def configurations(
     settings: Settings,
     *,
     host_id: str,
-    partitions: int,
+    hub: Hub,
     sockets: Path,
     listen_fd: int,
     import_paths: list[str],
@@ -167,7 +167,8 @@ def configurations(
             app=settings.host.app,
             host_id=host_id,
             incarnation="",
-            partitions=partitions,
+            partitions=hub.partitions,
+            hub_id=hub.id,
             import_paths=import_paths,
             **more,
         )

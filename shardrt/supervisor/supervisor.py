@@ -132,7 +132,7 @@ class Supervisor:
         configurations = prepare.configurations(
             self._settings,
             host_id=self._host.host_id,
-            partitions=self._hub.partitions,
+            hub=self._hub,
             sockets=sockets,
             listen_fd=listen_fd,
             import_paths=self._import_paths,

@@ -47,12 +47,19 @@ class Slow:
 class Host(End):
     """A host of the hub, which serves what it is told to, and says so if it is not old."""
 
-    def __init__(self, *serves: int, partitions: int = PARTITIONS, is_old: bool = False) -> None:
+    def __init__(
+        self,
+        *serves: int,
+        partitions: int = PARTITIONS,
+        is_old: bool = False,
+        name: str = "host",
+        hub: str = "",
+    ) -> None:
         super().__init__()
         self.serves: tuple[int, ...] = serves
         self.era: int | None = 0
         self.is_old = is_old
-        self.welcome = Welcome(1, "0", partitions, "host", 1000)
+        self.welcome = Welcome(1, "0", partitions, name, 1000, hub)
         self.trouble: ShardrtError | None = None
         self.dialled_s: list[float] = []
         self.is_slow = False
@@ -99,10 +106,10 @@ async def started(session: Session, *instance_ids: str) -> list[asyncio.Future[R
     return calls
 
 
-def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     @wraps(test)
-    def run() -> None:
-        run_virtual(test())
+    def run(**fixtures: Any) -> None:
+        run_virtual(test(**fixtures))
 
     return run
 

@@ -102,3 +102,16 @@ async def test_a_client_that_knows_several_runtimes_goes_to_the_one_that_serves(
                 handle = await client.start(double, 20)
                 assert await handle.result() == 40
             await eventually(lambda: [len(each) for each in links] == [0, 0])
+
+
+@in_loop
+async def test_a_client_keeps_to_one_hub_whatever_it_is_given() -> None:
+    options: Any = {"partitions": 4, "listen": "127.0.0.1:0"}
+    async with Runtime(app, **options) as one, Runtime(app, **options) as other:
+        async with await Client.connect([one.address, other.address]) as client:
+            lines = client._session._lines
+            await eventually(lambda: lines._other_hubs == {other.host.hub_id})
+            for number in range(20):
+                handle = await client.start(double, number)
+                assert await handle.result() == 2 * number
+                assert await one.client.get(handle.instance_id) is not None

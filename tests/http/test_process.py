@@ -62,6 +62,7 @@ class Child:
                 partitions=PARTITIONS,
                 socket="",
                 listen_fd=listen_fd,
+                hub_id="hub",
             )
         )
 
@@ -117,6 +118,8 @@ async def test_the_life_of_a_gateway(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{ready.port}"
         child.link.send(control.Routes(1, [path] * PARTITIONS))
         async with await Client.connect(url, token="s3cret") as client:
+            assert client._session.welcome is not None
+            assert client._session.welcome.hub_id == "hub"
             handle = await client.start("hello", instance_id="x")
             assert await client.cluster() == {"asked": 1}
             result = asyncio.ensure_future(handle.result())

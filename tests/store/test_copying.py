@@ -263,7 +263,7 @@ async def test_the_commands(tmp_path: Path, hub_dsn: str) -> None:
 
     code, said = await run("db", "status", "--store", url)
     assert code == 0
-    assert "schema: 1\npartitions: 2\nhosts: none\nCompleted: 1\n" in said
+    assert "schema: 2\npartitions: 2\nhosts: none\nCompleted: 1\n" in said
     assert (await run("db", "status", "--store", f"sqlite:///{tmp_path}/none.db"))[0] == 2
     assert (await run("db", "copy", "--from", hub_dsn, "--to", url))[0] == 2
     code, said = await run("db", "copy", "--from", url, "--to", hub_dsn, "--unsafe")

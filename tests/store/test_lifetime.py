@@ -55,6 +55,17 @@ async def test_what_was_written_outlives_the_store_object(stores: Stores):
     assert await again.load(keys(0, ["a"])) == [row()]
 
 
+async def test_a_hub_has_an_id_that_no_other_has(stores: Stores):
+    store, sibling = await stores.bare(), await stores.bare()
+    hub = await store.create(4)
+    assert hub.id
+    for same in (store, sibling):
+        assert await same.create(4) == hub
+    other = make_store("memory://")
+    await other.open()
+    assert (await other.create(4)).id not in {"", hub.id}
+
+
 async def test_statistics_count_what_this_store_did(stores: Stores):
     store, other = await stores.open(), await stores.open()
     epoch = await owned(store)

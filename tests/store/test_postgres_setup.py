@@ -199,6 +199,16 @@ async def test_a_migration_that_fails_leaves_nothing(pg: Stores, monkeypatch: py
     assert len((await store.view()).partitions) == 4
 
 
+async def test_a_hub_of_before_hubs_had_ids_gets_one(pg: Stores):
+    store = await pg.open()
+    async with plain(store, autocommit=True) as connection:
+        await connection.execute("ALTER TABLE hub DROP COLUMN id")
+        await connection.execute("DELETE FROM migrations WHERE version = 4")
+    hub = await store.create(4)
+    assert hub.id
+    assert await store.create(4) == hub
+
+
 async def test_a_hub_that_was_never_created_says_so(pg: Stores):
     store = await pg.bare()
     for call in (
@@ -217,7 +227,7 @@ async def test_two_hubs_share_a_database(pg: Stores):
     other = PostgresStore(other_url, unsafe=True)
     await other.open()
     try:
-        await other.create(2)
+        assert (await other.create(2)).id != (await store.create(4)).id
         assert (await other.view()).partitions[0].commit_lsn == 0
     finally:
         async with plain(other, autocommit=True) as connection:

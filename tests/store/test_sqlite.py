@@ -146,6 +146,17 @@ async def test_a_schema_or_format_of_a_newer_release_is_refused(sqlite: Stores, 
             await store.create(4)
 
 
+async def test_a_hub_of_before_hubs_had_ids_gets_one(sqlite: Stores, tmp_path: Path):
+    store = await sqlite.open()
+    before = await store.create(4)
+    with closing(sqlite3.connect(tmp_path / "hub.db", isolation_level=None)) as connection:
+        connection.execute("ALTER TABLE hub DROP COLUMN id")
+        connection.execute("DELETE FROM migrations WHERE version = 2")
+    hub = await store.create(4)
+    assert hub.id not in {"", before.id}
+    assert await store.create(4) == hub
+
+
 async def test_another_process_that_never_finishes_makes_it_unavailable(
     sqlite: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

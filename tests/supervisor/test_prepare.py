@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from shardrt.supervisor.prepare import SOCKETS, sweep_sockets
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from shardrt.config import Settings
+from shardrt.store.base import FORMAT, Hub
+from shardrt.supervisor.prepare import SOCKETS, configurations, sweep_sockets
 
 
 def test_socket_directories_of_killed_supervisors_are_removed(tmp_path: Path) -> None:
@@ -24,3 +23,12 @@ def test_socket_directories_of_killed_supervisors_are_removed(tmp_path: Path) ->
     (left / "shard-0").touch()
     sweep_sockets(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([mine, other])
+
+
+def test_all_children_are_told_of_which_hub_they_are() -> None:
+    hub = Hub(partitions=7, format=FORMAT, identity="1/1", id="hub")
+    told = configurations(
+        Settings(), host_id="a", hub=hub, sockets=Path("/s"), listen_fd=3, import_paths=[]
+    )
+    assert {each.role for each in told} == {"shard", "gateway"}
+    assert {(each.partitions, each.hub_id) for each in told} == {(7, "hub")}

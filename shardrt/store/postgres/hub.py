@@ -57,7 +57,7 @@ async def create_hub(database: Database, partitions: int) -> Hub:
 
 async def read_hub(database: Database, partitions: int = 0) -> Hub:
     """Return the hub; raise `HubMismatch` or `SchemaTooNew` if it is not for us."""
-    ((found, written_format),) = await database.fetch("hub")
+    ((found, written_format, hub_id),) = await database.fetch("hub")
     if written_format > FORMAT:
         raise SchemaTooNew(
             f"{database.url.masked}: records are of format {written_format}, this release knows "
@@ -68,7 +68,8 @@ async def read_hub(database: Database, partitions: int = 0) -> Hub:
             f"{database.url.masked}: the hub has {found} partitions, not {partitions}; the number "
             "is fixed when a hub is created"
         )
-    return Hub(partitions=found, format=written_format, identity=await _identity(database))
+    identity = await _identity(database)
+    return Hub(partitions=found, format=written_format, identity=identity, id=hub_id)
 
 
 async def _identity(database: Database) -> str:

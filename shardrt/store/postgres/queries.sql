@@ -465,7 +465,7 @@ INSERT INTO {schema}.partitions (partition)
 SELECT generate_series(0, %(partitions)s - 1);
 
 -- hub --
-SELECT partitions, format FROM {schema}.hub;
+SELECT partitions, format, id FROM {schema}.hub;
 
 -- outcome --
 -- The outcome of a transactional activity, if one is committed.

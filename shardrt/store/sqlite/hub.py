@@ -22,11 +22,11 @@ def create_hub(connection: sqlite3.Connection, partitions: int, name: str) -> Hu
     _migrate(connection, name)
     rows = connection.execute(SQL["hub"]).fetchall()
     if not rows:
-        rows = [(partitions or PARTITIONS_DEFAULT, FORMAT)]
-        connection.execute(SQL["create_hub"], {"partitions": rows[0][0], "format": FORMAT})
+        hub = {"partitions": partitions or PARTITIONS_DEFAULT, "format": FORMAT}
+        rows = connection.execute(SQL["create_hub"], hub).fetchall()
         numbers = [{"partition": number} for number in range(rows[0][0])]
         connection.executemany(SQL["create_partition"], numbers)
-    ((found, written_format),) = rows
+    ((found, written_format, hub_id),) = rows
     if written_format > FORMAT:
         raise SchemaTooNew(
             f"{name}: records are of format {written_format}, this release knows up to {FORMAT}; "
@@ -37,7 +37,7 @@ def create_hub(connection: sqlite3.Connection, partitions: int, name: str) -> Hu
             f"{name}: the hub has {found} partitions, not {partitions}; the number is fixed when "
             "a hub is created"
         )
-    return Hub(partitions=found, format=written_format, identity="")
+    return Hub(partitions=found, format=written_format, identity="", id=hub_id)
 
 
 def _migrate(connection: sqlite3.Connection, name: str) -> None:

@@ -15,10 +15,12 @@ SELECT coalesce(max(version), 0) FROM migrations;
 INSERT INTO migrations (version) VALUES (:version);
 
 -- hub --
-SELECT partitions, format FROM hub;
+SELECT partitions, format, id FROM hub;
 
 -- create_hub --
-INSERT INTO hub (singleton, partitions, format) VALUES (1, :partitions, :format);
+INSERT INTO hub (singleton, partitions, format, id)
+VALUES (1, :partitions, :format, lower(hex(randomblob(16))))
+RETURNING partitions, format, id;
 
 -- create_partition --
 INSERT INTO partitions (partition) VALUES (:partition);

@@ -97,7 +97,7 @@ class SimSupervisor(Supervisor):
         configurations = prepare.configurations(
             settings,
             host_id=self._host.host_id,
-            partitions=self._hub.partitions,
+            hub=self._hub,
             sockets=sockets,
             listen_fd=listen_fd,
             import_paths=[],
