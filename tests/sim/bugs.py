@@ -24,6 +24,7 @@ from shardrt.host import checkpointer, recovery
 from shardrt.host.checkpointer import Checkpointer
 from shardrt.host.committer import Committer
 from shardrt.host.lanes import Lanes
+from shardrt.host.loading import Loader
 from shardrt.host.partition_host import PartitionHost
 from shardrt.host.shard import Shard
 from shardrt.links.messages import ForwardRaw
@@ -273,6 +274,11 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     patch(Partition, "can_evict", lambda _: lambda *_: True)
     patch(Checkpointer, "_is_evictable", lambda _: staticmethod(lambda host, i: host.core.holds(i)))
+
+
+@bug("evicted while others are read", "I3")
+def _(patch: Patch) -> None:
+    patch(Loader, "keeps", lambda _: lambda *_: False)
 
 
 @bug("effects not dropped on replay", "I4")

@@ -334,6 +334,26 @@ async def play_ball(scene: Scene) -> None:
     await scene.client.wait(other)
 
 
+async def write_circulars(scene: Scene) -> None:
+    """Have instances write to several others at once, which may have left memory since."""
+    random, name, number = scene.random, scene.name, scene.random.randrange(8)
+    boxes = [f"{name}.box{each}!{number}" for each in range(random.randint(3, 6))]
+    rounds, senders = random.randint(3, 8), range(random.randint(1, 3))
+    given = {"want": rounds * len(senders), "per": 100, "acts": False, "got": []}
+    async with asyncio.TaskGroup() as tasks:
+        for box in boxes:
+            tasks.create_task(scene.client.start("mailbox", given, box))
+    for sender in senders:
+        to = random.sample(boxes, len(boxes))
+        given = {"sender": sender, "to": to, "rounds": rounds, "ms": random.choice((700, 1500))}
+        await scene.client.start("postman", given, f"{name}.postman{sender}!{sender}")
+    for box in boxes:
+        got = await scene.completes(box)
+        for sender in senders:
+            numbers = [each for writer, each in got if writer == sender]
+            scene.check(numbers == list(range(rounds)), f"letters of {sender} in {box}: {got}")
+
+
 async def start_later(scene: Scene) -> None:
     """Start an instance that is to begin at a time."""
     instance_id = scene.id()
@@ -374,6 +394,7 @@ CHARACTERS: Mapping[str, Play] = {
     "registers": write_registers,
     "sections": count_in_sections,
     "ball": play_ball,
+    "circulars": write_circulars,
     "later": start_later,
     "unnamed": start_unnamed,
 }

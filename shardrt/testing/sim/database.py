@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from shardrt.errors import CommitUnknown, StoreUnavailable
 from shardrt.store.memory import MemoryStore
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from shardrt.testing.sim.processes import Process, SimLoop
 
 PLACE = "database"
+READS = frozenset({"load", "load_whole", "history"})
+"""Calls that read certain instances."""
+UNREADABLE_S = 5.0
+"""How long the same instances cannot be read."""
 CHUNK_MAX = 20
 """Most items of a stream that come at a time."""
 
@@ -46,6 +51,8 @@ class Ailments:
     """Probability that a call fails with nothing changed, and nobody knows."""
     ghost: float = 0.0
     """Probability that a call fails and takes effect later, if it still can."""
+    unreadable: float = 0.0
+    """Share of instances that cannot be read, others as time goes by."""
     is_away: bool = False
     hangs: bool = False
     """While it is away: callers wait, rather than being refused."""
@@ -185,7 +192,7 @@ class _Call:
             self._fail_later(unknown=False, at_once=not ailments.hangs)
             return
         draw = random.random()
-        if (draw := draw - ailments.refusal) < 0:
+        if self._is_unreadable() or (draw := draw - ailments.refusal) < 0:
             self._fail(unknown=False)
         elif (draw := draw - ailments.lost_call) < 0:
             self._fail(unknown=True)
@@ -195,6 +202,19 @@ class _Call:
             self._fail(unknown=True)
         else:
             self._happen(draw - ailments.lost_answer < 0)
+
+    def _is_unreadable(self) -> bool:
+        share = self._server.ailments.unreadable
+        if not share or self._name not in READS:
+            return False
+        period = self._server.loop.time() // UNREADABLE_S
+        rows = self._server.store._hub.partitions  # noqa: SLF001 - its server
+        ids = [
+            each.instance_id
+            for each in self._args[0]
+            if each.instance_id in rows[each.partition].instances
+        ]
+        return any(crc32(f"{each} {period}".encode()) < share * 2**32 for each in ids)
 
     def _happen(self, is_lost: bool) -> None:
         if self.is_void:

@@ -339,6 +339,15 @@ async def mailbox(ctx: OrchestrationContext, given: dict[str, Any]) -> list[Any]
 
 
 @app.orchestrator
+async def postman(ctx: OrchestrationContext, given: dict[str, Any]) -> None:
+    """Send numbers, each to several at once."""
+    for number in range(given["rounds"]):
+        for instance_id in given["to"]:
+            ctx.send_event(instance_id, "letter", [given["sender"], number])
+        await ctx.create_timer(timedelta(milliseconds=given["ms"]))
+
+
+@app.orchestrator
 async def ping(ctx: OrchestrationContext, given: dict[str, Any]) -> list[Any]:
     """Send numbers to the partner and collect what comes back."""
     got = []

@@ -118,7 +118,7 @@ class Run:
         shard = ShardSettings(
             checkpoint_interval_s=random.choice((0.1, 0.5, 1.0)),
             checkpoint_bytes_max=random.choice((2_000, 1_000_000)),
-            resident_bytes_max=random.choice((20_000, 1_000_000)),
+            resident_bytes_max=random.choice((1, 1, 20_000, 1_000_000)),
             activity_concurrency_max=random.choice((2, 100)),
             watchdog_s=random.choice((2.0, 15.0)),
         )

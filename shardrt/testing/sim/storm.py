@@ -29,7 +29,7 @@ INCIDENTS = (
     "wall clock",
 )
 """What happens now and then."""
-STATES = ("store errors", "store stalls", "loss", "stragglers", "clocks")
+STATES = ("store errors", "store stalls", "unreadable rows", "loss", "stragglers", "clocks")
 """What lasts from the beginning of a run until all is healed."""
 
 
@@ -72,6 +72,8 @@ class Storm:
             ailments.refusal = ailments.lost_answer = ailments.lost_call = ailments.ghost = rate
         if "store stalls" in kinds:
             ailments.stall, ailments.stall_s = random.choice((0.02, 0.2)), random.choice((0.5, 4.0))
+        if "unreadable rows" in kinds:
+            ailments.unreadable = random.choice((0.2, 0.5))
         weather.delay_s = (0.0003, random.choice((0.002, 0.05)))
         if "loss" in kinds:
             weather.loss = random.choice((0.02, 0.3))
