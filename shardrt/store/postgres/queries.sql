@@ -201,18 +201,22 @@ row AS (
     RETURNING 1
 )
 
--- checkpoint --
--- Write everything, and only then take the partition's row, which appends wait for: `fence`
--- runs last because it counts what the others wrote. Nothing is kept if it refuses, since
--- then the statement divides by zero.
-WITH {written}, fence AS (
-    UPDATE {schema}.partitions
+-- fenced --
+-- How both take the partition's row, which appends wait for: after all else, because it counts
+-- what the others wrote. How much that must be comes behind.
+UPDATE {schema}.partitions
        SET checkpoint_lsn = %(lsn)s
      WHERE partition = %(partition)s
        AND epoch = %(epoch)s
        AND %(lsn)s BETWEEN checkpoint_lsn AND commit_lsn
        AND (SELECT count(*) FROM upserted) + (SELECT count(*) FROM added)
-           + (SELECT count(*) FROM saved) > 0
+           + (SELECT count(*) FROM saved)
+
+-- checkpoint --
+-- Write everything, and only then take the partition's row. Nothing is kept if that refuses,
+-- since then the statement divides by zero.
+WITH {written}, fence AS (
+    {fenced} > 0
     RETURNING 1
 )
 SELECT 1 / (SELECT count(*) FROM fence);
@@ -248,14 +252,7 @@ WITH {written}, reset AS (
                           AND chunk.seq = h.seq)
     RETURNING 1
 ), fence AS (
-    UPDATE {schema}.partitions
-       SET checkpoint_lsn = %(lsn)s
-     WHERE partition = %(partition)s
-       AND epoch = %(epoch)s
-       AND %(lsn)s BETWEEN checkpoint_lsn AND commit_lsn
-       AND (SELECT count(*) FROM gone) + (SELECT count(*) FROM forgotten)
-           + (SELECT count(*) FROM upserted) + (SELECT count(*) FROM added)
-           + (SELECT count(*) FROM saved) > 0
+    {fenced} + (SELECT count(*) FROM gone) + (SELECT count(*) FROM forgotten) > 0
     RETURNING 1
 )
 SELECT 1 / (SELECT count(*) FROM fence);
