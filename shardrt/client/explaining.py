@@ -75,6 +75,7 @@ class Awaited:
     task_id: int | None = None
     attempt: int | None = None
     since: datetime | None = None
+    """When it began to wait, if that is known: not for events."""
     due: datetime | None = None
     """When it fires, starts, or is tried again."""
     reason: str = ""
@@ -107,15 +108,15 @@ class Explanation:
         return f"{state}: {'; '.join(texts)}" + (f"; and {rest} more" if rest else "")
 
 
-async def explain(caller: Caller, instance_id: str) -> Explanation:
-    """Return what an instance waits for.
+async def explain(caller: Caller, instance_id: str, *, times: bool = True) -> Explanation:
+    """Return what an instance waits for; also since when, where only its history tells `times`.
 
     Raises:
         InstanceNotFound: there is no such instance.
     """
     try:
         async with asyncio.timeout(PATIENCE_S):
-            found: Any = await caller.call(instance_id, r.Explain())
+            found: Any = await caller.call(instance_id, r.Explain(times))
     except (TimeoutError, PartitionUnavailable, Overloaded, ConnectionLost) as error:
         return await _without_owner(caller, instance_id, error)
     if found is None:
@@ -140,7 +141,7 @@ async def not_ended(caller: Caller, instance_id: str, timeout_s: float) -> str:
     text = f"instance {instance_id!r} has not ended within {timeout_s:g} s"
     try:
         async with asyncio.timeout(REASON_S_MAX):
-            explanation = await explain(caller, instance_id)
+            explanation = await explain(caller, instance_id, times=False)
     except (TimeoutError, ShardrtError):
         return text
     return f"{text}; {explanation.summary}"

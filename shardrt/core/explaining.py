@@ -5,13 +5,21 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from shardrt.core.history import Status
+from shardrt.core.history import (
+    EntityLockRequested,
+    EntityOperationCalled,
+    ExecutionSuspended,
+    OrchestratorStarted,
+    Status,
+    TimerCreated,
+)
 from shardrt.core.requests import Awaited, Explanation
 from shardrt.core.state import START_TIMER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from shardrt.core.history import HistoryEvent
     from shardrt.core.partition import Partition
     from shardrt.core.state import Instance
 
@@ -25,6 +33,7 @@ def explain(
     instance_id: str,
     events: tuple[str, ...] | None,
     unclaimed: Mapping[str, int] = NOTHING,
+    history: Iterable[HistoryEvent] = (),
 ) -> Explanation | None:
     """Return what an instance waits for; None if there is none of that id.
 
@@ -33,6 +42,7 @@ def explain(
         instance_id: the instance.
         events: names of those that its code waits for; None if nobody here has it resident.
         unclaimed: how many events of which names its code has and does not wait for.
+        history: all that happened in its execution, if that is known; see `has_more_in_history`.
     """
     if instance_id in core.quarantined:
         found = core.quarantined_snapshot(instance_id)
@@ -40,7 +50,7 @@ def explain(
     instance = core.instances.get(instance_id)
     if instance is None:
         return None
-    awaited = iter(()) if instance.is_final else _awaited(instance, events)
+    awaited = iter(()) if instance.is_final else _awaited(instance, events, _begun(history))
     named = tuple(islice(awaited, AWAITED_MAX))
     more = sum(1 for _ in awaited)
     if not instance.is_final:
@@ -51,24 +61,49 @@ def explain(
     return Explanation(core.snapshot(instance), named, more)
 
 
-def _awaited(instance: Instance, events: tuple[str, ...] | None) -> Iterator[Awaited]:
+def has_more_in_history(instance: Instance) -> bool:
+    """Whether it waits for something that only its history tells the beginning of."""
+    if instance.is_final:
+        return False
+    waits = instance.suspended or instance.timers or instance.calls or instance.locks
+    return bool(waits) and START_TIMER not in instance.timers
+
+
+def _begun(history: Iterable[HistoryEvent]) -> dict[int | None, int]:
+    """Return when what has these task ids was asked for; None: when it was last suspended."""
+    found: dict[int | None, int] = {}
+    at = 0
+    for event in history:
+        if isinstance(event, OrchestratorStarted):
+            at = event.at
+        elif isinstance(event, (TimerCreated, EntityOperationCalled, EntityLockRequested)):
+            found[event.task_id] = at
+        elif isinstance(event, ExecutionSuspended):
+            found[None] = event.at
+    return found
+
+
+def _awaited(
+    instance: Instance, events: tuple[str, ...] | None, begun: Mapping[int | None, int]
+) -> Iterator[Awaited]:
     if instance.status is Status.SUSPENDED:
-        yield Awaited(kind="resume", reason=instance.reason)
+        yield Awaited(kind="resume", reason=instance.reason, since=begun.get(None))
     if instance.parked:
         yield Awaited(kind="code", name=instance.name, reason=instance.parked)
     elif instance.has_news():
         yield Awaited(kind="turn", since=instance.updated_at)
     if START_TIMER in instance.timers:
-        yield Awaited(kind="start", due=instance.timers[START_TIMER])
+        due = instance.timers[START_TIMER]
+        yield Awaited(kind="start", since=instance.created_at, due=due)
         return
     if events is None and instance.turn:
         yield Awaited(kind="events")
     for name in events or ():
         yield Awaited(kind="event", name=name)
     yield from _calls(instance)
-    yield from _of_entities(instance)
+    yield from _of_entities(instance, begun)
     for task_id, due in sorted(instance.timers.items(), key=lambda each: each[1]):
-        yield Awaited(kind="timer", task_id=task_id, due=due)
+        yield Awaited(kind="timer", task_id=task_id, since=begun.get(task_id), due=due)
 
 
 def _calls(instance: Instance) -> Iterator[Awaited]:
@@ -94,10 +129,12 @@ def _calls(instance: Instance) -> Iterator[Awaited]:
         )
 
 
-def _of_entities(instance: Instance) -> Iterator[Awaited]:
+def _of_entities(instance: Instance, begun: Mapping[int | None, int]) -> Iterator[Awaited]:
     for task_id, entity_id in instance.calls.items():
-        yield Awaited(kind="entity", instance_id=entity_id, task_id=task_id)
+        since = begun.get(task_id)
+        yield Awaited(kind="entity", instance_id=entity_id, task_id=task_id, since=since)
     for section in instance.locks.values():
         if not section.granted:
+            task_id, since = section.task_id, begun.get(section.task_id)
             for entity_id in section.entities:
-                yield Awaited(kind="lock", instance_id=entity_id, task_id=section.task_id)
+                yield Awaited(kind="lock", instance_id=entity_id, task_id=task_id, since=since)

@@ -140,6 +140,9 @@ class GetEntity(_Request, frozen=True, tag="entity"):
 class Explain(_Request, frozen=True, tag="explain"):
     """Answer: `Explanation`, or null if there is no such instance."""
 
+    times: bool = False
+    """With when waits began that only the history tells of, unless reading that takes long."""
+
 
 class GetSlot(_Request, frozen=True, tag="slot"):
     """Ask a limiter how a slot stands. Answer: `SlotSnapshot`, or null if it knows none."""

@@ -7,6 +7,7 @@ what is durable, so answers leave through the queue of effects, like all others.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 
 from shardrt.core import history as h, requests as r
 from shardrt.core.effects import Reply
-from shardrt.core.explaining import explain
+from shardrt.core.explaining import explain, has_more_in_history
 from shardrt.core.exported import exported_of
 from shardrt.errors import InstanceQuarantined, RecordCorrupt, ShardrtError
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from shardrt.links.messages import Forward
 
 
+TIMES_S = 0.5
+"""So long at most is a history read only to tell since when its instance waits."""
 _TAKEN = frozenset({r.GetHistory, r.Export, r.Rewind, r.Explain})
 
 
@@ -44,39 +47,47 @@ class Reading:
         if isinstance(call.request, r.Rewind):
             self._rewind(call, call.request, to)
         elif isinstance(call.request, r.Explain):
-            self._explain(call.instance_id, to)
+            self._explain(call.instance_id, call.request, to)
         else:
             self._history(call, to)
         return True
 
-    def _explain(self, instance_id: str, to: To) -> None:
+    def _explain(self, instance_id: str, request: r.Explain, to: To) -> None:
         host = self._host
         executor = host.shard.turns.executor
-        events = executor.events_awaited(instance_id)
+
+        def found(history: list[h.HistoryEvent]) -> r.Explanation | None:
+            events = executor.events_awaited(instance_id)
+            unclaimed = executor.events_unclaimed(instance_id)
+            return explain(host.core, instance_id, events, unclaimed, history)
+
+        explanation = found([])
         instance = host.core.instances.get(instance_id)
-        unclaimed = executor.events_unclaimed(instance_id)
-        explanation = explain(host.core, instance_id, events, unclaimed)
-        if instance is None or events is not None or not _is_rebuildable(instance):
+        # Only its code knows which events it awaits, and that may have been evicted.
+        is_gone = executor.events_awaited(instance_id) is None
+        rebuilds = instance is not None and is_gone and _is_rebuildable(instance)
+        wants_times = request.times and instance is not None and has_more_in_history(instance)
+        if instance is None or not (rebuilds or wants_times):
             self._reply(to, explanation)
             return
-        # Only its code knows which events it awaits, and that was evicted.
         of = (instance.execution_id, instance.turn)
         host.queued[to] = None
 
         def read(history: list[h.HistoryEvent] | ShardrtError | None) -> None:
             if to not in host.queued:
-                return  # it was refused when the partition went
+                return  # it was refused when the partition went, or answered
             del host.queued[to]
             if host.core.instances.get(instance_id) is not instance:
                 self._reply(to, explanation)  # of when it was asked for
                 return
-            is_there = of == (instance.execution_id, instance.turn) and _is_rebuildable(instance)
-            if isinstance(history, list) and is_there and instance_id not in host.core.out:
+            if not isinstance(history, list) or of != (instance.execution_id, instance.turn):
+                history = []
+            elif rebuilds and _is_rebuildable(instance) and instance_id not in host.core.out:
                 host.shard.turns.revive(instance, history)
-            events = executor.events_awaited(instance_id)
-            unclaimed = executor.events_unclaimed(instance_id)
-            self._reply(to, explain(host.core, instance_id, events, unclaimed))
+            self._reply(to, found(history))
 
+        if not rebuilds:
+            asyncio.get_running_loop().call_later(TIMES_S, read, None)
         host.history.whole(instance_id, read)
 
     def _history(self, call: Forward, to: To) -> None:

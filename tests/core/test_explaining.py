@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shardrt.core import entity as en, history as h, requests as r
-from shardrt.core.explaining import AWAITED_MAX, explain
+from shardrt.core.explaining import AWAITED_MAX, explain, has_more_in_history
 from shardrt.core.requests import Awaited
 from shardrt.core.work import Completed, Parked
 from tests.core.acts import (
@@ -82,7 +82,7 @@ def test_events_that_nobody_waits_for_are_counted_by_name():
 def test_a_delayed_start_is_told_with_its_time():
     world = World()
     start(world, start_at=START + SECOND)
-    assert awaited(world, None) == [Awaited(kind="start", due=START + SECOND)]
+    assert awaited(world, None) == [Awaited(kind="start", since=START, due=START + SECOND)]
 
 
 def test_suspended_parked_and_ready_ones_say_so():
@@ -111,6 +111,42 @@ def test_entities_and_their_locks_are_named():
         Awaited(kind="lock", instance_id="@acc@2", task_id=2),
     ]
     assert en.is_entity_id("@acc@1")
+
+
+def test_the_history_tells_since_when():
+    world = World()
+    start(world)
+    turn(world, h.TimerCreated(1, START + 99 * SECOND))
+    world.now += SECOND
+    ask(world, r.Raise("go", ONE), 2)
+    turn(
+        world,
+        h.EntityOperationCalled(2, "@acc@1", "add", ONE),
+        h.EntityLockRequested(3, "s", ("@acc@1",)),
+    )
+    world.now += SECOND
+    ask(world, r.Suspend("lunch"), 3)
+    history = world.node_of("a").whole_history(world.instance("a"))
+    explanation = explain(world.node_of("a").core, "a", (), history=history)
+    assert explanation is not None
+    later = START + SECOND
+    assert list(explanation.awaited) == [
+        Awaited(kind="resume", reason="lunch", since=later + SECOND),
+        Awaited(kind="entity", instance_id="@acc@1", task_id=2, since=later),
+        Awaited(kind="lock", instance_id="@acc@1", task_id=3, since=later),
+        Awaited(kind="timer", task_id=1, since=START, due=START + 99 * SECOND),
+    ]
+
+
+def test_the_history_is_read_only_for_what_it_tells():
+    world = World()
+    start(world)
+    turn(world, activity(1), child(2, "b"))
+    assert not has_more_in_history(world.instance("a"))
+    ask(world, r.Suspend("lunch"), 2)
+    assert has_more_in_history(world.instance("a"))
+    ask(world, r.Terminate(), 3)
+    assert not has_more_in_history(world.instance("a"))
 
 
 def test_a_wide_fan_out_is_counted_rather_than_listed():

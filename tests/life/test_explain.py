@@ -216,6 +216,61 @@ def test_one_that_is_evicted_once_more_while_it_is_read_is_still_explained() -> 
     evicted(test)
 
 
+def sleeping(test: Callable[[Environment], Awaitable[None]]) -> None:
+    """Run a test on an instance "a" that is live and sleeps, and whose history is stored."""
+    shard = ShardSettings(checkpoint_interval_s=0.01)
+
+    async def main() -> None:
+        async with Environment(app, settings=Settings(shard=shard)) as env:
+            await env.client.start("sleeps", 3600, instance_id="a")
+            await env.settle()
+            (member,) = env.hub.members
+            hosts = member.shard.hosts.values()
+            (instance,) = [host.core.instances["a"] for host in hosts if host.core.instances]
+            await env.hub.until(lambda: not instance.tail)
+            await test(env)
+
+    run_virtual(main())
+
+
+@app.orchestrator
+async def sleeps(ctx: OrchestrationContext, seconds: int) -> None:
+    await ctx.create_timer(timedelta(seconds=seconds))
+
+
+def test_since_when_is_read_from_the_history() -> None:
+    async def test(env: Environment) -> None:
+        (timer,) = (await env.client.explain("a")).awaited
+        assert timer.kind == "timer"
+        assert timer.since is not None
+        assert timer.due == timer.since + timedelta(hours=1)
+
+    sleeping(test)
+
+
+def test_who_has_waited_in_vain_is_told_why_without_reading_the_history() -> None:
+    async def test(env: Environment) -> None:
+        with pytest.raises(TimeoutError, match="timer due at"):
+            await env.client.handle("a").result(timeout=1)
+        assert "history" not in env.hub.calls.names
+
+    sleeping(test)
+
+
+def test_a_history_that_takes_long_to_be_read_holds_up_no_answer() -> None:
+    async def test(env: Environment) -> None:
+        env.hub.calls.held.add("history")
+        (timer,) = (await env.client.explain("a")).awaited
+        assert timer.kind == "timer"
+        assert timer.since is None
+        assert "history" in env.hub.calls.names
+        env.hub.calls.held.clear()
+        (timer,) = (await env.client.explain("a")).awaited
+        assert timer.since is not None
+
+    sleeping(test)
+
+
 @in_loop
 async def test_a_partition_without_owner_is_the_answer() -> None:
     class Orphan:
