@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -26,17 +27,26 @@ from shardrt.bench.figures import machine, versions
 )
 @click.option("--values", default="", help="Of the one part, in place of its own: 1,2,4.")
 @click.option("--n", type=click.IntRange(1), default=USUAL.n, show_default=True)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=USUAL.rounds, show_default=True, help="In turns."
+)
 @click.option("--small", is_flag=True, help="So small that it says nothing: whether it runs.")
 @click.option("--store", help="Store URL [default: a throw-away Postgres].")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Add lines.")
 def main(
-    names: tuple[str, ...], values: str, n: int, *, small: bool, store: str | None, out: Path | None
+    names: tuple[str, ...],
+    values: str,
+    *,
+    small: bool,
+    store: str | None,
+    out: Path | None,
+    **sizes: Any,
 ) -> None:
     """Vary what is named, one after the other."""
     if values and len(names) != 1:
         raise click.UsageError("--values belong to one --part")
     given = tuple(int(each) for each in values.split(",")) if values else ()
-    size = (SMALL if small else replace(USUAL, n=n)).in_store(store)
+    size = (SMALL if small else replace(USUAL, **sizes)).in_store(store)
     for name in names or PARTS:
         part = PARTS[name]
         began_s = time.perf_counter()
@@ -48,7 +58,13 @@ def main(
             print(said(verdict))
         sys.stdout.flush()
         if out is not None:
-            result = {"part": name, "n": size.n, "rows": rows, "verdicts": found}
+            result = {
+                "part": name,
+                "n": size.n,
+                "rounds": size.rounds,
+                "rows": rows,
+                "verdicts": found,
+            }
             facts = {"machine": machine(), "versions": versions()}
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(result | facts) + "\n")

@@ -1,11 +1,12 @@
 """What can be varied. Each part returns a row of figures per value."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+from benchmarks.scale.turns import Figures, Hub, Load, at_once, hub, in_turns, loading
 from benchmarks.scale.verdicts import Row
 from benchmarks.takeover.probing import is_even
 from shardrt import Client
@@ -18,11 +19,10 @@ from shardrt.bench.metering import CpuMeter, FindRoles, host_processes, this_pro
 from shardrt.bench.options import Options
 from shardrt.bench.postgres_stats import PostgresStats
 from shardrt.bench.stores import store
-from shardrt.bench.workloads import parked
-from shardrt.bench.workloads.hello import CITIES, EXPECTED, hello
+from shardrt.bench.workloads import hello, parked, sequence
+from shardrt.bench.workloads.hello import CITIES, EXPECTED
 from shardrt.store.factory import make_store
 
-Figures = dict[str, Any]
 POLL_S = 0.05
 OPEN_STEPS = 2
 HISTORY_STEPS = 10
@@ -51,6 +51,8 @@ class Size:
     store: str | None = None
     """None: a throw-away Postgres with fsync on for each figure."""
     idle_s: float = 5.0
+    rounds: int = 3
+    """How often each is measured, in turns, where hubs can stand side by side."""
 
     def in_store(self, url: str | None) -> "Size":
         return replace(self, store=url)
@@ -64,7 +66,7 @@ class Size:
 
 
 USUAL = Size(n=20_000, concurrency=1_000)
-SMALL = Size(n=20, concurrency=5, per_shard=5, idle_s=0.05)
+SMALL = Size(n=20, concurrency=5, per_shard=5, idle_s=0.05, rounds=1)
 
 
 @dataclass(frozen=True)
@@ -93,23 +95,39 @@ def costs(figures: Figures) -> Row:
 
 
 async def shards(size: Size, values: Sequence[int]) -> list[Row]:
-    """Give a host so many shards, and each shard as much to do: 500 in flight."""
+    """Give a host so many shards, and each shard as much to do: 500 in flight.
+
+    In turns with as many hubs of one shard that know nothing of each other, at the same time: what
+    more processes cost on this machine, whatever they have to do with each other.
+    """
+    async with AsyncExitStack() as stack:
+        alone = [
+            await stack.enter_async_context(hub(size.on_shards(1, shards=1), hello.run))
+            for _ in range(max(values))
+        ]
+        hubs: dict[int, Hub] = {
+            value: hub(size.on_shards(value, shards=value), hello.run) for value in values
+        }
+        apart: dict[int, Hub] = {-value: nullcontext(at_once(alone[:value])) for value in values}
+        rows = await in_turns(size.rounds, hubs | apart, of("shards"), "cpu_us_per_hello")
     return [
-        {"shards": value, **costs(await run_hello(size.on_shards(value, shards=value)))}
-        for value in values
+        row | {"apart_us_per_hello": other["cpu_us_per_hello"], "of_apart": share(row, other)}
+        for row, other in zip(rows[: len(values)], rows[len(values) :], strict=True)
     ]
+
+
+def share(row: Row, of: Row) -> float:
+    """Return the cost of a `hello` as a share of that of another."""
+    return round((row["cpu_us_per_hello"] or 0) / (of["cpu_us_per_hello"] or 1), 3)
 
 
 async def partitions(size: Size, values: Sequence[int]) -> list[Row]:
-    return [
-        {"partitions": value, **costs(await run_hello(size.options(partitions=value)))}
-        for value in values
-    ]
+    hubs = {value: hub(size.options(partitions=value), hello.run) for value in values}
+    return await in_turns(size.rounds, hubs, of("partitions"), "cpu_us_per_hello")
 
 
-async def run_hello(options: Options) -> Figures:
-    figures: Figures = (await measure("hello", options))["figures"]
-    return figures
+def of(varied: str) -> Callable[[int, Figures], Row]:
+    return lambda value, figures: {varied: value, **costs(figures)}
 
 
 async def parked_instances(size: Size, values: Sequence[int]) -> list[Row]:
@@ -145,7 +163,7 @@ async def parked_instances(size: Size, values: Sequence[int]) -> list[Row]:
 
 def hello_of(client: Client) -> RunOne:
     async def run_one(_: int) -> None:
-        handle = await client.start(hello)
+        handle = await client.start(hello.hello)
         check(await handle.result(), EXPECTED, handle.instance_id)
 
     return run_one
@@ -154,14 +172,14 @@ def hello_of(client: Client) -> RunOne:
 async def hosts(size: Size, values: Sequence[int]) -> list[Row]:
     """Give a hub so many hosts of one shard each, 500 in flight for each, and a client that knows
     all of them."""
-    return [costs_on_hosts(value, await run_on_hosts(size, value)) for value in values]
+    hubs = {value: hub_of_hosts(size, value) for value in values}
+    return await in_turns(size.rounds, hubs, costs_on_hosts, "cpu_us_per_hello")
 
 
 async def forwarded(size: Size, values: Sequence[int]) -> list[Row]:
     """The same with a client at each host that knows no other: most calls cross two gateways."""
-    return [
-        costs_on_hosts(value, await run_on_hosts(size, value, is_direct=False)) for value in values
-    ]
+    hubs = {value: hub_of_hosts(size, value, is_direct=False) for value in values}
+    return await in_turns(size.rounds, hubs, costs_on_hosts, "cpu_us_per_hello")
 
 
 def costs_on_hosts(count: int, figures: Figures) -> Row:
@@ -170,7 +188,8 @@ def costs_on_hosts(count: int, figures: Figures) -> Row:
     return {"hosts": count, **costs(figures), **on_the_way}
 
 
-async def run_on_hosts(size: Size, count: int, *, is_direct: bool = True) -> Figures:
+@asynccontextmanager
+async def hub_of_hosts(size: Size, count: int, *, is_direct: bool = True) -> AsyncIterator[Load]:
     options = size.on_shards(count, shards=1)
     async with AsyncExitStack() as stack:
         url = stack.enter_context(store(options.store))
@@ -192,12 +211,12 @@ async def run_on_hosts(size: Size, count: int, *, is_direct: bool = True) -> Fig
         progress = stack.enter_context(progress_bars())
         stack.enter_context(collecting_seldom())
         bench = Bench(Host(clients[0], roles), options, CpuMeter(roles), postgres, url, progress)
+        runs = [hello_of(client) for client in clients]
 
         async def run_one(number: int) -> None:
-            await hello_of(clients[number % len(clients)])(number)
+            await runs[number % len(runs)](number)
 
-        await bench.load(run_one, activities=len(CITIES))
-        return bench.figures
+        yield loading(bench, lambda bench: bench.load(run_one, activities=len(CITIES)))
 
 
 def roles_of(host: Served) -> FindRoles:
@@ -217,32 +236,35 @@ async def until_shared(url: str, hosts: Sequence[str]) -> None:
 
 async def history(size: Size, values: Sequence[int]) -> list[Row]:
     """Run instances of so many steps, always as many at a time, and about as many steps in all."""
-    rows: list[Row] = []
     concurrency = min(HISTORY_CONCURRENCY, size.concurrency)
-    shorter: tuple[int, float] | None = None
-    for steps in values:
+
+    def of_length(steps: int) -> Hub:
         n = max(concurrency, size.n * HISTORY_STEPS // steps)
         options = size.options(n=n, concurrency=concurrency, warmup=n // 10, sizes={"steps": steps})
-        found = (await measure("sequence", options))["figures"]
-        cpu = found["cpu_us_per_instance"]["total"]
-        more = None if shorter is None else further(shorter, steps, cpu)
-        rows.append(
-            {
-                "steps": steps,
-                "instances": n,
-                "steps_per_s": found["activities_per_s"],
-                "cpu_us_per_instance": cpu,
-                "cpu_us_per_step": round(cpu / steps, 1),
-                "cpu_us_per_further_step": more,
-            }
-        )
-        shorter = steps, cpu
-    return rows
+        return hub(options, sequence.run)
+
+    hubs = {steps: of_length(steps) for steps in values}
+    rows = await in_turns(size.rounds, hubs, costs_of_steps, "cpu_us_per_step")
+    return [
+        row | {"cpu_us_per_further_step": None if shorter is None else further(shorter, row)}
+        for shorter, row in zip([None, *rows], rows, strict=False)
+    ]
 
 
-def further(shorter: tuple[int, float], steps: int, cpu_us: float) -> float:
+def costs_of_steps(steps: int, figures: Figures) -> Row:
+    cpu = figures["cpu_us_per_instance"]["total"]
+    return {
+        "steps": steps,
+        "steps_per_s": figures["activities_per_s"],
+        "cpu_us_per_instance": cpu,
+        "cpu_us_per_step": round(cpu / steps, 1),
+    }
+
+
+def further(shorter: Row, longer: Row) -> float:
     """Return what a step costs beyond those of a shorter instance: without start and result."""
-    return round((cpu_us - shorter[1]) / (steps - shorter[0]), 1)
+    more = {name: (longer[name] or 0) - (shorter[name] or 0) for name in longer}
+    return round(more["cpu_us_per_instance"] / more["steps"], 1)
 
 
 async def recovery(size: Size, values: Sequence[int]) -> list[Row]:
@@ -287,7 +309,9 @@ async def overload(size: Size, values: Sequence[int]) -> list[Row]:
 
 
 PARTS: dict[str, Part] = {
-    "shards": Part("shard processes", shards, (1, 2, 4, 8), (1, 2), ("cpu_us_per_hello",)),
+    "shards": Part(
+        "shard processes", shards, (1, 2, 4, 8), (1, 2), ("cpu_us_per_hello", "of_apart")
+    ),
     "partitions": Part("partitions", partitions, (8, 32, 128, 256), (2, 4), ("cpu_us_per_hello",)),
     "parked": Part(
         "instances that wait meanwhile",

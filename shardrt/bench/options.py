@@ -35,3 +35,8 @@ class Options:
     """Share of instances that are traced; None: tracing is off."""
     traces_per_s_max: float = 0.0
     """Most of them that a process begins in a second; 0: no such bound."""
+
+    @property
+    def partitions_each(self) -> float:
+        """Partitions of a shard."""
+        return self.partitions / (self.shards if self.mode == "serve" else 1)

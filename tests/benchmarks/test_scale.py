@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from benchmarks.scale.parts import PARTS, SMALL, further
+from benchmarks.scale.turns import at_once, in_turns
 from benchmarks.scale.verdicts import said, table_of, verdicts
 from shardrt.bench import bench
 from shardrt.bench.measuring import measure
 from shardrt.bench.options import Options
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from benchmarks.scale.turns import Figures, Load
     from benchmarks.scale.verdicts import Row
 
 
@@ -36,7 +40,48 @@ def test_one_row_says_nothing_of_growth() -> None:
 
 
 def test_a_further_step_is_what_a_longer_instance_costs_more() -> None:
-    assert further((10, 300.0), 110, 1300.0) == 10.0
+    short: Row = {"steps": 10, "cpu_us_per_instance": 300.0, "rest": None}
+    long: Row = {"steps": 110, "cpu_us_per_instance": 1300.0, "rest": None}
+    assert further(short, long) == 10.0
+
+
+def test_hubs_are_loaded_in_turns_and_each_has_its_median() -> None:
+    loaded: list[int] = []
+    is_open: set[int] = set()
+
+    @asynccontextmanager
+    async def hub(value: int, *costs: float) -> AsyncIterator[Load]:
+        left = list(costs)
+        is_open.add(value)
+
+        async def load() -> Figures:
+            assert is_open == {1, 2}
+            loaded.append(value)
+            return {"cost": left.pop(0), "rest": None}
+
+        yield load
+        is_open.discard(value)
+
+    hubs = {1: hub(1, 5.0, 9.0, 1.0), 2: hub(2, 7.0, 7.0, 8.0)}
+    rows = asyncio.run(in_turns(3, hubs, lambda value, figures: {"x": value, **figures}, "cost"))
+    assert loaded == [1, 2] * 3
+    assert rows == [
+        {"x": 1, "cost": 5.0, "rest": None, "lowest": 1.0, "highest": 9.0},
+        {"x": 2, "cost": 7.0, "rest": None, "lowest": 7.0, "highest": 8.0},
+    ]
+    assert not is_open
+
+
+def test_hubs_that_are_loaded_at_once_share_a_client() -> None:
+    async def load() -> Figures:
+        cpu = {"client": 30.0, "shard": 100.0, "total": 130.0}
+        written = {"commits": 0.5}
+        return {"instances_per_s": 10.0, "cpu_us_per_instance": cpu, "store_per_instance": written}
+
+    figures = asyncio.run(at_once([load, load, load])())
+    assert figures["instances_per_s"] == 30.0
+    assert figures["cpu_us_per_instance"]["total"] == 110.0
+    assert figures["store_per_instance"] == {"commits": 0.5}
 
 
 @pytest.mark.slow
