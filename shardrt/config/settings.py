@@ -144,8 +144,9 @@ class ShardSettings:
     than the process can. Beyond it starts are refused as overloaded."""
 
     checkpoint_interval_s: Seconds = 1.0
-    """Longest time between a change and its checkpoint. Longer writes less, since an
-    instance that ends meanwhile is written once; lists lag and recovery reads more."""
+    """Longest time between a change and its checkpoint; in proportion longer while more than 32
+    partitions of a shard change. Longer writes less, since an instance that ends meanwhile is
+    written once; lists lag and recovery reads more."""
 
     checkpoint_bytes_max: Count = 8 * MIB
     """Journal bytes of a partition that start a checkpoint before its time: bounds

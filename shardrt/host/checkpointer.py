@@ -37,6 +37,9 @@ CUT_INTERVAL_S = 3.0
 CUT_BYTES = 1 << 20
 """What a checkpoint covers of the journal is cut so often, or when it is so much: a little that
 stays costs recovery nothing, and each cut is a commit."""
+ROUND_MAX = 32
+"""Checkpoints in an interval. Where more partitions than that have changed, each has its turn later
+and holds more: one costs 0.8 ms of CPU beside what is in it."""
 PATIENCE_S = 5.0
 """So long does one checkpoint hold up those of other partitions."""
 RESIDENT_BYTES = 3_500
@@ -87,6 +90,8 @@ class Checkpointer:
         self._drop = drop
         self._under_way: dict[PartitionHost, float] = {}
         """Since when, by loop time, those of the rounds so far that have not ended."""
+        self._stretch = 1.0
+        """In so many intervals each partition is written once."""
         self._stumbled = asyncio.Event()
         """Set when the store has refused a checkpoint."""
         self._idle: OrderedDict[str, Idle] = OrderedDict()
@@ -106,18 +111,20 @@ class Checkpointer:
     # -- the loop ------------------------------------------------------------------------------
 
     async def run(self, hosts: Callable[[], list[PartitionHost]]) -> None:
-        """Checkpoint whatever is dirty, an interval after the last round began."""
+        """Checkpoint whatever is dirty, round after round, each spread over an interval or more."""
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             while True:
                 began = loop.time()
                 partitions = hosts()
+                self._stretch = max(1.0, sum(map(self.is_due, partitions)) / ROUND_MAX)
+                interval_s = self._interval_s * self._stretch
                 for number, host in enumerate(partitions):
-                    await self._rest(began + self._interval_s * number / len(partitions), hosts)
+                    await self._rest(began + interval_s * number / len(partitions), hosts)
                     if self.is_due(host) and host not in self._under_way:
                         await self._begin(host, tasks)
-                self.lag_s = max(0.0, loop.time() - began - self._interval_s)
-                await self._rest(began + self._interval_s, hosts)
+                self.lag_s = max(0.0, loop.time() - began - interval_s)
+                await self._rest(began + interval_s, hosts)
 
     async def _begin(self, host: PartitionHost, tasks: asyncio.TaskGroup) -> None:
         """Checkpoint a partition; return when that is done, or may take long."""
@@ -163,7 +170,8 @@ class Checkpointer:
             self._settle(host, captured)
             await self._drop_outcomes(host, captured.settled)
             now_s = asyncio.get_running_loop().time()
-            if captured.journal_bytes >= CUT_BYTES or now_s - host.cut_s >= CUT_INTERVAL_S:
+            cut_interval_s = CUT_INTERVAL_S * self._stretch
+            if captured.journal_bytes >= CUT_BYTES or now_s - host.cut_s >= cut_interval_s:
                 host.cut_s = now_s
                 await self._truncate(host, previous)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,6 +39,12 @@ async def restless(ctx: OrchestrationContext, count: int) -> None:
     ctx.continue_as_new(count + 1)
 
 
+@app.orchestrator
+async def ticking(ctx: OrchestrationContext) -> None:
+    await ctx.create_timer(timedelta(milliseconds=300))
+    ctx.continue_as_new()
+
+
 def test_rows_of_limiters_are_told_from_those_of_entities():
     assert row_of_entity(samples.ENTITY).status == "Entity"
     assert row_of_entity(samples.LIMITER).status == "Limit"
@@ -64,6 +71,40 @@ def test_what_no_store_can_write_stops_its_own_partition_only():
             assert hub.crashes == 0
             await client.raise_event("good!1", "go", "on")
             assert await client.result("good!1") == "on"
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(("partitions", "written_s_max"), [(16, 1.2), (96, 3.3)])
+def test_with_very_many_partitions_each_has_its_turn_more_seldom(
+    partitions: int, written_s_max: float
+):
+    """Where 32 or fewer change, each is written within an interval; of 96, within three."""
+
+    async def main() -> None:
+        async with Hub(app, partitions=partitions, shards=1) as hub:
+            client = HubClient(hub)
+            await pass_time(10.0)
+            store = hub.members[0].store._store
+            write = store.checkpoint
+            written: dict[int, list[float]] = {}
+
+            async def checkpoint(checkpoint: Checkpoint) -> None:
+                times = written.setdefault(checkpoint.partition, [])
+                times.append(asyncio.get_running_loop().time())
+                await write(checkpoint)
+
+            store.checkpoint = checkpoint  # type: ignore[method-assign]
+            for number in range(partitions):
+                await client.start("ticking", None, f"one!{number}")
+            await pass_time(13.0)
+            assert len(written) == partitions
+            apart = [
+                later - earlier
+                for times in written.values()
+                for earlier, later in pairwise(times[2:])
+            ]
+            assert written_s_max - 0.5 < max(apart) < written_s_max
 
     run_virtual(main())
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from shardrt.errors import CommitUnknown, StoreUnavailable
 from shardrt.host.committer import Committer
 from shardrt.store.base import Append
@@ -98,6 +100,29 @@ def test_what_gathers_during_a_commit_is_the_next_one():
         await pass_time(0.5)
         assert journal.batches == [[(0, 1)], [(1, 1), (2, 1)]]
         assert [each.durable for each in (one, two, three)] == [[1], [1], [1]]
+
+    play(main)
+
+
+@pytest.mark.parametrize(
+    ("partitions", "apart_s"), [(1, 0.0), (5, 0.002), (20, 0.002), (80, 0.008)]
+)
+def test_commits_of_many_partitions_are_apart_and_gather_meanwhile(partitions: int, apart_s: float):
+    async def main(committer: Committer, journal: Journal) -> None:
+        journal.append_s = 0.0
+        busy = [Partition(number, records=2) for number in range(partitions)]
+        for each in busy:
+            committer.wake(each)
+        await pass_time(0.0)
+        for each in busy:
+            committer.wake(each)
+        if apart_s:
+            await pass_time(apart_s * 0.9)
+            assert len(journal.batches) == 1
+            await pass_time(apart_s * 0.2)
+        else:
+            await pass_time(0.0)
+        assert [len(batch) for batch in journal.batches] == [partitions, partitions]
 
     play(main)
 
