@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from shardrt.orchestration.critical_section import CriticalSection
     from shardrt.orchestration.middleware import Permits
 
+ACTIONS_MAX = 250_000
+"""Of one turn. More are made by a loop without end, which would fill the memory within seconds."""
 REFUSALS_MAX = 100
 """So often does an inert ledger raise. User code that swallows even GeneratorExit in a loop
 would otherwise never give up control; after that its calls just never complete."""
@@ -178,7 +180,17 @@ class Ledger:
             return
         if self.replaying:
             self._compare(action)
+        elif len(self.actions) >= ACTIONS_MAX:
+            self._stop_runaway()
         self.actions.append(action)
+
+    def _stop_runaway(self) -> None:
+        self.inert = True
+        self.mismatch = (
+            f"one turn asked for more than {ACTIONS_MAX} things without waiting for any: "
+            f"does a loop lack an await?{line_of_caller()}"
+        )
+        raise GeneratorExit
 
     def next_expected(self) -> Action | None:
         """Return what history says comes next in the turn."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shardrt.core.work import Parked
 from tests.orchestration.harness import Instance, failure_in, result_of, started
 
 if TYPE_CHECKING:
@@ -27,6 +28,42 @@ def test_a_turn_that_never_waits_is_stopped(monkeypatch: pytest.MonkeyPatch):
     instance, step = started(body)
     assert "sleep(0)" in failure_in(step).message
     assert len(instance.executor) == 0
+
+
+async def send_for_ever(ctx: OrchestrationContext) -> None:
+    for number in iter(int, 1):
+        ctx.send_event("other", "x", number)
+
+
+async def start_for_ever(ctx: OrchestrationContext) -> None:
+    calls = [ctx.call_activity("charge", 1) for _ in iter(int, 1)]
+    await asyncio.gather(*calls)
+
+
+@pytest.mark.parametrize("body", [send_for_ever, start_for_ever])
+def test_a_loop_that_lacks_an_await_does_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch, body: Callable[..., Awaitable[None]]
+):
+    monkeypatch.setattr("shardrt.orchestration.ledger.ACTIONS_MAX", 1_000)
+    instance, step = started(body)
+    assert isinstance(step.outcome, Parked)
+    assert "asked for more than 1000 things without waiting" in step.outcome.reason
+    assert f"in {body.__name__}" in step.outcome.reason
+    assert step.actions == ()
+    assert len(instance.executor) == 0
+
+
+def test_what_a_turn_asked_for_before_there_was_a_bound_is_replayed(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    async def body(ctx: OrchestrationContext) -> int:
+        return len(await asyncio.gather(*(ctx.call_activity("charge", n) for n in range(5))))
+
+    instance, _ = started(body)
+    monkeypatch.setattr("shardrt.orchestration.ledger.ACTIONS_MAX", 4)
+    for number in range(1, 5):
+        instance.complete(number)
+    assert result_of(instance.run(instance.completed(5), replay=True)) == 5
 
 
 @pytest.mark.parametrize(
