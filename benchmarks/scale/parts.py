@@ -102,7 +102,9 @@ async def shards(size: Size, values: Sequence[int]) -> list[Row]:
     """
     async with AsyncExitStack() as stack:
         alone = [
-            await stack.enter_async_context(hub(size.on_shards(1, shards=1), hello.run))
+            await stack.enter_async_context(
+                hub(size.on_shards(1, shards=1, n=size.n // 2), hello.run)
+            )
             for _ in range(max(values))
         ]
         hubs: dict[int, Hub] = {
