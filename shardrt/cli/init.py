@@ -65,7 +65,7 @@ FILES = {"app.py": APP, "shardrt.toml": SETTINGS, "test_app.py": TESTS}
 NEXT = """\
 shardrt serve --config shardrt.toml
 shardrt start welcome --input '"Ada"' --wait    # from another terminal
-python -m pytest test_app.py"""
+python -m pytest test_app.py                    # pip install pytest"""
 
 
 @click.command()
