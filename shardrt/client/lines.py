@@ -126,7 +126,7 @@ class Line:
             await asyncio.sleep(backoff.next_s())
 
     def _tell(self, error: ShardrtError) -> None:
-        self._session.on_trouble(error)
+        self._lines.on_trouble(error)
         # It may be heard by nobody otherwise: there are other hosts.
         if isinstance(error, ConfigInvalid) and str(error) != self._complaint:
             self._complaint = str(error)
@@ -156,6 +156,8 @@ class Lines:
         """The newest era of the hub that a host has told of."""
         self._hub: Welcome | None = None
         """To the hub that we are at, of the host that told most about it."""
+        self._is_away = False
+        """Whether it was logged that there is no host."""
         self._other_hubs: set[str] = set()
         """Ids of those that were there beside it, which it cannot have been replaced by."""
         self._all = [Line(dial, self, session) for dial in dials]
@@ -248,6 +250,9 @@ class Lines:
         self._leave_outdated(line)
         self._reroute(line)
         if is_first:
+            if self._is_away:
+                self._is_away = False
+                logger.warning("a host can be reached again")
             self._session.on_up()
         else:
             self._session.on_rerouted()
@@ -260,6 +265,13 @@ class Lines:
             self.routes = []  # another hub may have come when there is a host again
         self._reroute(line)
         self._session.on_down(line)
+
+    def on_trouble(self, error: ShardrtError) -> None:
+        """Learn that a host cannot be reached; say so if there is no other: callers only wait."""
+        self._session.on_trouble(error)
+        if self.main is None and not self._is_away:
+            self._is_away = True
+            logger.warning("no host can be reached, trying again: %s", error)
 
     async def connect(self) -> None:
         """Open the first line that can be, trying each once.

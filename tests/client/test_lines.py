@@ -409,3 +409,28 @@ async def test_starts_that_a_host_has_no_room_for_outlast_their_line() -> None:
         await pass_time(10.0)
         assert await asyncio.gather(*calls) == [STARTED] * 20
         assert sorted(b.taken()) == list(range(1, 21)), "none twice"
+
+
+@virtual
+async def test_that_there_is_no_host_is_said_once_and_that_there_is_one_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def said() -> list[str]:
+        return [text for name, _, text in caplog.record_tuples if name == "shardrt.client.lines"]
+
+    a, b = Host(0, 1), Host(2, 3)
+    async with opened(a, b) as session:
+        await pass_time(1.0)
+        a.trouble = ConnectionLost("a is away")
+        a.link.close()
+        await pass_time(10.0)
+        assert said() == [], "there is another host"
+        b.trouble = ConnectionLost("b is away")
+        b.link.close()
+        await pass_time(60.0)
+        (text,) = said()
+        assert text.startswith("no host can be reached, trying again: ")
+        a.trouble = None
+        await pass_time(60.0)
+        assert session.is_connected
+        assert said()[1:] == ["a host can be reached again"]
