@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.costs.layers import shares
-from benchmarks.scale.parts import hello_of
+from benchmarks.scale.hubs import hello_of
 from shardrt.bench import processes
 from shardrt.bench.bench import Bench
 from shardrt.bench.figures import machine, versions

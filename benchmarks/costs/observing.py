@@ -25,7 +25,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.scale.parts import hello_of
+from benchmarks.scale.hubs import hello_of
 from shardrt.bench.figures import COLLECTOR, cpu_figures, machine, versions
 from shardrt.bench.loops import closed_loop
 from shardrt.bench.measuring import prepared

@@ -1,32 +1,24 @@
 """What can be varied. Each part returns a row of figures per value."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.scale.turns import Figures, Hub, Load, at_once, hub, in_turns, loading
+from benchmarks.scale.hubs import hub_of_hosts, hubs_apart
+from benchmarks.scale.turns import Figures, Hub, Load, RowOf, beside, hub, in_turns, loading
 from benchmarks.scale.verdicts import Row
-from benchmarks.takeover.probing import is_even
-from shardrt import Client
-from shardrt.bench.bench import Bench
-from shardrt.bench.errors import check
-from shardrt.bench.hosts import Host, Served
-from shardrt.bench.loops import RunOne
-from shardrt.bench.measuring import collecting_seldom, measure, prepared, progress_bars
-from shardrt.bench.metering import CpuMeter, FindRoles, host_processes, this_process
+from shardrt.bench.measuring import measure, prepared
 from shardrt.bench.options import Options
-from shardrt.bench.postgres_stats import PostgresStats
-from shardrt.bench.stores import store
 from shardrt.bench.workloads import hello, parked, sequence
-from shardrt.bench.workloads.hello import CITIES, EXPECTED
-from shardrt.store.factory import make_store
+from shardrt.bench.workloads.hello import CITIES
 
-POLL_S = 0.05
 OPEN_STEPS = 2
 HISTORY_STEPS = 10
 HISTORY_CONCURRENCY = 20
+COMPARED = ("cpu_us_per_hello", "of_apart")
+"""Have a range, where there is something to compare with."""
+COSTS_APART = ("cpu_us_per_hello", "apart_us_per_hello")
 OVERLOAD_FIGURES = (
     "offered_per_s",
     "goodput_per_s",
@@ -79,6 +71,8 @@ class Part:
     small: tuple[int, ...]
     flat: tuple[str, ...] = ()
     """Costs that should not depend on it."""
+    shares: tuple[str, ...] = ()
+    """Costs as shares of what the same costs elsewhere, which should not be more than that."""
 
 
 def costs(figures: Figures) -> Row:
@@ -95,32 +89,30 @@ def costs(figures: Figures) -> Row:
 
 
 async def shards(size: Size, values: Sequence[int]) -> list[Row]:
-    """Give a host so many shards, and each shard as much to do: 500 in flight.
+    """Give a host so many shards, and each shard as much to do: 500 in flight."""
+    hubs: dict[int, Hub] = {}
+    for value in values:
+        options = size.on_shards(value, shards=value)
+        hubs[value] = beside(hub(options, hello.run), hubs_apart(options, value))
+    return await in_turns(size.rounds, hubs, of_apart(of("shards")), *COMPARED)
 
-    In turns with as many hubs of one shard that know nothing of each other, at the same time: what
-    more processes cost on this machine, whatever they have to do with each other.
+
+def of_apart(row: RowOf) -> RowOf:
+    """Return a row that also tells what the same costs in hubs that are apart.
+
+    That is what more processes cost on this machine, whatever they have to do with each other.
     """
-    async with AsyncExitStack() as stack:
-        alone = [
-            await stack.enter_async_context(
-                hub(size.on_shards(1, shards=1, n=size.n // 2), hello.run)
-            )
-            for _ in range(max(values))
-        ]
-        hubs: dict[int, Hub] = {
-            value: hub(size.on_shards(value, shards=value), hello.run) for value in values
+
+    def compared(value: int, figures: Figures) -> Row:
+        one, apart = row(value, figures), costs(figures["apart"])
+        share = (one["cpu_us_per_hello"] or 0) / (apart["cpu_us_per_hello"] or 1)
+        figures_apart = {
+            "apart_us_per_hello": apart["cpu_us_per_hello"],
+            "apart_shard_us_per_hello": apart["shard_us_per_hello"],
         }
-        apart: dict[int, Hub] = {-value: nullcontext(at_once(alone[:value])) for value in values}
-        rows = await in_turns(size.rounds, hubs | apart, of("shards"), "cpu_us_per_hello")
-    return [
-        row | {"apart_us_per_hello": other["cpu_us_per_hello"], "of_apart": share(row, other)}
-        for row, other in zip(rows[: len(values)], rows[len(values) :], strict=True)
-    ]
+        return {**one, **figures_apart, "of_apart": round(share, 3)}
 
-
-def share(row: Row, of: Row) -> float:
-    """Return the cost of a `hello` as a share of that of another."""
-    return round((row["cpu_us_per_hello"] or 0) / (of["cpu_us_per_hello"] or 1), 3)
+    return compared
 
 
 async def partitions(size: Size, values: Sequence[int]) -> list[Row]:
@@ -128,59 +120,65 @@ async def partitions(size: Size, values: Sequence[int]) -> list[Row]:
     return await in_turns(size.rounds, hubs, of("partitions"), "cpu_us_per_hello")
 
 
-def of(varied: str) -> Callable[[int, Figures], Row]:
+def of(varied: str) -> RowOf:
     return lambda value, figures: {varied: value, **costs(figures)}
 
 
 async def parked_instances(size: Size, values: Sequence[int]) -> list[Row]:
-    """Park more and more in one hub; run `hello` beside them, and wake some."""
-    rows = []
-    there = 0
-    async with prepared(size.options(sizes={"idle_s": size.idle_s})) as bench:
-        for value in values:
-            # What is woken ends: it is parked on top.
-            bench.options = replace(bench.options, n=value - there)
-            bench.figures.clear()
-            await parked.run(bench)
-            found = dict(bench.figures)
-            there = value
-            bench.options = replace(bench.options, n=size.n)
-            await bench.load(hello_of(bench.client), activities=len(CITIES))
-            memory = found["memory_bytes"]
-            rows.append(
-                {
-                    "parked": value,
-                    "starts_per_s": found["starts_per_s"],
-                    "shards_mb": memory.get("shard", memory["total"]) >> 20,
-                    "client_mb": memory.get("client", 0) >> 20,
-                    "all_mb": memory["total"] >> 20,
-                    "idle_queries_per_s": found.get("idle_queries_per_s", 0.0),
-                    "wake_p50_ms": found["wake_ms"]["p50"],
-                    "wake_p99_ms": found["wake_ms"]["p99"],
-                    **costs(bench.figures),
-                }
-            )
-    return rows
+    """Run `hello` in hubs in which so many are parked each."""
+    hubs = {value: hub_with_parked(size, value) for value in values}
+    return await in_turns(size.rounds, hubs, costs_beside_parked, "cpu_us_per_hello")
 
 
-def hello_of(client: Client) -> RunOne:
-    async def run_one(_: int) -> None:
-        handle = await client.start(hello.hello)
-        check(await handle.result(), EXPECTED, handle.instance_id)
+@asynccontextmanager
+async def hub_with_parked(size: Size, count: int) -> AsyncIterator[Load]:
+    """Park them, look at the idle hub, wake some; yield what runs `hello` beside the others."""
+    async with prepared(size.options(n=count, sizes={"idle_s": size.idle_s})) as bench:
+        await parked.run(bench)
+        found = dict(bench.figures)
+        # The client is that of all hubs, and so is a given Postgres.
+        shared = ("client", "total", *(("postgres",) if size.store else ()))
+        memory = found["memory_bytes"].items()
+        found["hub_bytes"] = sum(used for role, used in memory if not role.startswith(shared))
+        bench.options = replace(bench.options, n=size.n)
+        run = loading(bench, hello.run)
 
-    return run_one
+        async def load() -> Figures:
+            return await run() | {"parked": found}
+
+        yield load
+
+
+def costs_beside_parked(count: int, figures: Figures) -> Row:
+    found = figures["parked"]
+    return {
+        "parked": count,
+        "starts_per_s": found["starts_per_s"],
+        "shards_mb": found["memory_bytes"]["shard"] >> 20,
+        "hub_mb": found["hub_bytes"] >> 20,
+        "idle_queries_per_s": found.get("idle_queries_per_s", 0.0),
+        "wake_p50_ms": found["wake_ms"]["p50"],
+        "wake_p99_ms": found["wake_ms"]["p99"],
+        **costs(figures),
+    }
 
 
 async def hosts(size: Size, values: Sequence[int]) -> list[Row]:
     """Give a hub so many hosts of one shard each, 500 in flight for each, and a client that knows
     all of them."""
-    hubs = {value: hub_of_hosts(size, value) for value in values}
-    return await in_turns(size.rounds, hubs, costs_on_hosts, "cpu_us_per_hello")
+    hubs: dict[int, Hub] = {}
+    for value in values:
+        options = size.on_shards(value, shards=1)
+        hubs[value] = beside(hub_of_hosts(options, value), hubs_apart(options, value))
+    return await in_turns(size.rounds, hubs, of_apart(costs_on_hosts), *COMPARED)
 
 
 async def forwarded(size: Size, values: Sequence[int]) -> list[Row]:
     """The same with a client at each host that knows no other: most calls cross two gateways."""
-    hubs = {value: hub_of_hosts(size, value, is_direct=False) for value in values}
+    hubs = {
+        value: hub_of_hosts(size.on_shards(value, shards=1), value, is_direct=False)
+        for value in values
+    }
     return await in_turns(size.rounds, hubs, costs_on_hosts, "cpu_us_per_hello")
 
 
@@ -188,52 +186,6 @@ def costs_on_hosts(count: int, figures: Figures) -> Row:
     cpu = figures["cpu_us_per_instance"]
     on_the_way = {f"{role}_us_per_hello": cpu.get(role) for role in ("client", "gateway")}
     return {"hosts": count, **costs(figures), **on_the_way}
-
-
-@asynccontextmanager
-async def hub_of_hosts(size: Size, count: int, *, is_direct: bool = True) -> AsyncIterator[Load]:
-    options = size.on_shards(count, shards=1)
-    async with AsyncExitStack() as stack:
-        url = stack.enter_context(store(options.store))
-        served = []
-        for number in range(count):
-            host = Served(options, url, "--host-id", f"host-{number}")
-            served.append(await stack.enter_async_context(host))
-        urls = [host.url for host in served]
-        clients = [
-            await stack.enter_async_context(await Client.connect(known))
-            for known in ([urls] if is_direct else urls)
-        ]
-        await until_shared(url, [f"host-{number}" for number in range(count)])
-        roles = [this_process("client"), *(roles_of(host) for host in served)]
-        postgres = None
-        if url.startswith("postgres"):
-            postgres = stack.enter_context(PostgresStats(url))
-            roles.append(postgres.roles)
-        progress = stack.enter_context(progress_bars())
-        stack.enter_context(collecting_seldom())
-        bench = Bench(Host(clients[0], roles), options, CpuMeter(roles), postgres, url, progress)
-        runs = [hello_of(client) for client in clients]
-
-        async def run_one(number: int) -> None:
-            await runs[number % len(runs)](number)
-
-        yield loading(bench, lambda bench: bench.load(run_one, activities=len(CITIES)))
-
-
-def roles_of(host: Served) -> FindRoles:
-    return host_processes(lambda: host.pid)
-
-
-async def until_shared(url: str, hosts: Sequence[str]) -> None:
-    """Return once every host owns its share of the partitions."""
-    watched = make_store(url, unsafe=True)
-    await watched.open()
-    try:
-        while not is_even(await watched.view(), hosts):  # noqa: ASYNC110 - of other processes
-            await asyncio.sleep(POLL_S)
-    finally:
-        await watched.close()
 
 
 async def history(size: Size, values: Sequence[int]) -> list[Row]:
@@ -312,7 +264,7 @@ async def overload(size: Size, values: Sequence[int]) -> list[Row]:
 
 PARTS: dict[str, Part] = {
     "shards": Part(
-        "shard processes", shards, (1, 2, 4, 8), (1, 2), ("cpu_us_per_hello", "of_apart")
+        "shard processes", shards, (1, 2, 4, 8), (1, 2), COSTS_APART, shares=("of_apart",)
     ),
     "partitions": Part("partitions", partitions, (8, 32, 128, 256), (2, 4), ("cpu_us_per_hello",)),
     "parked": Part(
@@ -322,7 +274,9 @@ PARTS: dict[str, Part] = {
         (20, 40),
         ("cpu_us_per_hello",),
     ),
-    "hosts": Part("hosts of one shard", hosts, (1, 2, 3, 4), (1, 2), ("cpu_us_per_hello",)),
+    "hosts": Part(
+        "hosts of one shard", hosts, (1, 2, 3, 4), (1, 2), COSTS_APART, shares=("of_apart",)
+    ),
     "forwarded": Part(
         "hosts of one shard, each client knows one of them",
         forwarded,

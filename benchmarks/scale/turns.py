@@ -1,6 +1,5 @@
 """Hubs side by side, loaded in turns: a slow minute of the machine is one for all of them."""
 
-import asyncio
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -15,10 +14,12 @@ Figures = dict[str, Any]
 Load = Callable[[], Coroutine[Any, Any, Figures]]
 """Load a hub once."""
 Hub = AbstractAsyncContextManager[Load]
+RowOf = Callable[[int, Figures], Row]
+"""Make a row of what was varied, and of what a hub's load has found."""
 
 
 async def in_turns(
-    rounds: int, hubs: Mapping[int, Hub], row: Callable[[int, Figures], Row], cost: str
+    rounds: int, hubs: Mapping[int, Hub], row: RowOf, cost: str, *more: str
 ) -> list[Row]:
     """Return a row for each hub: the medians of its figures over the rounds.
 
@@ -27,6 +28,7 @@ async def in_turns(
         hubs: all are up for the whole time; idle ones cost next to nothing.
         row: of a hub, from the figures of a round.
         cost: the figure whose lowest and highest are shown, too.
+        more: further such figures.
     """
     found: dict[int, list[Row]] = {value: [] for value in hubs}
     async with AsyncExitStack() as stack:
@@ -34,11 +36,11 @@ async def in_turns(
         for _ in range(rounds):
             for value, load in loads.items():
                 found[value].append(row(value, await load()))
-    return [medians(rows, cost) for rows in found.values()]
+    return [medians(rows, cost, *more) for rows in found.values()]
 
 
-def medians(rows: Sequence[Row], cost: str) -> Row:
-    """Return the median of each figure, and of the cost its lowest and highest as well."""
+def medians(rows: Sequence[Row], cost: str, *more: str) -> Row:
+    """Return the median of each figure, and of the costs their lowest and highest as well."""
     together = {
         name: [each for row in rows if (each := row.get(name)) is not None] for name in rows[0]
     }
@@ -46,30 +48,27 @@ def medians(rows: Sequence[Row], cost: str) -> Row:
         name: round(statistics.median(values), 3) if values else None
         for name, values in together.items()
     }
-    return middle | {"lowest": min(together[cost]), "highest": max(together[cost])}
+    ranges: Row = {"lowest": min(together[cost]), "highest": max(together[cost])}
+    for name in more:
+        ranges |= {f"{name}_lowest": min(together[name]), f"{name}_highest": max(together[name])}
+    return middle | ranges
 
 
-def at_once(loads: Sequence[Load]) -> Load:
-    """Return what loads all of these at the same time; its figures are of all together."""
+@asynccontextmanager
+async def beside(one: Hub, apart: Hub) -> AsyncIterator[Load]:
+    """Yield what loads a hub and right after it another, next time the other way round.
 
-    async def load() -> Figures:
-        found = await asyncio.gather(*(each() for each in loads))
-        figures = {
-            name: together([each[name] for each in found])
-            for name in ("cpu_us_per_instance", "store_per_instance")
-            if name in found[0]
-        }
-        # One process is the client of all of them, and each has counted all of it.
-        cpu = figures["cpu_us_per_instance"]
-        cpu["total"] -= cpu["client"] * (1 - 1 / len(loads))
-        return figures | {"instances_per_s": sum(each["instances_per_s"] for each in found)}
+    The figures are those of the one; those of the other are in them, as "apart".
+    """
+    async with one as load_one, apart as load_apart:
+        order = [("one", load_one), ("apart", load_apart)]
 
-    return load
+        async def load() -> Figures:
+            found = {name: await load_next() for name, load_next in order}
+            order.reverse()
+            return found["one"] | {"apart": found["apart"]}
 
-
-def together(found: Sequence[Figures]) -> Figures:
-    """Return the mean of each figure."""
-    return {name: statistics.mean(each.get(name, 0) for each in found) for name in found[0]}
+        yield load
 
 
 @asynccontextmanager

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from shardrt.bench.measuring import collecting_seldom
+from shardrt.bench.postgres_stats import split_schema
+from shardrt.bench.stores import store
 
 THRESHOLDS = 700, 10, 10
 
@@ -29,3 +31,8 @@ def test_the_collector_is_as_before_after_a_measurement():
         assert gc.get_threshold() > THRESHOLDS
         assert gc.get_freeze_count() > 0
     assert (gc.get_threshold(), gc.get_freeze_count()) == (THRESHOLDS, 0)
+
+
+def test_stores_of_a_given_server_do_not_share_a_schema(pg_dsn: str) -> None:
+    with store(pg_dsn) as one, store(pg_dsn) as other:
+        assert split_schema(one)[1] != split_schema(other)[1]

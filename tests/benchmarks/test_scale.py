@@ -7,11 +7,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
-from benchmarks.scale.parts import PARTS, SMALL, further
-from benchmarks.scale.turns import at_once, in_turns
+from benchmarks.scale.__main__ import main
+from benchmarks.scale.hubs import seated, split
+from benchmarks.scale.parts import COMPARED, PARTS, SMALL, further, of, of_apart
+from benchmarks.scale.turns import beside, in_turns
 from benchmarks.scale.verdicts import said, table_of, verdicts
-from shardrt.bench import bench
+from shardrt.bench.loops import closed_loop
 from shardrt.bench.measuring import measure
 from shardrt.bench.options import Options
 
@@ -21,18 +24,33 @@ if TYPE_CHECKING:
 
     from benchmarks.scale.turns import Figures, Load
     from benchmarks.scale.verdicts import Row
+    from shardrt.bench.loops import RunOne
 
 
 def test_a_cost_is_flat_if_it_grows_by_a_fifth_at_most() -> None:
     rows: list[Row] = [{"x": 1, "a": 10.0, "b": None}, {"x": 2, "a": 12.0, "b": 1.0}]
     rows.append({"x": 3, "a": 11.0, "b": 1.3})
     found = verdicts(rows, ["a", "b"])
-    assert [(each["cost"], each["growth"], each["flat"]) for each in found] == [
-        ("a", 0.2, True),
-        ("b", 0.3, False),
+    assert found == [
+        {"cost": "a", "growth": 0.2, "above": "the lowest", "flat": True},
+        {"cost": "b", "growth": 0.3, "above": "the lowest", "flat": False},
     ]
     assert said(found[1]) == "b is NOT flat: the highest is 30% above the lowest (20% are flat)"
     assert [list(column.cells) for column in table_of(rows).columns][2] == ["-", "1", "1.3"]
+
+
+def test_a_share_is_flat_if_it_is_a_fifth_more_than_one_at_most() -> None:
+    """However it compares with the others."""
+    rows: list[Row] = [{"x": 1, "a": 1.1, "b": 1.25, "c": 0.5}]
+    rows.append({"x": 2, "a": 0.6, "b": 1.25, "c": 0.9})
+    found = verdicts(rows, ["x"], ["a", "b", "c"])[1:]
+    assert [(each["growth"], each["flat"]) for each in found] == [
+        (0.1, True),
+        (0.25, False),
+        (-0.1, True),
+    ]
+    assert said(found[1]) == "b is NOT flat: the highest is 25% above 1 (20% are flat)"
+    assert said(found[2]) == "c is flat: the highest is 10% below 1 (20% are flat)"
 
 
 def test_one_row_says_nothing_of_growth() -> None:
@@ -72,31 +90,100 @@ def test_hubs_are_loaded_in_turns_and_each_has_its_median() -> None:
     assert not is_open
 
 
-def test_hubs_that_are_loaded_at_once_share_a_client() -> None:
-    async def load() -> Figures:
-        cpu = {"client": 30.0, "shard": 100.0, "total": 130.0}
-        written = {"commits": 0.5}
-        return {"instances_per_s": 10.0, "cpu_us_per_instance": cpu, "store_per_instance": written}
+def test_a_hub_and_its_control_are_loaded_one_after_the_other_and_the_other_way_round() -> None:
+    loaded: list[str] = []
 
-    figures = asyncio.run(at_once([load, load, load])())
-    assert figures["instances_per_s"] == 30.0
-    assert figures["cpu_us_per_instance"]["total"] == 110.0
-    assert figures["store_per_instance"] == {"commits": 0.5}
+    @asynccontextmanager
+    async def hub(name: str) -> AsyncIterator[Load]:
+        async def load() -> Figures:
+            loaded.append(name)
+            return {"name": name}
+
+        yield load
+
+    async def twice() -> list[Figures]:
+        async with beside(hub("a"), hub("b")) as load:
+            return [await load() for _ in range(2)]
+
+    assert asyncio.run(twice()) == [{"name": "a", "apart": {"name": "b"}}] * 2
+    assert loaded == ["a", "b", "b", "a"]
+
+
+def test_the_share_is_that_within_a_round() -> None:
+    """The machine is never as fast twice: that of the medians would be 0.67."""
+    costs = iter([(100.0, 100.0), (200.0, 400.0), (300.0, 300.0)])
+
+    def figures_of(cost: float) -> Figures:
+        return {"instances_per_s": 1.0, "cpu_us_per_instance": {"shard": cost / 2, "total": cost}}
+
+    @asynccontextmanager
+    async def hub() -> AsyncIterator[Load]:
+        async def load() -> Figures:
+            one, apart = next(costs)
+            return figures_of(one) | {"apart": figures_of(apart)}
+
+        yield load
+
+    (row,) = asyncio.run(in_turns(3, {2: hub()}, of_apart(of("shards")), *COMPARED))
+    assert (row["cpu_us_per_hello"], row["lowest"], row["highest"]) == (200.0, 100.0, 300.0)
+    assert (row["apart_us_per_hello"], row["apart_shard_us_per_hello"]) == (300.0, 150.0)
+    shares = (row["of_apart"], row["of_apart_lowest"], row["of_apart_highest"])
+    assert shares == (1.0, 0.5, 1.0)
+
+
+def test_hubs_apart_have_as_many_in_flight_each() -> None:
+    """Also if one is faster than another, which then runs more; it is so many in all."""
+    in_flight, ended, most = [0, 0, 0], [0, 0, 0], [0, 0, 0]
+
+    def run_in(hub: int) -> RunOne:
+        async def run_one(_: int) -> None:
+            in_flight[hub] += 1
+            most[hub] = max(most[hub], in_flight[hub])
+            for _ in range(1 + 4 * hub):
+                await asyncio.sleep(0)
+            in_flight[hub] -= 1
+            ended[hub] += 1
+
+        return run_one
+
+    runs = [run_in(hub) for hub in range(3)]
+    asyncio.run(closed_loop(seated(runs, 12), 120, 12, lambda: None))
+    assert most == [4, 4, 4]
+    assert sum(ended) == 120
+    assert ended[0] > ended[1] > ended[2] > 0
+
+
+def test_what_one_hub_has_is_split_between_those_apart() -> None:
+    assert split(32, 3) == [11, 11, 10]
+    assert split(32, 8) == [4] * 8
+
+
+@pytest.mark.parametrize("store", ["sqlite:///hub.db", "postgresql://x/y?schema=one"])
+def test_hubs_side_by_side_do_not_share_a_store(store: str) -> None:
+    result = CliRunner().invoke(main, ["--part", "shards", "--small", "--store", store])
+    assert result.exit_code == 2
+    assert "each hub has its own" in result.output
+
+
+@pytest.fixture
+def store(pg_dsn: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A Postgres in which each hub has a schema of its own, and nobody waits for statistics."""
+    monkeypatch.setenv("SHARDRT_STORE_UNSAFE", "true")
+    for module in ("bench", "workloads.parked"):
+        monkeypatch.setattr(f"shardrt.bench.{module}.WRITE_BEHIND_S", 0.0)
+        monkeypatch.setattr(f"shardrt.bench.{module}.REPORT_DELAY_S", 0.0)
+    return pg_dsn
 
 
 @pytest.mark.slow
 @pytest.mark.proc
 @pytest.mark.parametrize("name", PARTS)
-def test_a_part_runs_small(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "WRITE_BEHIND_S", 0.0)
-    monkeypatch.setattr("shardrt.bench.workloads.parked.WRITE_BEHIND_S", 0.0)
+def test_a_part_runs_small(name: str, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shardrt.bench.workloads.recovery.LOAD_S", 0.1)
     part = PARTS[name]
-    for value in part.small:
-        size = SMALL.in_store(f"sqlite:///{tmp_path / str(value)}.db")
-        (row,) = asyncio.run(part.run(size, [value]))
-        assert next(iter(row.values())) == value
-        assert set(part.flat) <= set(row)
+    rows = asyncio.run(part.run(SMALL.in_store(store), part.small))
+    assert [next(iter(row.values())) for row in rows] == list(part.small)
+    assert all({*part.flat, *part.shares} <= set(row) for row in rows)
 
 
 @pytest.mark.slow
