@@ -40,6 +40,8 @@ stays costs recovery nothing, and each cut is a commit."""
 ROUND_MAX = 32
 """Checkpoints in an interval. Where more partitions than that have changed, each has its turn later
 and holds more: one costs 0.8 ms of CPU beside what is in it."""
+LOOK_S = 0.1
+"""So often is it looked whether a checkpoint is urgent."""
 PATIENCE_S = 5.0
 """So long does one checkpoint hold up those of other partitions."""
 RESIDENT_BYTES = 3_500
@@ -92,6 +94,8 @@ class Checkpointer:
         """Since when, by loop time, those of the rounds so far that have not ended."""
         self._stretch = 1.0
         """In so many intervals each partition is written once."""
+        self._look_s = 0.0
+        """When to see again, in time of the loop, whether one is urgent."""
         self._stumbled = asyncio.Event()
         """Set when the store has refused a checkpoint."""
         self._idle: OrderedDict[str, Idle] = OrderedDict()
@@ -140,10 +144,13 @@ class Checkpointer:
 
     async def _rest(self, until: float, hosts: Callable[[], list[PartitionHost]]) -> None:
         loop = asyncio.get_running_loop()
-        while (rest_s := until - loop.time()) > 0:
-            if any(self._is_urgent(host) for host in hosts()):
-                return
-            await asyncio.sleep(min(0.1, rest_s))
+        while (rest_s := until - (now_s := loop.time())) > 0:
+            # Not for each of many short rests: it looks at every partition.
+            if now_s >= self._look_s:
+                if any(self._is_urgent(host) for host in hosts()):
+                    return
+                self._look_s = now_s + LOOK_S
+            await asyncio.sleep(min(LOOK_S, rest_s))
 
     @staticmethod
     def is_due(host: PartitionHost) -> bool:

@@ -85,8 +85,9 @@ class Committer:
 
     def wake(self, partition: Committable) -> None:
         """Let the partition take part in the next batch."""
+        if not self._dirty:
+            self._wakeup.set()
         self._dirty[partition] = None
-        self._wakeup.set()
 
     def extend_lease(self, until_s: float) -> None:
         """Allow commits until then."""

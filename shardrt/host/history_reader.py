@@ -91,8 +91,9 @@ class HistoryReader:
 
     def forget(self) -> None:
         """Drop what is at hand, as no turn wants it."""
-        for instance_id in list(self._at_hand):
-            self._drop(instance_id)
+        if self._at_hand:
+            for instance_id in list(self._at_hand):
+                self._drop(instance_id)
 
     def take(self, instance_id: str) -> list[HistoryEvent] | None:
         """Return the history if it is in memory or at hand, where it is no more after that."""

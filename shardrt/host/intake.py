@@ -41,6 +41,9 @@ class Intake:
         self._bytes_in_flight_max = settings.shard.journal_buffer_bytes_max
         self._starts_waiting_max = settings.shard.starts_waiting_max
         self.starts_waiting = 0
+        """Instances whose first turn is to come, as of the last turn of each partition."""
+        self.starts_taken = 0
+        """Starts that no turn has counted yet."""
         """Instances of the shard whose first turn is to come, as of its last turns."""
         self._app = app
         self._shard = shard
@@ -61,7 +64,7 @@ class Intake:
         """Return a checked call with the version to run in it, so that it stays the same."""
         start = call.request
         if type(start) is r.Start:
-            self.starts_waiting += 1  # until the next turn counts
+            self.starts_taken += 1
         else:
             return self._checked(call, start) if isinstance(start, _TRACED) else call
         if start.trace or self._tracer is not None:
@@ -134,7 +137,7 @@ class Intake:
         return self._check_payload(request.input, "input")
 
     def _check_start(self, _instance_id: str, start: r.Start) -> r.Refusal | None:
-        if self._shard.is_crowded or self.starts_waiting >= self._starts_waiting_max:
+        if self._shard.is_crowded or self._waiting() >= self._starts_waiting_max:
             return self._too_many()
         if start.on_conflict not in {"fail", "return", "restart"}:
             message = f"on_conflict is {start.on_conflict!r}; use fail, return or restart"
@@ -166,11 +169,14 @@ class Intake:
             return r.Refusal(error.code, str(error) + self._names_instead(schedule.orchestrator))
         return None
 
+    def _waiting(self) -> int:
+        return self.starts_waiting + self.starts_taken
+
     def _too_many(self) -> r.Refusal:
         message = (
             "memory is full of busy instances"
             if self._shard.is_crowded
-            else f"{self.starts_waiting} instances wait for their first turn"
+            else f"{self._waiting()} instances wait for their first turn"
         )
         return r.Refusal("Overloaded", message, RETRY_AFTER_S)
 

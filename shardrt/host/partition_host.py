@@ -71,6 +71,8 @@ class PartitionHost:
         """Written since the last checkpoint was captured."""
         self.unsaved_bytes = 0
         """Written since the state of the last checkpoint that is in the store."""
+        self.starts_waiting = 0
+        """Instances whose first turn was to come when the shard last counted them."""
         self.release = Release(commit_lsn)
         self.loader = Loader(
             shard.gathering, partition, admitted=self._admitted, failed=self.discard
@@ -331,9 +333,10 @@ class PartitionHost:
                     self.history.pack(instance)
             self.shard.meter.count(self.core.tally)
             encoded = encode_record(sealed.entries)
+            was_full = self.is_full()
             self.journal_bytes += len(encoded)
             self.unsaved_bytes += len(encoded)
-            if self.is_full() and self.unsaved_bytes - len(encoded) < self.shard.unsaved_bytes_max:
+            if self.is_full() and not was_full:
                 logger.error(
                     "partition=%d stands still: %d bytes of its journal are in no checkpoint",
                     self.partition,
@@ -352,7 +355,8 @@ class PartitionHost:
         if self.closed:
             return
         self._perform(self.release.until(lsn))
-        self._tell_progress()
+        if self._progress:
+            self._tell_progress()
         if self._opened is not None:
             opened, self._opened = self._opened, None
             opened()

@@ -37,10 +37,12 @@ class Release:
 
     def until(self, lsn: int) -> list[Effect]:
         """Note that everything up to `lsn` is durable; return what may happen now, in order."""
-        self.durable = max(self.durable, lsn)
+        if lsn > self.durable:
+            self.durable = lsn
+        held = self._held
         free: list[Effect] = []
-        while self._held and self._held[0].lsn <= self.durable:
-            free += self._held.popleft().effects
+        while held and held[0].lsn <= self.durable:
+            free += held.popleft().effects
         return free
 
     def drain(self) -> list[Effect]:

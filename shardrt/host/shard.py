@@ -305,7 +305,7 @@ class Shard:
             del self.hosts[host.partition]
         self._woken.pop(host, None)
         self.checkpointer.discarded(host)
-        self._count_starts()
+        self._intake.starts_waiting -= host.starts_waiting
         if not host.closing:
             reason = f"broken: {broken}" if broken else "fenced"
             logger.warning("partition=%d epoch=%d lost, %s", host.partition, host.epoch, reason)
@@ -384,23 +384,25 @@ class Shard:
 
     def _turn(self) -> None:
         woken, self._woken = self._woken, {}
+        self._intake.starts_taken = 0
         deadline_s = self.clock.monotonic_s() + TURN_S
         with self.turns.executor.turns():
             for host in woken:
                 if not host.closed:
                     self._guarded(host, self._turn_of, host, deadline_s)
-        self._count_starts()
-
-    def _count_starts(self) -> None:
-        self._intake.starts_waiting = sum(len(each.core.starting) for each in self.hosts.values())
 
     def _turn_of(self, host: PartitionHost, deadline_s: float) -> None:
         if host.run_turns(deadline_s):
             self.wake(host)
-        if host.core.speculative:
+        core = host.core
+        if core.speculative:
             host.speculate()
+        waiting = len(core.starting)
+        if waiting != host.starts_waiting and not host.closed:
+            self._intake.starts_waiting += waiting - host.starts_waiting
+            host.starts_waiting = waiting
         self.committer.wake(host)
-        due = host.core.timers.next_due()
+        due = core.timers.next_due()
         if due is not None and (self._alarm is None or due < self._alarm_at):
             self._arm(due)
 

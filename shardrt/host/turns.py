@@ -103,9 +103,10 @@ class Turns:
     def _are_left(self, host: PartitionHost) -> bool:
         """See to what turns leave behind; return whether there are more of them."""
         core = host.core
-        for instance_id in core.abandoned:
-            self.executor.drop(instance_id)
-        core.abandoned.clear()
+        if core.abandoned:
+            for instance_id in core.abandoned:
+                self.executor.drop(instance_id)
+            core.abandoned.clear()
         if core.newly_parked:
             for each in core.newly_parked:
                 host.shard.notices.parked(each.instance_id, each.name, each.parked)

@@ -177,6 +177,8 @@ class PostgresStore:
             raise
         self._stats["commits"] += 1
         self._stats["commit_bytes"] += len(records)
+        if result.ntuples == len(batch):
+            return set(partitions)
         get, unpack = result.get_value, _int4.unpack
         return {unpack(get(i, 0))[0] for i in range(result.ntuples)}  # type: ignore[arg-type]
 
