@@ -19,6 +19,7 @@ from shardrt.orchestration.schedules import SCHEDULE, Progress
 
 if TYPE_CHECKING:
     from shardrt.config import Settings
+    from shardrt.host.partition_host import PartitionHost
     from shardrt.host.shard import Shard
     from shardrt.links.messages import Forward
     from shardrt.orchestration.app import App
@@ -59,6 +60,12 @@ class Intake:
     def check(self, call: Forward) -> r.Refusal | None:
         """Return why the request is refused, or None."""
         return self._check_room() or self._check_request(call)
+
+    def count_starts(self, host: PartitionHost) -> None:
+        """Count those of a partition anew that wait for their first turn."""
+        waiting = 0 if host.closed else len(host.core.starting)
+        self.starts_waiting += waiting - host.starts_waiting
+        host.starts_waiting = waiting
 
     def pinned(self, call: Forward) -> Forward:
         """Return a checked call with the version to run in it, so that it stays the same."""

@@ -37,8 +37,7 @@ class Release:
 
     def until(self, lsn: int) -> list[Effect]:
         """Note that everything up to `lsn` is durable; return what may happen now, in order."""
-        if lsn > self.durable:
-            self.durable = lsn
+        self.durable = max(self.durable, lsn)
         held = self._held
         free: list[Effect] = []
         while held and held[0].lsn <= self.durable:

@@ -305,7 +305,7 @@ class Shard:
             del self.hosts[host.partition]
         self._woken.pop(host, None)
         self.checkpointer.discarded(host)
-        self._intake.starts_waiting -= host.starts_waiting
+        self._intake.count_starts(host)
         if not host.closing:
             reason = f"broken: {broken}" if broken else "fenced"
             logger.warning("partition=%d epoch=%d lost, %s", host.partition, host.epoch, reason)
@@ -397,10 +397,8 @@ class Shard:
         core = host.core
         if core.speculative:
             host.speculate()
-        waiting = len(core.starting)
-        if waiting != host.starts_waiting and not host.closed:
-            self._intake.starts_waiting += waiting - host.starts_waiting
-            host.starts_waiting = waiting
+        if len(core.starting) != host.starts_waiting:
+            self._intake.count_starts(host)
         self.committer.wake(host)
         due = core.timers.next_due()
         if due is not None and (self._alarm is None or due < self._alarm_at):

@@ -76,3 +76,26 @@ def test_starts_are_refused_while_too_many_wait_for_their_first_turn(
         return ask(hub, 0, instance_id, r.Start("waiter", fresh=True))
 
     run_virtual(main())
+
+
+def test_starts_that_waited_in_a_partition_that_is_gone_are_not_counted(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("shardrt.host.shard.TURN_S", 0.0)
+
+    async def main() -> None:
+        few = Settings(shard=ShardSettings(starts_waiting_max=3))
+        async with Hub(app, partitions=2, shards=1, settings=few) as hub:
+            await hub.quiet()
+            lost = hub.host_of(0)
+            assert lost is not None
+            for n in range(3):
+                ask(hub, 0, f"i{n}", r.Start("waiter", fresh=True))
+            while len(lost.core.starting) != 2:  # noqa: ASYNC110 - turn by turn of the loop
+                await asyncio.sleep(0)
+            lost.discard()
+            answers = [ask(hub, 1, f"j{n}", r.Start("waiter", fresh=True)) for n in range(3)]
+            await pass_time(1)
+            assert [code_of(each) for each in answers] == ["", "", ""]
+
+    run_virtual(main())
