@@ -2,5 +2,6 @@
 
 python -m benchmarks.limits.coroutines          the code of `hello`, nothing made durable
 python -m benchmarks.limits.commits             the bytes of `hello`, committed by a bare loop
+python -m benchmarks.limits.records             the store alone: what one more record costs
 python -m benchmarks.limits.store postgresql://…     one store, driven without a hub
 """

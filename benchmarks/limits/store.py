@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from shardrt.store.base import Append, Checkpoint, HistoryChunk, InstanceRow
+from benchmarks.limits.journals import Journals, text_of
+from shardrt.store.base import Checkpoint, HistoryChunk, InstanceRow
 from shardrt.store.factory import make_store
 
 if TYPE_CHECKING:
@@ -23,25 +24,17 @@ if TYPE_CHECKING:
 
     from shardrt.store.base import Store
 
-OWNER = "bench/1"
-
 
 class Bench:
     def __init__(self, store: Store, options: argparse.Namespace) -> None:
         self.store = store
         self.options = options
-        self.epochs: list[int] = []
-        self.lsns: list[int] = []
+        self.journals = Journals(store, options.partitions, options.record_bytes)
 
     async def run(self) -> None:
-        view = await self.store.view()
-        for each in view.partitions[: self.options.partitions]:
-            epoch = await self.store.claim(each.partition, each.epoch, OWNER)
-            assert epoch is not None
-            self.epochs.append(epoch)
-            self.lsns.append(each.commit_lsn)
-        await self.appends(50)
-        await self.measure("append", self.options.appends, self.appends)
+        await self.journals.claim()
+        await self.journals.append(50)
+        await self.measure("append", self.options.appends, self.journals.append)
         await self.checkpoints(1)
         await self.measure("checkpoint", self.options.checkpoints, self.checkpoints)
 
@@ -61,26 +54,19 @@ class Bench:
         }
         print(json.dumps({"measured": name, "calls": calls, **size, **per_call}))
 
-    async def appends(self, calls: int) -> None:
-        record = text_of(self.options.record_bytes)
-        for _ in range(calls):
-            self.lsns = [lsn + 1 for lsn in self.lsns]
-            owned = enumerate(zip(self.epochs, self.lsns, strict=True))
-            batch = [Append(partition, epoch, lsn, record) for partition, (epoch, lsn) in owned]
-            assert len(await self.store.append(batch)) == len(batch)
-
     async def checkpoints(self, calls: int) -> None:
         """Each writes new instances that have started and ended, as `hello` does."""
+        epochs, lsns = self.journals.epochs, self.journals.lsns
         for call in range(calls):
-            for partition, (epoch, lsn) in enumerate(zip(self.epochs, self.lsns, strict=True)):
+            for partition, (epoch, lsn) in enumerate(zip(epochs, lsns, strict=True)):
                 await self.store.truncate(partition, epoch, lsn)
             now = time.time_ns() // 1000
             ids = [f"{now}-{call}-{number}" for number in range(self.options.rows)]
             await self.store.checkpoint(
                 Checkpoint(
                     partition=0,
-                    epoch=self.epochs[0],
-                    lsn=self.lsns[0],
+                    epoch=epochs[0],
+                    lsn=lsns[0],
                     state=text_of(2000),
                     upserts=[completed(each, now) for each in ids],
                     chunks=[HistoryChunk(each, "e1", 0, text_of(1500)) for each in ids],
@@ -104,13 +90,6 @@ def completed(instance_id: str, now: int) -> InstanceRow:
         active=False,
         state=text_of(300),
     )
-
-
-def text_of(size: int) -> bytes:
-    """JSON-like bytes, about as compressible as real ones."""
-    parts = (b'{"type":"TaskCompleted","id":%d,"result":"Hello, %x!"},' % (n, n * 2654435761)
-             for n in range(size // 50 + 1))  # fmt: skip
-    return b"".join(parts)[:size]
 
 
 async def main(options: argparse.Namespace) -> None:
