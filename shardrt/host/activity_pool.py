@@ -28,6 +28,7 @@ from shardrt.host.black_box import BlackBox, Stretches, note_of
 from shardrt.host.bounds import Bounds
 from shardrt.host.gates import Gate, Lines
 from shardrt.host.payloads import Payloads
+from shardrt.host.runners import Runners
 from shardrt.host.transactional import commit_once
 from shardrt.host.worker_pool import AppSource, WorkerPool
 from shardrt.links.worker_link import Perform
@@ -95,6 +96,7 @@ class ActivityPool:
         self._loop: asyncio.AbstractEventLoop | None = None
         """The one that everything here runs in, once it is known."""
         self._lines = Lines()
+        self._runners = Runners()
         self.attempted: Callable[[str, Failure | None, float], None] = lambda *_: None
         """Told of each attempt that ended: of which activity, how, and after how many seconds."""
         self.around: Callable[[Attempt], Context] | None = None
@@ -140,6 +142,7 @@ class ActivityPool:
     async def finish(self, asker: Asker, grace_s: float) -> None:
         """Forget what a partition has in line, and let what runs for it end within this time."""
         self._lines.forget_all(asker)
+        self._runners.part()
         tasks = [
             each.task
             for each in self._running.values()
@@ -156,8 +159,11 @@ class ActivityPool:
         for task, running in self._detached.items():
             if running.kind.activity.executor == "thread":
                 task.cancel()
-        if self._detached:
-            await asyncio.wait(list(self._detached), timeout=CLOSE_S_MAX)
+        leaving = set(self._detached)
+        if self._runners.unbegun is not None:
+            leaving.add(self._runners.unbegun)
+        if leaving:
+            await asyncio.wait(leaving, timeout=CLOSE_S_MAX)
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
         await self.workers.close()
@@ -186,13 +192,14 @@ class ActivityPool:
         control = Control(self._payloads, loop.time, attempt.run.heartbeat)
         running = Running(attempt, key_of(attempt.run), kind, control, loop.time())
         self._running[running.key] = running
-        # By the loop, for that of tests keeps count; named, or it would first make a name up.
-        if self.around is None:
-            running.task = loop.create_task(kind.body(running), name=attempt.run.name)
-        else:
+        context = None
+        if self.around is not None:
             context = self.around(attempt) if attempt.run.trace else self.outside()
-            body = kind.body(running)
-            running.task = loop.create_task(body, name=attempt.run.name, context=context)
+        elif kind.may_share:
+            self._runners.start(running, loop)
+            return
+        # By the loop, for that of tests keeps count; named, or it would first make a name up.
+        running.task = loop.create_task(kind.body(running), name=attempt.run.name, context=context)
 
     def _passes(self, attempt: Attempt, gates: tuple[Gate, ...]) -> bool:
         """Take a place behind each gate, or let the attempt wait at one where there is none."""
@@ -224,7 +231,8 @@ class ActivityPool:
             gates = (*gates, self._transaction_gate)
         if around and activity.executor == "async":
             call, takes_context = wrapped(around, call), True
-        kind = Kind(activity, gates, body, call, takes_context, around)
+        may_share = activity.executor == "async" and not activity.transactional
+        kind = Kind(activity, gates, body, call, takes_context, around, may_share)
         self._kinds[name] = kind
         return kind
 
@@ -232,9 +240,11 @@ class ActivityPool:
         """Make room at once; what still runs is told to stop and reports to nobody."""
         del self._running[running.key]
         running.stop()
-        if running.task is not None:
-            self._detached[running.task] = running
-            running.task.add_done_callback(self._left)
+        if running.task is None:  # nothing runs, nor will
+            self._lines.give_back(running.kind.gates)
+            return
+        self._detached[running.task] = running
+        running.task.add_done_callback(self._left)
 
     def _left(self, task: asyncio.Task[None]) -> None:
         running = self._detached.pop(task)

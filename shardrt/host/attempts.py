@@ -93,6 +93,8 @@ class Kind:
     takes_context: bool
     around: tuple[ExecutionMiddleware, ...] = ()
     """What is wrapped around a call outside of the loop; within, `call` sees to it."""
+    may_share: bool = False
+    """Whether it may end without waiting for anything, so that many can share a task."""
 
 
 class Running(msgspec.Struct, eq=False):
@@ -105,6 +107,7 @@ class Running(msgspec.Struct, eq=False):
     began_s: float
     """In time of the loop."""
     task: asyncio.Task[None] | None = None
+    """None as long as it has not begun and may come to share one; see `runners`."""
     timer: asyncio.TimerHandle | None = None
     """Rings when it has taken too long."""
     pulse: asyncio.TimerHandle | None = None

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 EVER_S = 1e12
 SETTLE_S = 0.1
 """What `advance` adds for computing: a timer is set a little after its orchestration started."""
+ATTEMPTS = ("ActivityPool._in_loop", "Runners._run")
+"""Tasks that run them."""
 _is_housekeeping = ContextVar("is_housekeeping", default=False)
 
 
@@ -188,8 +190,8 @@ def _task(
     main: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
     **options: Any,
 ) -> asyncio.Task[Any]:
-    """Make a task; an attempt of an activity is what somebody waits for."""
-    if getattr(main, "__qualname__", "") == "ActivityPool._in_loop":
+    """Make a task; attempts of activities are what somebody waits for."""
+    if getattr(main, "__qualname__", "") in ATTEMPTS:
         options["context"] = context = options.get("context") or copy_context()
         context.run(_is_housekeeping.set, False)
     return asyncio.Task(main, loop=loop, **options)
