@@ -34,6 +34,12 @@ INBOX_EVENTS_MAX = 100_000
 class Answering(Quarantine):
     """The part of a partition that talks to clients."""
 
+    __slots__ = (
+        "entities_out",
+        "entries",
+        "out",
+    )
+
     def __init__(self, state: PartitionState) -> None:
         super().__init__(state)
         self.entries: list[e.Entry] = []

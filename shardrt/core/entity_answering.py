@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 class EntityAnswering(Answering):
     """See the module."""
 
+    __slots__ = (
+        "_handed_out",
+        "stale",
+    )
+
     def __init__(self, state: PartitionState) -> None:
         super().__init__(state)
         self.stale = 0

@@ -27,6 +27,8 @@ from shardrt.core.timers import DUE_MAX
 class EntityTransitions(Slots):
     """The handlers that concern entities, and instances that ask something of them."""
 
+    __slots__ = ()
+
     # -- entities ------------------------------------------------------------------------------
 
     def _entity(self, instance_id: str, at: int) -> Entity:

@@ -47,6 +47,29 @@ _KEPT = (h.EventRaised, h.CancelRequested)
 class Ground:
     """State, indexes, effects, and how an instance begins and ends."""
 
+    __slots__ = (
+        "abandoned",
+        "confirms",
+        "deleted",
+        "dirty",
+        "effects",
+        "entities",
+        "entities_ready",
+        "instances",
+        "newly_parked",
+        "parked",
+        "ready",
+        "sends",
+        "speculative",
+        "starting",
+        "state",
+        "tally",
+        "timers",
+        "tombstones",
+        "turns_begun",
+        "waiters",
+    )
+
     def __init__(self, state: PartitionState) -> None:
         self.state = state
         self.instances = state.instances

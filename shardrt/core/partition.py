@@ -48,6 +48,8 @@ class Sealed(msgspec.Struct, frozen=True, gc=False):
 class Partition(EntityAnswering):
     """One partition under one epoch."""
 
+    __slots__ = ()
+
     # -- recovery ----------------------------------------------------------------------------
 
     def holds(self, instance_id: str) -> bool:

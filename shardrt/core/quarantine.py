@@ -28,6 +28,11 @@ ASIDE_MAX = 10_000
 class Quarantine(Transitions):
     """The part of the transitions that is about instances nobody can read."""
 
+    __slots__ = (
+        "dropped",
+        "quarantined",
+    )
+
     def __init__(self, state: PartitionState) -> None:
         super().__init__(state)
         self.quarantined: dict[str, Snapshot] = {}

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Rewinds(EntityTransitions):
     """The part of the transitions that is about rewinding."""
 
+    __slots__ = ()
+
     def rewound(self, entry: e.Rewound) -> None:
         """Let a failed instance go on from before its failure."""
         instance = self.instances[entry.instance_id]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Slots(Ground):
     """The handlers that concern limits: both of those who wait for slots, and of limiters."""
 
+    __slots__ = ()
+
     def _entity(self, instance_id: str, at: int) -> Entity:
         raise NotImplementedError
 

@@ -24,6 +24,11 @@ Item = tuple[int, str, int]
 class Timers:
     """All timers of a partition, earliest first."""
 
+    __slots__ = (
+        "_compact_at",
+        "_heap",
+    )
+
     def __init__(self) -> None:
         self._heap: list[Item] = []
         self._compact_at = 1024

@@ -24,6 +24,8 @@ _RUNNING = h.Status.RUNNING
 class Transitions(Rewinds):
     """The handlers, one per kind of entry and of action."""
 
+    __slots__ = ()
+
     def apply(self, entry: e.Entry) -> None:
         """Change the state as the entry says."""
         self._ENTRIES[type(entry)](self, entry)

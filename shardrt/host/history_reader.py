@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 class HistoryReader:
     """Reads histories of instances that are in memory."""
 
+    __slots__ = (
+        "_at_hand",
+        "_core",
+        "_gathering",
+        "_packed",
+        "_tasks",
+    )
+
     def __init__(self, gathering: Gathering, partition: Partition) -> None:
         self._gathering = gathering
         self._core = partition

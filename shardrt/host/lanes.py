@@ -31,6 +31,16 @@ another in one frame is bounded by the largest payload."""
 class Lanes:
     """All outgoing streams of a partition."""
 
+    __slots__ = (
+        "_asked",
+        "_clock",
+        "_due",
+        "_network",
+        "_sent",
+        "_state",
+        "durable",
+    )
+
     def __init__(self, state: PartitionState, network: Network, clock: Clock) -> None:
         self._state = state
         self._network = network

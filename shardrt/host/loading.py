@@ -37,6 +37,18 @@ BACKOFF_S_MAX = 2.0
 class Loader:
     """Reads instances of one partition, many at a time."""
 
+    __slots__ = (
+        "_admitted",
+        "_failed",
+        "_gathering",
+        "_kept",
+        "_partition",
+        "_task",
+        "_waiting",
+        "_wanted",
+        "on_loaded",
+    )
+
     def __init__(
         self,
         gathering: Gathering,

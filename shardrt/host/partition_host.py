@@ -25,6 +25,7 @@ from shardrt.host.history_reader import HistoryReader
 from shardrt.host.lanes import Lanes
 from shardrt.host.loading import Loader
 from shardrt.host.reading import Reading
+from shardrt.host.receiving import Receiving
 from shardrt.host.release import Release
 from shardrt.host.rewinding import Rewinding
 from shardrt.host.surroundings import Answering, Surroundings, To, payload_bytes
@@ -57,6 +58,36 @@ _GROWS = (r.Start, r.Restart, r.Raise, r.SignalEntity, r.CallEntity)
 class PartitionHost:
     """A partition that this shard owns under one epoch."""
 
+    __slots__ = (
+        "_opened",
+        "_progress",
+        "checkpoint_lsn",
+        "checkpointing",
+        "closed",
+        "closing",
+        "core",
+        "cut_s",
+        "draining",
+        "epoch",
+        "forbidden",
+        "frozen",
+        "history",
+        "journal_bytes",
+        "lanes",
+        "loader",
+        "on_seal",
+        "partition",
+        "queued",
+        "reading",
+        "receiving",
+        "release",
+        "rewinding",
+        "settled",
+        "shard",
+        "starts_waiting",
+        "unsaved_bytes",
+    )
+
     def __init__(
         self, shard: Surroundings, partition: Partition, *, commit_lsn: int, checkpoint_lsn: int
     ) -> None:
@@ -82,6 +113,7 @@ class PartitionHost:
         self.history = HistoryReader(shard.gathering, partition)
         self.rewinding = Rewinding(self.history, partition, failed=self.discard)
         self.reading = Reading(self)
+        self.receiving = Receiving(self)
         self.on_seal: Callable[[int], None] | None = None
         """Called once after the next seal, when state and sealed LSN agree."""
         self.settled: list[OutcomeKey] = []
@@ -94,7 +126,6 @@ class PartitionHost:
         self.frozen = False
         """No input of any kind is taken any more, and requests are refused."""
         self.checkpointing = asyncio.Lock()
-        self._deliveries: dict[int, list[Deliver]] = {}
         self.queued: dict[To, None] = {}
         """Requests that wait for something to be read, in order."""
         self._opened: Callable[[], None] | None = None
@@ -214,7 +245,7 @@ class PartitionHost:
                 self.lanes.resend(destination, first, self.release_of_lane(destination))
             case Deliver():
                 if not self.is_full() and self._is_of_our_era(message.epoch):
-                    self._deliver(message)
+                    self.receiving.take(message)
 
     def _is_of_our_era(self, epoch: int) -> bool:
         """Whether who speaks lives in the same history of the store as we do.
@@ -231,68 +262,6 @@ class PartitionHost:
     def release_of_lane(self, destination: int) -> int:
         """Return the last sequence number of a lane that may leave."""
         return self.lanes.durable.get(destination, 0)
-
-    def _deliver(self, message: Deliver) -> None:
-        waiting = self._deliveries.get(message.source)
-        if waiting is not None:
-            # Streams are in order: it must not overtake what waits for a load. That may take so
-            # long that all of it is sent again, and again.
-            if _last_of(message) > _last_of(waiting[-1]):
-                waiting.append(message)
-            return
-        missing = self._missing(message)
-        if not missing:
-            self._accept(message)
-            return
-        self._deliveries[message.source] = [message]
-
-        def loaded() -> None:
-            for each in self._deliveries.pop(message.source):
-                self._deliver_loaded(each, missing)
-
-        # Together: if those in memory left it meanwhile, they would be read next, and so on.
-        beside = [each.instance_id for each in message.messages]
-        self.loader.load_all(missing, loaded, beside=beside)
-
-    def _deliver_again(self, source: int) -> None:
-        if not self.frozen:
-            for each in self._deliveries.pop(source):
-                self._deliver(each)
-
-    def _deliver_loaded(self, message: Deliver, loaded: list[str]) -> None:
-        # What was looked up and is not in memory does not exist. Messages that queued up
-        # behind may concern instances not looked up yet.
-        if message.source in self._deliveries or set(self._missing(message)) - set(loaded):
-            self._deliver(message)
-        else:
-            self._accept(message)
-
-    def _missing(self, message: Deliver) -> list[str]:
-        last = self.core.state.received.get(message.source, 0)
-        holds, is_loading = self.core.holds, self.loader.is_loading
-        quarantined = self.core.quarantined
-        return [
-            each.instance_id
-            for seq, each in enumerate(message.messages, message.first)
-            if seq > last
-            and (not holds(each.instance_id) or is_loading(each.instance_id))
-            and each.instance_id not in quarantined
-        ]
-
-    def _accept(self, message: Deliver) -> None:
-        source = message.source
-        if not self.rewinding.prepare(message, lambda: self._deliver_again(source)):
-            self._deliveries[source] = [message]
-            return
-        histories = self.rewinding.take(message)
-        now = self.shard.clock.now()
-        messages = self.shard.turns.pinned(message.messages)
-        draw = self.shard.draw()
-        again = self.core.receive(source, message.first, messages, now, draw, histories)
-        if again is not None:
-            resend = Resend(message.source, self.partition, again)
-            self.shard.network.send(message.source, resend)
-        self.shard.wake(self)
 
     def fire(self, now: int) -> None:
         """Fire what is due."""
@@ -482,8 +451,3 @@ class PartitionHost:
         self._refuse_queued()
         self._tell_progress()
         self.shard.gone(self, broken)
-
-
-def _last_of(message: Deliver) -> int:
-    """Return the sequence number of its last message."""
-    return message.first + len(message.messages) - 1

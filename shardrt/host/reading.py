@@ -35,6 +35,8 @@ _TAKEN = frozenset({r.GetHistory, r.Export, r.Rewind, r.Explain})
 class Reading:
     """Takes such requests of one partition."""
 
+    __slots__ = ("_host",)
+
     def __init__(self, host: PartitionHost) -> None:
         self._host = host
 

@@ -22,6 +22,12 @@ class Release:
     Invariant: what `until` returns was caused by records up to the durable LSN only.
     """
 
+    __slots__ = (
+        "_held",
+        "durable",
+        "sealed",
+    )
+
     def __init__(self, lsn: int) -> None:
         self.sealed = lsn
         self.durable = lsn

@@ -30,6 +30,13 @@ RETRY_S = 0.5
 class Rewinding:
     """Reads histories of failed instances of one partition."""
 
+    __slots__ = (
+        "_core",
+        "_failed",
+        "_read",
+        "_reader",
+    )
+
     def __init__(
         self, reader: HistoryReader, partition: Partition, *, failed: Callable[[str], None]
     ) -> None:

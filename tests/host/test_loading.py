@@ -268,10 +268,10 @@ def test_what_is_sent_again_does_not_pile_up_behind_what_cannot_be_read(bad: set
         await put_away(hub, client, one=2, two=1)
         bad.add("two!0")
         send(hub, 1, "two", "one")
-        await hub.until(lambda: 1 in host._deliveries)
+        await hub.until(lambda: 1 in host.receiving._waiting)
         await client.start("post", ["one!0"], "later!1")
         await pass_time(600)
-        (waiting,) = host._deliveries.values()
+        (waiting,) = host.receiving._waiting.values()
         assert [each.first for each in waiting] == [1, 3]
         bad.clear()
         assert await client.result("one!0") == [7, 7]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from copy import deepcopy
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -61,21 +62,19 @@ class Twin:
         self.compared = 0
         encoded = msgspec.json.encode(host.core.state)
         self.copy = Partition(msgspec.json.decode(encoded, type=PartitionState))
-        self._write, self._admit, self._evict = self.live._write, self.live.admit, self.live.evict
-        self.live._write = self.write  # type: ignore[method-assign]
-        self.live.admit = self.admit  # type: ignore[method-assign]
-        self.live.evict = self.evict  # type: ignore[method-assign]
+        WATCHED[id(self.live)] = self
+        self.live.__class__ = Watched
 
     def write(self, entry: Entry) -> None:
         before = limiter_of(self.live, entry)
-        self._write(entry)
+        Partition._write(self.live, entry)
         assert_within_limit(before, limiter_of(self.live, entry))
         self.copy.replay(decode_record(encode_record([entry])))
         assert_same(self.live.state, self.copy.state)
         self.compared += 1
 
     def admit(self, resident: Resident) -> None:
-        self._admit(resident)
+        Partition.admit(self.live, resident)
         instance_id = resident.instance_id
         if isinstance(resident, Entity):
             self.copy.entities[instance_id] = decode_entity(encode_entity(resident))
@@ -83,9 +82,28 @@ class Twin:
             self.copy.instances[instance_id] = decode_instance(encode_instance(resident))
 
     def evict(self, instance_id: str) -> None:
-        self._evict(instance_id)
+        Partition.evict(self.live, instance_id)
         if self.copy.instances.pop(instance_id, None) is None:
             del self.copy.entities[instance_id]
+
+
+class Watched(Partition):
+    """A partition that has a twin."""
+
+    __slots__ = ()
+
+    def _write(self, entry: Entry) -> None:
+        WATCHED[id(self)].write(entry)
+
+    def admit(self, resident: Resident) -> None:
+        WATCHED[id(self)].admit(resident)
+
+    def evict(self, instance_id: str) -> None:
+        WATCHED[id(self)].evict(instance_id)
+
+
+WATCHED: WeakValueDictionary[int, Twin] = WeakValueDictionary()
+"""By identity, for a partition has no room for anything else."""
 
 
 class Twins:
