@@ -1,6 +1,7 @@
 """Run what the targets are about, in turn, and compare.
 
-    python -m benchmarks.targets [--rounds 3] [--only full]... [--scale 1.0] [--json FILE]
+    python -m benchmarks.targets [--rounds 3] [--only full]... [--scale 1.0] [--partitions N]
+        [--json FILE]
 
 Each run has a Postgres of its own with fsync on; load, host and database share the machine. `half`
 offers half of what `full` carried in the same round.
@@ -26,16 +27,25 @@ N_MIN = 20
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--only", multiple=True, type=click.Choice([*RUNS]), help="Default: all.")
 @click.option("--scale", type=float, default=1.0, help="Of the number of instances.")
-@click.option("--store", help="Store URL [default: a throw-away Postgres].")
+@click.option("--partitions", type=click.IntRange(1), help="Default: what is best for each.")
+@click.option("--store", help="Store URL, with --partitions [default: a throw-away Postgres].")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Add lines.")
 def main(
-    rounds: int, only: tuple[str, ...], scale: float, store: str | None, out: Path | None
+    *,
+    rounds: int,
+    only: tuple[str, ...],
+    scale: float,
+    partitions: int | None,
+    store: str | None,
+    out: Path | None,
 ) -> None:
     """Measure each so often, and print a table."""
     found: dict[str, list[dict[str, Any]]] = {}
     for _ in range(rounds):
         for name in only or RUNS:
             run = RUNS[name]
+            if partitions is not None:
+                run = replace(run, options=replace(run.options, partitions=partitions))
             if run.rate_of and run.rate_of not in found:
                 raise click.UsageError(f"{name} needs {run.rate_of} before it")
             result = measured(run, found, scale, store)

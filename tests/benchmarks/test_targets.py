@@ -53,7 +53,8 @@ def test_runs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         [target for target in TARGETS if "store" not in target.figure],
     )
     result = CliRunner().invoke(
-        main, ["--rounds", "1", "--scale", "0.001", "--store", store, *chosen]
+        main,
+        ["--rounds", "1", "--scale", "0.001", "--store", store, "--partitions", "8", *chosen],
     )
     assert result.exit_code == 0, result.output
     assert "hello at half load" in result.stdout
