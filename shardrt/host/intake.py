@@ -44,8 +44,8 @@ class Intake:
         self.starts_waiting = 0
         """Instances whose first turn is to come, as of the last turn of each partition."""
         self.starts_taken = 0
-        """Starts that no turn has counted yet."""
-        """Instances of the shard whose first turn is to come, as of its last turns."""
+        """Starts since the last turn, or for a while, that have passed the check here: those that
+        no turn has counted yet, and those that were refused after all."""
         self._app = app
         self._shard = shard
         self._tracer = tracer

@@ -435,6 +435,7 @@ class Shard:
             # Not only after checkpoints: what is read fills the memory, too.
             self.checkpointer.evict()
             self.notices.tick()
+            self._intake.starts_taken = 0  # what was refused after all leads to no turn
             hosts = self.hosts.values()
             instances = sum(len(h.core.instances) + len(h.core.entities) for h in hosts)
             self.is_crowded = instances * RESIDENT_BYTES > CROWDED * self._resident_bytes_max

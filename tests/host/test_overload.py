@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from shardrt import App, OrchestrationContext
+from shardrt import App, CallNext, OrchestrationContext, SchedulingInfo
 from shardrt.config import Settings, ShardSettings
 from shardrt.core import requests as r
 from shardrt.testing.hub import Hub
@@ -97,5 +97,31 @@ def test_starts_that_waited_in_a_partition_that_is_gone_are_not_counted(
             answers = [ask(hub, 1, f"j{n}", r.Start("waiter", fresh=True)) for n in range(3)]
             await pass_time(1)
             assert [code_of(each) for each in answers] == ["", "", ""]
+
+    run_virtual(main())
+
+
+def test_starts_that_were_refused_after_all_keep_no_others_out():
+    vetoing = App()
+    vetoing.orchestrator(waiter)
+
+    @vetoing.scheduling_middleware
+    async def veto(info: SchedulingInfo, call_next: CallNext) -> None:
+        if info.instance_id.startswith("bad"):
+            raise PermissionError("not this one")
+        await call_next()
+
+    async def main() -> None:
+        few = Settings(shard=ShardSettings(starts_waiting_max=3))
+        async with Hub(vetoing, partitions=1, shards=1, settings=few) as hub:
+            await hub.quiet()
+            ids = ["bad1", "bad2", "bad3", "one of a burst"]
+            refused = [ask(hub, 0, each, r.Start("waiter", fresh=True)) for each in ids]
+            await pass_time(1)
+            codes = [code_of(each) for each in refused]
+            assert codes == ["SchedulingVetoed"] * 3 + ["Overloaded"]
+            answer = ask(hub, 0, "good", r.Start("waiter", fresh=True))
+            await pass_time(1)
+            assert code_of(answer) == ""
 
     run_virtual(main())
