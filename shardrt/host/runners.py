@@ -43,7 +43,7 @@ class Runners:
     def start(self, running: Running, loop: asyncio.AbstractEventLoop) -> None:
         """Run an attempt in the next turn of the loop."""
         self._batch.append(running)
-        if len(self._batch) == 1:
+        if self.unbegun is None or self.unbegun.done():  # done: somebody cancels all tasks
             context = self._context.copy()
             # Named, or the loop would first make a name up.
             self.unbegun = loop.create_task(self._run(loop), name="runner", context=context)

@@ -339,6 +339,19 @@ def test_a_pool_that_closes_leaves_no_task_behind():
     with_pool(main)
 
 
+def test_what_starts_after_somebody_has_cancelled_all_tasks_runs():
+    async def main(pool: ActivityPool, asker: Partition) -> None:
+        start(pool, asker, ("at_once", "0"))
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await pass_time(1)
+        pool.start(asker, RunActivity("i", "x", 1, 1, "at_once", Raw(b"1")))
+        await pass_time(1)
+        assert begun == [0, 1]
+
+    with_pool(main)
+
+
 def test_a_task_is_called_as_the_activity_that_it_runs():
     async def main(pool: ActivityPool, asker: Partition) -> None:
         names = [("tells_its_name", "0"), ("waits", "1"), ("tells_its_name", "2")]
