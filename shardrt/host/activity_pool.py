@@ -108,6 +108,11 @@ class ActivityPool:
         return len(self._running) + len(self._lines.waiting)
 
     @property
+    def about_to_begin(self) -> int:
+        """How many attempts begin in the next turn of the loop, most of them to end in it."""
+        return len(self._runners)
+
+    @property
     def lingering(self) -> int:
         """How many attempts were given up but still run."""
         return len(self._detached)

@@ -31,9 +31,6 @@ logger = logging.getLogger(__name__)
 PACE_S = 0.002
 """After a commit of many partitions the next begins no sooner than that: while many take part
 it gathers more, and costs each of them less."""
-PACE_EACH_S = 0.0001
-"""Or so much later for each of them, where there are very many: a record costs some 15 µs beside
-what is in it, so what a partition has to say should be worth one."""
 MANY = 5
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 2.0
@@ -69,8 +66,10 @@ class Committer:
         self._not_before_s = float("-inf")
         self.lease_until_s = float("-inf")
         """Nothing is committed after this monotonic time: the lease may be somebody else's."""
+        self.on_sealed: Callable[[], None] = lambda: None
+        """Called when a batch has been sealed, which may be empty."""
         self.on_committed: Callable[[], None] = lambda: None
-        """Called after each batch, when effects have been released."""
+        """Called after it, when effects have been released."""
         self.on_saved: Callable[[float], None] = lambda _: None
         """Told how many seconds each batch took that the store has taken."""
         self.stuck_since_s: float | None = None
@@ -111,14 +110,15 @@ class Committer:
                 record = self._sealed(partition)
                 if record is not None:
                     batch[partition] = record
+            self.on_sealed()
             if batch:
                 self._since_s = began_s = self._clock.monotonic_s()
-                count = len(batch)
+                is_paced = len(batch) >= MANY
                 await self._commit(batch)
-                if count >= MANY:
-                    self._not_before_s = began_s + max(PACE_S, count * PACE_EACH_S)
+                if is_paced:
+                    self._not_before_s = began_s + PACE_S
                 self._since_s = None
-                self.on_committed()
+            self.on_committed()
 
     @staticmethod
     def _sealed(partition: Committable) -> Append | None:

@@ -40,6 +40,9 @@ class Runners:
         self.unbegun: asyncio.Task[None] | None = None
         """The runner of that batch, if it has one."""
 
+    def __len__(self) -> int:
+        return len(self._batch)
+
     def start(self, running: Running, loop: asyncio.AbstractEventLoop) -> None:
         """Run an attempt in the next turn of the loop."""
         self._batch.append(running)

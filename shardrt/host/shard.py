@@ -30,6 +30,7 @@ from shardrt.host.quarantine import some_of
 from shardrt.host.queries import Queries
 from shardrt.host.recovery import recover
 from shardrt.host.retention import Retention
+from shardrt.host.rounds import Rounds
 from shardrt.host.transactional import orphans_of, transactional_names
 from shardrt.host.turns import Turns
 from shardrt.links.messages import Answer, Ask, Deliver, Forward, PartitionTraffic
@@ -56,8 +57,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TURN_S = 0.02
-"""Longest that orchestrators run before the loop sees to everything else."""
 TICK_S = 0.5
 ALARM_S_MAX = 60.0
 """Longest sleep towards a timer; clocks are corrected meanwhile."""
@@ -118,7 +117,6 @@ class Shard:
         make = observing(tracer, clock.now, {"host.id": name, "shard.id": index}, self.pool)
         self._rebuild = partial(recover, store, partitions=partitions, make=make)
         self.committer = Committer(store, clock)
-        self.committer.on_saved = self.meter.saved
         self.checkpointer = self._make_checkpointer(settings)
         self._queries = Queries(store, settings, partitions)
         self._intake = Intake(settings, app, self, tracer)
@@ -128,7 +126,7 @@ class Shard:
         self._drain_s = settings.host.drain_s
         self._freezing = asyncio.Lock()
         self._resident_bytes_max = settings.shard.resident_bytes_max
-        self._woken: dict[PartitionHost, None] = {}
+        self._rounds = Rounds(self, self._intake)
         self._unwatch: asyncio.TimerHandle | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0
@@ -303,7 +301,7 @@ class Shard:
         """Note that a partition has been discarded (called by itself)."""
         if self.hosts.get(host.partition) is host:
             del self.hosts[host.partition]
-        self._woken.pop(host, None)
+        self._rounds.gone(host)
         self.checkpointer.discarded(host)
         self._intake.count_starts(host)
         if not host.closing:
@@ -327,7 +325,14 @@ class Shard:
             self.admit(call, answer)
 
     def admit(self, call: Forward, answer: Answering) -> None:
-        """Hand a call that has been checked to its partition."""
+        """Hand a call that has been checked to its partition, a start when there is room."""
+        if type(call.request) is r.Start and call.partition in self.hosts:
+            self._rounds.start(call, answer)
+        else:
+            self.hand_over(call, answer)
+
+    def hand_over(self, call: Forward, answer: Answering) -> None:
+        """Hand a call to its partition at once."""
         host = self.hosts.get(call.partition)
         if host is None:
             message = f"partition {call.partition} is not served by this shard"
@@ -373,27 +378,16 @@ class Shard:
 
     def wake(self, host: PartitionHost, *, work: bool = True) -> None:
         """Run the partition's orchestrators soon, and commit what it has written."""
-        if host.closed:
-            return
-        if not work:
-            self.committer.wake(host)
-            return
-        if not self._woken:
-            asyncio.get_running_loop().call_soon(self._turn)
-        self._woken[host] = None
+        if not host.closed:
+            (self._rounds if work else self.committer).wake(host)
 
-    def _turn(self) -> None:
-        woken, self._woken = self._woken, {}
-        self._intake.starts_taken = 0
-        deadline_s = self.clock.monotonic_s() + TURN_S
-        with self.turns.executor.turns():
-            for host in woken:
-                if not host.closed:
-                    self._guarded(host, self._turn_of, host, deadline_s)
+    def turn_of(self, host: PartitionHost, deadline_s: float) -> None:
+        """Run the code of a partition until then; see `Rounds`."""
+        self._guarded(host, self._turn_of, host, deadline_s)
 
     def _turn_of(self, host: PartitionHost, deadline_s: float) -> None:
         if host.run_turns(deadline_s):
-            self.wake(host)
+            self._rounds.wake(host)
         core = host.core
         if core.speculative:
             host.speculate()

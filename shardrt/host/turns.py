@@ -51,6 +51,8 @@ class Turns:
         self._bounds = bounds
         self._box = box
         self._running: WorkItem | EntityWork | None = None
+        self.ran = 0
+        """Turns, so far."""
         self.replays = 0
         self._rebuilding: set[asyncio.Task[None]] = set()
         self.condemned: set[Orchestrator] = set()
@@ -77,6 +79,7 @@ class Turns:
             self._run_entities(host, now_s + (deadline_s - now_s) / 2)
         now = clock.now()  # once: these turns are as good as simultaneous
         while (item := core.next_work(now)) is not None:
+            self.ran += 1
             if item.instance_id in host.forbidden:
                 core.condemn(item.instance_id, host.forbidden[item.instance_id], clock.now())
                 continue

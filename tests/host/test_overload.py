@@ -49,7 +49,7 @@ def test_requests_beyond_the_bound_are_refused_and_change_nothing():
 def test_starts_are_refused_while_too_many_wait_for_their_first_turn(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("shardrt.host.shard.TURN_S", 0.0)  # one turn, and then the loop goes on
+    monkeypatch.setattr("shardrt.host.rounds.TURN_S", 0.0)  # one turn, and then the loop goes on
 
     async def main() -> None:
         few = Settings(shard=ShardSettings(starts_waiting_max=3))
@@ -81,7 +81,7 @@ def test_starts_are_refused_while_too_many_wait_for_their_first_turn(
 def test_starts_that_waited_in_a_partition_that_is_gone_are_not_counted(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("shardrt.host.shard.TURN_S", 0.0)
+    monkeypatch.setattr("shardrt.host.rounds.TURN_S", 0.0)
 
     async def main() -> None:
         few = Settings(shard=ShardSettings(starts_waiting_max=3))
