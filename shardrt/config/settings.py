@@ -140,8 +140,8 @@ class ShardSettings:
     """Requests being worked on at a time. Beyond it requests are refused as overloaded."""
 
     starts_waiting_max: Count = 2_000
-    """Instances that were started and wait for their first turn because there is more to do
-    than the process can. Beyond it starts are refused as overloaded."""
+    """Starts that wait to be let in, and instances that wait for their first turn, because there
+    is more to do than the process can. Beyond it starts are refused as overloaded."""
 
     checkpoint_interval_s: Seconds = 1.0
     """Longest time between a change and its checkpoint; in proportion longer while more than 32
