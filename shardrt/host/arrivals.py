@@ -11,7 +11,8 @@ others have to fill that time. As in a network, it is the rate times the delay o
 the shortest commit of late.
 
 A start that waits has been checked, is counted like any request in flight, and is not recorded.
-It may be overtaken; those of one partition keep their order.
+It may be overtaken, but neither by other starts of its partition, nor by what concerns its own
+instance: that brings it in.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ FORGET = 1.02
 TOGETHER = 200
 """All that wait in a partition are let in at once where there is room for any, up to so many."""
 WAIT_S_MAX = 1.0
-"""Who has waited for so long is let in, whatever else there is to do."""
+"""Who has waited for so long is let in soon, whatever else there is to do."""
+STALL_S = 0.1
+"""While a commit takes longer than that there is time for everything."""
 
 
 class Motion:
@@ -86,6 +89,7 @@ class Arrivals:
         self._shard = shard
         self._waiting: dict[int, list[Arrival]] = {}
         """By partition; it is the turn of the first."""
+        self._ids: set[str] = set()
         self._count = 0
 
     def __len__(self) -> int:
@@ -96,17 +100,16 @@ class Arrivals:
         size = payload_bytes(call.request)
         arrival = Arrival(call, answer, self._shard.clock.monotonic_s(), size)
         self._waiting.setdefault(call.partition, []).append(arrival)
+        self._ids.add(call.instance_id)
         self._count += 1
         self._shard.requests_in_flight += 1
         self._shard.bytes_in_flight += size
 
     def let_in(self, room: int) -> int:
         """Hand starts of one partition to it; return how many, 0 if there is no room for any."""
-        if not self._waiting:
+        if room <= 0 or not self._waiting:
             return 0
         partition, waiting = next(iter(self._waiting.items()))
-        if room <= 0 and self._shard.clock.monotonic_s() - waiting[0].at_s < WAIT_S_MAX:
-            return 0
         del self._waiting[partition]
         count = max(room, TOGETHER)
         if len(waiting) > count:
@@ -114,9 +117,19 @@ class Arrivals:
         self._admit(waiting[:count])
         return min(count, len(waiting))
 
+    def concerns(self, instance_id: str) -> bool:
+        """Whether a start of that instance waits."""
+        return instance_id in self._ids
+
     def flush(self, partition: int) -> None:
-        """Let all of a partition in that has gone, for them to be refused."""
+        """Hand all that wait for a partition to it; if it has gone, they are refused."""
         self._admit(self._waiting.pop(partition, []))
+
+    def let_in_old(self) -> None:
+        """Let in all partitions' starts the first of which has waited for very long."""
+        before_s = self._shard.clock.monotonic_s() - WAIT_S_MAX
+        for partition in [p for p, each in self._waiting.items() if each[0].at_s <= before_s]:
+            self.flush(partition)
 
     def _admit(self, arrivals: list[Arrival]) -> None:
         shard = self._shard
@@ -124,4 +137,5 @@ class Arrivals:
         shard.requests_in_flight -= len(arrivals)
         for call, answer, _, size in arrivals:
             shard.bytes_in_flight -= size
+            self._ids.discard(call.instance_id)
             shard.hand_over(call, answer)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from shardrt.host.arrivals import Arrivals, Motion
+from shardrt.core.requests import Start
+from shardrt.host.arrivals import STALL_S, Arrivals, Motion
 
 if TYPE_CHECKING:
     from shardrt.host.intake import Intake
@@ -26,7 +27,7 @@ class Rounds:
 
     def __init__(self, shard: Shard, intake: Intake) -> None:
         self.motion = Motion()
-        self._arrivals = intake.arrivals = Arrivals(shard)
+        self.arrivals = intake.arrivals = Arrivals(shard)
         self._shard = shard
         self._intake = intake
         self._woken: dict[PartitionHost, None] = {}
@@ -40,16 +41,32 @@ class Rounds:
         self._woken[host] = None
         self._call()
 
-    def start(self, call: Forward, answer: Answering) -> None:
-        """Let a start in with the next round, or when there is room."""
-        self._intake.starts_taken = max(0, self._intake.starts_taken - 1)
-        self._arrivals.take(call, answer)
-        self._call()
+    def holds_back(self, call: Forward, answer: Answering) -> bool:
+        """Take a start, to let it in with the next round or when there is room.
+
+        Return False for any other call; what it must not overtake has been let in then.
+        """
+        if type(call.request) is Start:
+            self._intake.starts_taken = max(0, self._intake.starts_taken - 1)
+            self.arrivals.take(call, answer)
+            self._call()
+            return True
+        if self.arrivals.concerns(call.instance_id):
+            self.arrivals.flush(call.partition)
+        return False
+
+    def flush(self, partition: int) -> None:
+        """Hand the starts that wait for a partition to it: it takes no more, and refuses them."""
+        self.arrivals.flush(partition)
+
+    def tick(self) -> None:
+        """See to starts that have waited for long."""
+        self.arrivals.let_in_old()
 
     def gone(self, host: PartitionHost) -> None:
         """Note that a partition has been discarded."""
         self._woken.pop(host, None)
-        self._arrivals.flush(host.partition)
+        self.arrivals.flush(host.partition)
         # What it has run counts until the next commit. There may be nobody else to cause one.
         self._shard.committer.wake(host)
 
@@ -59,7 +76,7 @@ class Rounds:
 
     def _committed(self) -> None:
         self.motion.committed()
-        if self._arrivals:
+        if self.arrivals:
             self._call()
 
     def _call(self) -> None:
@@ -73,7 +90,7 @@ class Rounds:
         deadline_s = self._shard.clock.monotonic_s() + TURN_S
         with self._shard.turns.executor.turns():
             self._run_woken(deadline_s)
-            if self._arrivals:
+            if self.arrivals:
                 self._let_in(deadline_s)
 
     def _run_woken(self, deadline_s: float) -> None:
@@ -86,12 +103,14 @@ class Rounds:
         self.motion.unsealed += turns.ran - before
 
     def _let_in(self, deadline_s: float) -> None:
+        if self._woken:
+            return  # some of those that have begun have turns left
         shard, motion = self._shard, self.motion
-        room = 0  # for some of those that have begun have turns left
-        if not self._woken:
-            room = motion.limit - motion.unsealed - motion.sealed - shard.pool.about_to_begin
-        while count := self._arrivals.let_in(room):
+        room = motion.limit - motion.unsealed - motion.sealed - shard.pool.about_to_begin
+        if shard.committer.wait_s > STALL_S:
+            room = len(self.arrivals)
+        while count := self.arrivals.let_in(room):
             room -= count
         self._run_woken(deadline_s)
-        if self._arrivals and not motion.ends:
+        if self.arrivals and not motion.ends:
             self._call()  # else a commit does

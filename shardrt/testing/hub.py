@@ -336,7 +336,8 @@ class Hub:
                 for host in member.shard.hosts.values():
                     if host.core.entries:  # an acknowledgement may wait for the next record
                         member.shard.wake(host, work=False)
-            return self.is_quiet
+            letting_in = any(member.shard.starts_let_in_later for member in self.members)
+            return self.is_quiet and not letting_in
 
         await self.until(is_quiet, within_s)
 
