@@ -122,7 +122,7 @@ class Arrivals:
         return instance_id in self._ids
 
     def flush(self, partition: int) -> None:
-        """Hand all that wait for a partition to it; if it has gone, they are refused."""
+        """Hand all that wait for a partition to it, which refuses them if it takes no more."""
         self._admit(self._waiting.pop(partition, []))
 
     def let_in_old(self) -> None:

@@ -18,8 +18,6 @@ from shardrt.host.vetting import vetting_of
 from shardrt.orchestration.schedules import SCHEDULE, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
-
     from shardrt.config import Settings
     from shardrt.host.partition_host import PartitionHost
     from shardrt.host.shard import Shard
@@ -48,8 +46,6 @@ class Intake:
         self.starts_taken = 0
         """Starts since the last turn, or for a while, that have passed the check here: those that
         no turn has counted yet, and those that were refused after all."""
-        self.arrivals: Sized = ()
-        """Those that wait to be let in."""
         self._app = app
         self._shard = shard
         self._tracer = tracer
@@ -181,7 +177,7 @@ class Intake:
         return None
 
     def _waiting(self) -> int:
-        return self.starts_waiting + self.starts_taken + len(self.arrivals)
+        return self.starts_waiting + self.starts_taken + self._shard.starts_held
 
     def _too_many(self) -> r.Refusal:
         message = (

@@ -27,7 +27,7 @@ class Rounds:
 
     def __init__(self, shard: Shard, intake: Intake) -> None:
         self.motion = Motion()
-        self.arrivals = intake.arrivals = Arrivals(shard)
+        self.arrivals = Arrivals(shard)
         self._shard = shard
         self._intake = intake
         self._woken: dict[PartitionHost, None] = {}
@@ -44,9 +44,13 @@ class Rounds:
     def holds_back(self, call: Forward, answer: Answering) -> bool:
         """Take a start, to let it in with the next round or when there is room.
 
-        Return False for any other call; what it must not overtake has been let in then.
+        Return False for any other call; what it must not overtake has been let in then. So for
+        a start that its partition would refuse.
         """
         if type(call.request) is Start:
+            host = self._shard.hosts.get(call.partition)
+            if host is None or host.frozen:
+                return False
             self._intake.starts_taken = max(0, self._intake.starts_taken - 1)
             self.arrivals.take(call, answer)
             self._call()
@@ -54,14 +58,6 @@ class Rounds:
         if self.arrivals.concerns(call.instance_id):
             self.arrivals.flush(call.partition)
         return False
-
-    def flush(self, partition: int) -> None:
-        """Hand the starts that wait for a partition to it: it takes no more, and refuses them."""
-        self.arrivals.flush(partition)
-
-    def tick(self) -> None:
-        """See to starts that have waited for long."""
-        self.arrivals.let_in_old()
 
     def gone(self, host: PartitionHost) -> None:
         """Note that a partition has been discarded."""

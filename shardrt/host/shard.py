@@ -276,7 +276,6 @@ class Shard:
         )
         async with self._freezing:
             host.freeze()
-            self._rounds.flush(host.partition)
             while not host.closed and (self.checkpointer.is_due(host) or host.core.entries):
                 await self.checkpointer.checkpoint(host)
             if not host.closed:
@@ -327,8 +326,7 @@ class Shard:
 
     def admit(self, call: Forward, answer: Answering) -> None:
         """Hand a call that has been checked to its partition, a start when there is room."""
-        host = self.hosts.get(call.partition)
-        if host is None or host.frozen or not self._rounds.holds_back(call, answer):
+        if not self._rounds.holds_back(call, answer):
             self.hand_over(call, answer)
 
     def hand_over(self, call: Forward, answer: Answering) -> None:
@@ -377,7 +375,7 @@ class Shard:
     # -- turns ---------------------------------------------------------------------------------
 
     @property
-    def starts_let_in_later(self) -> int:
+    def starts_held(self) -> int:
         """How many starts wait for room."""
         return len(self._rounds.arrivals)
 
@@ -434,7 +432,7 @@ class Shard:
             # Not only after checkpoints: what is read fills the memory, too.
             self.checkpointer.evict()
             self.notices.tick()
-            self._rounds.tick()
+            self._rounds.arrivals.let_in_old()
             self._intake.starts_taken = 0  # what was refused after all leads to no turn
             hosts = self.hosts.values()
             instances = sum(len(h.core.instances) + len(h.core.entities) for h in hosts)

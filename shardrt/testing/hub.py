@@ -290,13 +290,21 @@ class Hub:
     def is_quiet(self) -> bool:
         """Whether every partition is served, and has nothing to do but wait for timers."""
         hosts = [self.host_of(partition) for partition in range(self.partitions)]
-        return all(host is not None and _is_quiet(host) for host in hosts)
+        return not self._holds_starts and all(
+            host is not None and _is_quiet(host) for host in hosts
+        )
 
     @property
     def is_waiting(self) -> bool:
         """As `is_quiet`, but activities may be running."""
         hosts = [self.host_of(partition) for partition in range(self.partitions)]
-        return not self.zombies and all(host is not None and _is_idle(host) for host in hosts)
+        return not (self.zombies or self._holds_starts) and all(
+            host is not None and _is_idle(host) for host in hosts
+        )
+
+    @property
+    def _holds_starts(self) -> bool:
+        return any(member.shard.starts_held for member in self.members)
 
     @property
     def next_due(self) -> int | None:
@@ -336,8 +344,7 @@ class Hub:
                 for host in member.shard.hosts.values():
                     if host.core.entries:  # an acknowledgement may wait for the next record
                         member.shard.wake(host, work=False)
-            letting_in = any(member.shard.starts_let_in_later for member in self.members)
-            return self.is_quiet and not letting_in
+            return self.is_quiet
 
         await self.until(is_quiet, within_s)
 
