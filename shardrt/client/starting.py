@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta  # noqa: TC003 - a TypedDict's annotations
-from os import urandom
-from time import time_ns  # bound before orchestrators are guarded against clocks: it is faster
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
+from shardrt.client.instance_ids import new_instance_id
 from shardrt.client.views import to_micros
 from shardrt.core.requests import Start
 from shardrt.errors import ConfigInvalid, InputInvalid, PayloadTooLarge
@@ -86,18 +85,6 @@ def result_codec_of(orchestrator: Orchestrator) -> Codec[Any]:
     """Return how to decode what an orchestrator returns."""
     definition = None if isinstance(orchestrator, str) else definition_of(orchestrator)
     return ANY if definition is None else definition.binding.result_codec()
-
-
-def new_instance_id() -> str:
-    """Return a new UUID of version 7 as 32 hex digits: what is made later sorts later.
-
-    So instances of about the same time share pages of indexes in the database. In random places,
-    each start would change pages of its own, and beside many instances they are seldom the same.
-    """
-    digits = bytearray((time_ns() // 1_000_000).to_bytes(6, "big") + urandom(10))
-    digits[6] = digits[6] & 0x0F | 0x70
-    digits[8] = digits[8] & 0x3F | 0x80
-    return digits.hex()
 
 
 def check_instance_id(instance_id: str) -> str:

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PACE_S = 0.002
-"""After a commit of many partitions the next begins no sooner than that: while many take part
-it gathers more, and costs each of them less."""
-MANY = 5
+PACE_S = 0.0025
+"""After a commit of so much the next begins no sooner than that: it gathers more, and costs each
+turn in it less."""
+PACED_BYTES = 2_000
+"""Some five turns with small payloads."""
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 2.0
 
@@ -113,7 +114,7 @@ class Committer:
             self.on_sealed()
             if batch:
                 self._since_s = began_s = self._clock.monotonic_s()
-                is_paced = len(batch) >= MANY
+                is_paced = sum(len(each.record) for each in batch.values()) >= PACED_BYTES
                 await self._commit(batch)
                 if is_paced:
                     self._not_before_s = began_s + PACE_S

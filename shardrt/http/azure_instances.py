@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from shardrt.client.filters import page_of
+from shardrt.client.instance_ids import new_instance_id
 from shardrt.client.purging import purge_where
-from shardrt.client.starting import check_instance_id, new_instance_id
+from shardrt.client.starting import check_instance_id
 from shardrt.core import requests as r
 from shardrt.core.history import FINAL, Status
 from shardrt.errors import (
