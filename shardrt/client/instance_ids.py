@@ -17,9 +17,8 @@ differ in three bits that are free, so a dozen of them reach all 32 bits of it.
 
 from __future__ import annotations
 
-import os
-from os import urandom
-from threading import Lock
+from os import getpid, urandom
+from threading import RLock
 from time import time_ns  # bound before orchestrators are guarded against clocks: it is faster
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -32,9 +31,10 @@ WINDOW_NS = 50_000_000
 SHARE = 8
 """A group is one in so many of them, so that there is enough for every shard at any time."""
 GROUP_MAX = 64
-STRIDE = 0x9E3779B1
-"""From one group's checksum to that of the next; odd, so that all partitions have their turn, and
-2^32 divided by the golden ratio, so that successive ones are far from each other."""
+"""What tells those of a group apart has six bits."""
+STRIDE = 0xFE3BFADB
+"""From one group's checksum to that of the next. Odd, so that all partitions have their turn; found
+by a search for few idle shards, whatever the number of partitions and the hosts that share them."""
 _FREE = "0" * 12
 """The digits that are computed."""
 
@@ -56,50 +56,63 @@ class InstanceIds:
 
     def begin_anew(self) -> None:
         """Have nothing in common with what was made so far, as in a process that was forked."""
-        self._lock = Lock()
+        self._pid = getpid()
+        self._lock = RLock()
         self._checksum = int.from_bytes(self._random(4), "big")
-        self._made = 0
         self._of_late = 0.0
         self._last_ns = 0
-        self._left = 0
+        self._number = 0
+        """Of the last one within its group."""
+        self._size = 0
+        """Of the group."""
 
     def new(self) -> str:
         """Return a new id."""
+        if getpid() != self._pid:
+            self.begin_anew()
         now_ns = self._now_ns()
-        random = self._random(2)
+        random = int.from_bytes(self._random(3), "big")
         with self._lock:
-            checksum = self._next_checksum(now_ns)
-            self._made = made = (self._made + 1) & 0xFFF
-        # The time, the version and a counter that tells those of a group apart, the variant.
-        head = f"{now_ns // 1_000_000:012x}7{made:03x}{0x80 | random[0] & 0x3F:02x}{random[1]:02x}"
-        return head + digits_for(head, checksum)
+            self._count(now_ns)
+            number, checksum = self._number, self._checksum
+        # The time, the version, the number in the group, the variant; the rest is random.
+        middle = number << 6 | random >> 18
+        last = 0x8000 | random >> 4 & 0x3FFF
+        head = f"{now_ns // 1_000_000:012x}7{middle:03x}{last:04x}"
+        return head + digits_for(head, checksum, random & 0xF)
 
-    def _next_checksum(self, now_ns: int) -> int:
+    def _count(self, now_ns: int) -> None:
         passed = min(1.0, max(0, now_ns - self._last_ns) / WINDOW_NS)
         self._last_ns = now_ns
-        self._of_late = self._of_late * (1.0 - passed) + 1.0
-        if self._left:
-            self._left -= 1
-        else:
-            self._left = min(GROUP_MAX, max(1, int(self._of_late / SHARE))) - 1
+        self._of_late = of_late = self._of_late * (1.0 - passed) + 1.0
+        self._number += 1
+        if self._number >= min(self._size, of_late / SHARE):  # a group ends with its burst
+            self._number = 0
+            self._size = min(GROUP_MAX, int(of_late / SHARE))
             self._checksum = (self._checksum + STRIDE) & 0xFFFFFFFF
-        return self._checksum
 
 
-def digits_for(head: str, checksum: int) -> str:
-    """Return the digits with which a text of this beginning has that CRC-32."""
+def digits_for(head: str, checksum: int, choice: int = 0) -> str:
+    """Return the digits with which a text of this beginning has that CRC-32.
+
+    There are sixteen such ends, of which `choice` says which.
+    """
     wrong = crc32((head + _FREE).encode()) ^ checksum
-    bits = 0
+    bits = _ENDS[choice]
     for table in _TABLES:
         bits ^= table[wrong & 0xFF]
         wrong >>= 8
     return f"{bits:012o}"
 
 
-def _bits_for_each() -> list[int]:
-    """Return for each bit of a checksum the bits of the digits that flip it and no other.
+def _solved() -> tuple[list[int], list[int]]:
+    """Find out what flips single bits of a checksum.
 
     By elimination, as a system of linear equations is solved.
+
+    Returns:
+        For each bit of a checksum the bits of the digits that flip it and no other; and those,
+        independent of each other, that flip none.
     """
     zero = crc32(_FREE.encode())
     # What they flip in the checksum, and the bits of the digits.
@@ -113,22 +126,19 @@ def _bits_for_each() -> list[int]:
             for each in (left, found)
         )
         found.append(pivot)
-    return [digits for _, digits in found]
+    return [digits for _, digits in found], [digits for _, digits in left]
 
 
-def _tables() -> list[list[int]]:
-    """Return for each byte of a checksum, by its value, the bits of the digits that flip it."""
-    each = _bits_for_each()
-    tables = []
-    for byte in range(4):
-        table = [0]
-        for bit in each[8 * byte : 8 * byte + 8]:
-            table += [bits ^ bit for bits in table]
-        tables.append(table)
-    return tables
+def _sums(vectors: list[int]) -> list[int]:
+    """Return the sums (by exclusive or) of all subsets, by the bits of their numbers."""
+    sums = [0]
+    for each in vectors:
+        sums += [sum_ ^ each for sum_ in sums]
+    return sums
 
 
-_TABLES = _tables()
-_IDS = InstanceIds()
-os.register_at_fork(after_in_child=_IDS.begin_anew)
-new_instance_id = _IDS.new
+_EACH, _NONE = _solved()
+_TABLES = [_sums(_EACH[bit : bit + 8]) for bit in range(0, 32, 8)]
+"""For each byte of a checksum, by its value, the bits of the digits that flip it."""
+_ENDS = _sums(_NONE)
+new_instance_id = InstanceIds().new

@@ -60,9 +60,10 @@ class Motion:
         """Whether the end of a commit is to come."""
         return bool(self.unsealed or self.sealed)
 
-    def seal(self) -> None:
-        """Note that a commit begins, with every turn that has run."""
+    def seal(self) -> int:
+        """Note that a commit begins, with every turn that has run; return how many these are."""
         self.sealed, self.unsealed = self.unsealed, 0
+        return self.sealed
 
     def committed(self) -> None:
         """Note that it has come to its end."""

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PACE_S = 0.0025
-"""After a commit of so much the next begins no sooner than that: it gathers more, and costs each
+"""After a commit of many turns the next begins no sooner than that: it gathers more, and costs each
 turn in it less."""
-PACED_BYTES = 2_000
-"""Some five turns with small payloads."""
+MANY = 8
+"""Those of fewer callers than that, as all of them wait for the same commit, gather nothing."""
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 2.0
 
@@ -67,8 +67,8 @@ class Committer:
         self._not_before_s = float("-inf")
         self.lease_until_s = float("-inf")
         """Nothing is committed after this monotonic time: the lease may be somebody else's."""
-        self.on_sealed: Callable[[], None] = lambda: None
-        """Called when a batch has been sealed, which may be empty."""
+        self.on_sealed: Callable[[], int] = lambda: 0
+        """Called when a batch has been sealed, which may be empty; returns its turns."""
         self.on_committed: Callable[[], None] = lambda: None
         """Called after it, when effects have been released."""
         self.on_saved: Callable[[float], None] = lambda _: None
@@ -111,12 +111,11 @@ class Committer:
                 record = self._sealed(partition)
                 if record is not None:
                     batch[partition] = record
-            self.on_sealed()
+            turns = self.on_sealed()
             if batch:
                 self._since_s = began_s = self._clock.monotonic_s()
-                is_paced = sum(len(each.record) for each in batch.values()) >= PACED_BYTES
                 await self._commit(batch)
-                if is_paced:
+                if turns >= MANY:
                     self._not_before_s = began_s + PACE_S
                 self._since_s = None
             self.on_committed()

@@ -52,7 +52,7 @@ class Turns:
         self._box = box
         self._running: WorkItem | EntityWork | None = None
         self.ran = 0
-        """Turns, so far."""
+        """Turns, so far, and those of entities."""
         self.replays = 0
         self._rebuilding: set[asyncio.Task[None]] = set()
         self.condemned: set[Orchestrator] = set()
@@ -123,6 +123,7 @@ class Turns:
         core = host.core
         clock = host.shard.clock
         while (work := core.next_entity_work(clock.now())) is not None:
+            self.ran += 1
             if (reason := host.forbidden.get(work.instance_id)) is not None:
                 core.step_entity(EntityStep(work.instance_id, work.token, parked=reason))
                 continue

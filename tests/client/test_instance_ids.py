@@ -1,17 +1,24 @@
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 import uuid
 from collections import Counter
 from itertools import groupby
 from threading import Thread
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import pytest
 from hypothesis import given, strategies as st
 
 from shardrt.client.instance_ids import GROUP_MAX, SHARE, InstanceIds, digits_for, new_instance_id
+from shardrt.cluster.placement import place
 from shardrt.core.ids import partition_of
+from shardrt.supervisor.policy import choose_shard
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MANY = 2_000
 START_NS = 1_700_000_000_000_000_000
@@ -28,6 +35,21 @@ class Clock:
 
 def zeros(count: int) -> bytes:
     return bytes(count)
+
+
+def of(partitions: int, *joining: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return host and shard of each partition, after hosts of so many shards have joined."""
+    owners: list[str | None] = [None] * partitions
+    for hosts in joining:
+        owners = place(hosts, owners)
+    shards: list[tuple[str, int]] = []
+    loads = {host: dict.fromkeys(range(count), 0) for host, count in joining[-1].items()}
+    for number, host in enumerate(owners):
+        assert host is not None
+        shard = choose_shard(number, loads[host])
+        loads[host][shard] += 1
+        shards.append((host, shard))
+    return shards
 
 
 def made(count: int, each_ns: int) -> list[str]:
@@ -99,12 +121,37 @@ def test_a_burst_is_spread():
         assert max(placed.values()) <= max(1, min(GROUP_MAX, count // SHARE))
 
 
-def test_successive_groups_are_not_neighbours():
-    """Whether a shard has every other partition or one half of them, others have their turn."""
-    placed = [partition_of(each, 32) for each in made(200, 100 * MS)]
-    for belongs in (lambda p: p % 2, lambda p: p < 16):
-        runs = [len(list(each)) for _, each in groupby(placed, belongs)]
-        assert max(runs) <= 2
+@pytest.mark.parametrize("partitions", [8, 12, 16, 24, 32, 48, 64, 100, 128, 240, 256])
+@pytest.mark.parametrize(
+    "joining",
+    [
+        [{"a": 2}],
+        [{"a": 4}],
+        [{"a": 1}, {"a": 1, "b": 1}],
+        [{"a": 2}, {"a": 2, "b": 2}],
+        [{"a": 1}, {"a": 1, "b": 1}, {"a": 1, "b": 1, "c": 1, "d": 1}],
+    ],
+)
+def test_few_shards_are_idle_while_so_many_groups_are_under_way(
+    partitions: int, joining: list[dict[str, int]]
+):
+    shards = of(partitions, *joining)
+    placed = [shards[partition_of(each, partitions)] for each in made(400, 100 * MS)]
+    windows = [set(placed[first : first + SHARE]) for first in range(len(placed) - SHARE)]
+    busy = sum(map(len, windows)) / len(windows)
+    assert busy >= 0.9 * len(set(shards))
+
+
+def test_a_group_ends_with_its_burst():
+    clock = Clock()
+    ids = InstanceIds(clock)
+    for _ in range(MANY):
+        ids.new()
+    after = []
+    for _ in range(GROUP_MAX):
+        clock.ns += 1_000 * MS
+        after.append(ids.new())
+    assert groups(after) == [1] * GROUP_MAX
 
 
 def test_a_clock_that_is_set_back_does_no_harm():
@@ -130,12 +177,25 @@ def test_threads_share_them():
     assert len(set(found)) == 4 * MANY
 
 
+FORKING = """
+import os
+from shardrt.client.instance_ids import new_instance_id
+new_instance_id()
+child = os.fork()
+print(new_instance_id(), flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
+
+
 def test_a_forked_process_begins_anew():
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.write(writing, new_instance_id().encode())
-        os._exit(0)
-    os.waitpid(pid, 0)
-    theirs = os.read(reading, 32).decode()
-    assert crc32(theirs.encode()) != crc32(new_instance_id().encode())
+    told = subprocess.run(
+        [sys.executable, "-c", FORKING], capture_output=True, text=True, check=True
+    )
+    assert len({crc32(each.encode()) for each in told.stdout.split()}) == 2
+
+
+def test_any_of_sixteen_ends_makes_the_checksum():
+    ends = {digits_for("0" * 20, 1, choice) for choice in range(16)}
+    assert len(ends) == 16
+    assert {crc32(("0" * 20 + each).encode()) for each in ends} == {1}

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 class Partition:
     """Always has another record, until it is told to have none."""
 
-    def __init__(self, number: int, *, epoch: int = 1, records: int = 1, size: int = 6) -> None:
+    def __init__(self, number: int, *, epoch: int = 1, records: int = 1) -> None:
         self.partition = number
         self.epoch = epoch
         self.records = records
-        self.record = bytes(size)
         self.lsn = 0
         self.durable: list[int] = []
         self.broken: str | None = None
@@ -34,7 +33,7 @@ class Partition:
             return None
         self.records -= 1
         self.lsn += 1
-        return Append(self.partition, self.epoch, self.lsn, self.record)
+        return Append(self.partition, self.epoch, self.lsn, b"record")
 
     def committed(self, lsn: int) -> None:
         self.durable.append(lsn)
@@ -106,22 +105,16 @@ def test_what_gathers_during_a_commit_is_the_next_one():
 
 
 @pytest.mark.parametrize(
-    ("partitions", "record", "is_paced"),
-    [
-        (1, 1_999, False),
-        (1, 2_000, True),
-        (4, 499, False),
-        (4, 500, True),
-    ],
+    ("partitions", "turns", "apart_s"),
+    [(1, 7, 0.0), (80, 7, 0.0), (1, 8, 0.0025), (80, 8, 0.0025)],
 )
-def test_commits_of_much_are_apart_and_gather_meanwhile(
-    partitions: int, record: int, is_paced: bool
+def test_commits_of_many_turns_are_apart_and_gather_meanwhile(
+    partitions: int, turns: int, apart_s: float
 ):
-    apart_s = 0.0025 if is_paced else 0.0
-
     async def main(committer: Committer, journal: Journal) -> None:
         journal.append_s = 0.0
-        busy = [Partition(number, records=2, size=record) for number in range(partitions)]
+        committer.on_sealed = lambda: turns
+        busy = [Partition(number, records=2) for number in range(partitions)]
         for each in busy:
             committer.wake(each)
         await pass_time(0.0)
