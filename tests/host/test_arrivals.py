@@ -13,6 +13,7 @@ from shardrt import App, OrchestrationContext
 from shardrt.config import Settings, ShardSettings
 from shardrt.core import requests as r
 from shardrt.host.arrivals import STALL_S, Motion
+from shardrt.host.committer import MANY
 from shardrt.host.partition_host import PartitionHost
 from shardrt.host.shard import TICK_S
 from shardrt.links.messages import Forward
@@ -143,6 +144,27 @@ def test_those_of_a_partition_get_in_together(monkeypatch: pytest.MonkeyPatch):
             await hub.until(lambda: len(ended) == 10, within_s=1)
             # The others of the first partition come after the second.
             assert began[3:] == ["j0", "j1", "j2", "i3", "i4", "j3", "j4"]
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(("count", "is_paced"), [(MANY - 1, False), (MANY, True)])
+def test_commits_of_many_instances_are_paced(
+    monkeypatch: pytest.MonkeyPatch, count: int, is_paced: bool
+):
+    monkeypatch.setattr("shardrt.host.committer.PACE_S", 10.0)
+
+    async def main() -> None:
+        async with Hub(app, partitions=1, shards=1) as hub:
+            await hub.quiet()
+            for n in range(count):
+                start(hub, 0, f"i{n}")
+            waits = [ask(hub, 0, f"i{n}", r.Wait()) for n in range(count)]
+            await pass_time(9.0)
+            assert len(ended) == count
+            assert all(waits) is not is_paced
+            await pass_time(2.0)
+            assert all(waits)
 
     run_virtual(main())
 
