@@ -32,7 +32,7 @@ PACE_S = 0.0025
 """After a commit of many turns the next begins no sooner than that: it gathers more, and costs each
 turn in it less."""
 MANY = 8
-"""Those of fewer callers than that, as all of them wait for the same commit, gather nothing."""
+"""With fewer a pause gathers nothing: whoever could add to the next commit waits for this one."""
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 2.0
 

@@ -53,7 +53,7 @@ def of(partitions: int, *joining: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def made(count: int, each_ns: int) -> list[str]:
-    """Return ids of which one was made so often."""
+    """Return ids, each made so long after the one before."""
     clock = Clock()
     ids = InstanceIds(clock)
     found = []
