@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import Iterator, Sequence
 from zlib import crc32
 
@@ -18,6 +19,7 @@ from shardrt.bench.errors import check
 from shardrt.bench.workloads.hello import EXPECTED
 from shardrt.config import Settings
 from shardrt.core import requests as r
+from shardrt.host.clock import Clock
 from shardrt.host.memory import settle_memory
 from shardrt.host.shard import Shard
 from shardrt.links.messages import Answer, Forward, PartitionTraffic
@@ -36,9 +38,10 @@ class Store(MemoryStore):
 
     commits = 0
     records = 0
+    commit_s = COMMIT_S
 
     async def append(self, batch: Sequence[Append]) -> set[int]:
-        await asyncio.sleep(COMMIT_S)
+        await asyncio.sleep(self.commit_s)
         self.commits += 1
         self.records += len(batch)
         return await super().append(batch)
@@ -93,10 +96,28 @@ class Client:
         return answer
 
 
-async def load(partitions: int, in_flight: int, n: int) -> dict[str, float]:
-    """Run `n`, so many at a time; return commits and records for each."""
+async def load(
+    partitions: int,
+    in_flight: int,
+    n: int,
+    *,
+    commit_s: float = COMMIT_S,
+    clock: Clock | None = None,
+    warmup: int = 0,
+) -> dict[str, float]:
+    """Run `n`, so many at a time; return commits, records and CPU for each.
+
+    Args:
+        partitions: of the shard.
+        in_flight: instances at a time.
+        n: instances that count.
+        commit_s: what a commit takes.
+        clock: another than that of a virtual loop.
+        warmup: instances before.
+    """
     loop = asyncio.get_running_loop()
-    store = Store(lambda: true_now_us(loop))
+    store = Store((lambda: true_now_us(loop)) if clock is None else clock.now)
+    store.commit_s = commit_s
     await store.open()
     await store.create(partitions)
     alone = Alone()
@@ -104,7 +125,7 @@ async def load(partitions: int, in_flight: int, n: int) -> dict[str, float]:
         settings=Settings(),
         app=app,
         store=store,
-        clock=VirtualClock(),
+        clock=clock or VirtualClock(),
         network=alone,
         owner=alone,
         partitions=partitions,
@@ -119,20 +140,30 @@ async def load(partitions: int, in_flight: int, n: int) -> dict[str, float]:
     while alone.opened_count < partitions:  # noqa: ASYNC110 - in virtual time
         await asyncio.sleep(COMMIT_S)
     settle_memory()
-    store.commits = store.records = 0
     client = Client(shard, partitions)
-    numbers = iter(range(n))
-    await asyncio.gather(*(call_all(client, numbers) for _ in range(in_flight)))
+    numbers = itertools.count()
+    await call_all(client, itertools.islice(numbers, warmup), in_flight)
+    store.commits = store.records = 0
+    cpu_s = time.process_time()
+    await call_all(client, itertools.islice(numbers, n), in_flight)
+    cpu_s = time.process_time() - cpu_s
     for host in shard.hosts.values():
         host.closing = True
     running.cancel()
     await asyncio.wait([running])
-    return {"commits_each": store.commits / n, "records_each": store.records / n}
+    return {
+        "commits_each": store.commits / n,
+        "records_each": store.records / n,
+        "cpu_us_each": cpu_s / n * 1e6,
+    }
 
 
-async def call_all(client: Client, numbers: Iterator[int]) -> None:
-    for number in numbers:
-        await client.run(number)
+async def call_all(client: Client, numbers: Iterator[int], in_flight: int) -> None:
+    async def call() -> None:
+        for number in numbers:
+            await client.run(number)
+
+    await asyncio.gather(*(call() for _ in range(in_flight)))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ REPORT = """\
 def test_a_lone_shard_runs_all_of_them_in_its_partitions() -> None:
     few = run_virtual(load(partitions=1, in_flight=20, n=60))
     many = run_virtual(load(partitions=16, in_flight=20, n=60))
+    assert few.pop("cpu_us_each") > 0
+    assert many.pop("cpu_us_each") > 0
     # Three waves of six commits, and each has a record of each partition that takes part.
     assert few == pytest.approx({"commits_each": 18 / 60, "records_each": 18 / 60})
     assert many == pytest.approx({"commits_each": 18 / 60, "records_each": 16 * 18 / 60})

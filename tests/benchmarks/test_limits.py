@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
+import psycopg
 from click.testing import CliRunner
 
-from benchmarks.limits import coroutines
+from benchmarks.limits import coroutines, pauses
 from benchmarks.limits.commits import run_bare
 from benchmarks.limits.journals import Journals
+from benchmarks.limits.path.__main__ import bare_path, table_of as path_table
 from benchmarks.limits.records import Size, costs, further, main, measure
 from benchmarks.peers.__main__ import Measured, table_of
+from shardrt.bench.options import Options
+from shardrt.bench.workloads.hello import EXPECTED
 from shardrt.store.factory import make_store
 
 if TYPE_CHECKING:
@@ -78,6 +84,57 @@ def test_records_are_measured_over_numbers_of_partitions(pg_dsn: str) -> None:
     assert all((row["wal_bytes_per_step"] or 0) > 0 for row in rows)
     assert rows[0]["client_us_per_further_record"] is None
     assert rows[1]["client_us_per_further_record"] is not None
+
+
+def test_the_bare_path_commits_each_step_of_each_hello(pg_dsn: str) -> None:
+    async def measured() -> list[dict[str, Any]]:
+        async with bare_path(Options(n=20, concurrency=5, warmup=5), pg_dsn) as bare:
+            return [await bare.measured(rate) for rate in (None, 200.0)]
+
+    with psycopg.connect(pg_dsn, autocommit=True) as connection:
+        try:
+            full, half = asyncio.run(measured())
+            events = [
+                event
+                for (record,) in connection.execute("SELECT record FROM bare_path")
+                for event in json.loads(record)
+            ]
+        finally:
+            connection.execute("DROP TABLE bare_path")
+    assert full["instances_per_s"] > 0
+    assert 100 < half["instances_per_s"] < 200
+    assert full["cpu_us_per_instance"]["worker"] > 0
+    # Both warmed up, and each had numbers from 0 on.
+    asked = Counter(event[0] for event in events if len(event) == 4)
+    ended = [event for event in events if len(event) == 2]
+    assert asked == Counter({n: 20 if n < 5 else 10 for n in range(20)})
+    assert ended == [[event[0], EXPECTED] for event in ended]
+    assert len(ended) == 2 * 20 + 2 * 5
+
+
+def test_the_hub_is_compared_with_the_bare_path_within_each_round() -> None:
+    def run(value: float) -> dict[str, Any]:
+        return {
+            "instances_per_s": value,
+            "latency_ms": {"p50": value, "p99": value},
+            "cpu_us_per_instance": {"total": value},
+            "store_per_instance": {"commits": value},
+        }
+
+    found = {("half", "hub"): [run(30), run(80)], ("half", "bare"): [run(10), run(40)]}
+    table = path_table(found)
+    rows = list(zip(*(list(column.cells) for column in table.columns), strict=True))
+    assert rows[0] == ("half", "hello per s", "55 (30-80)", "25 (10-40)", "2.50")
+    assert len(rows) == 5
+
+
+def test_what_pauses_cost_is_measured_after_each() -> None:
+    with patch.multiple(pauses, VISITING_S=0.01, CYCLES=2, PAUSES_MS=(0, 1)):
+        found = pauses.measure(1, [100], [4])
+        table = pauses.table_of(found)
+    assert len(found) == 4
+    assert all(cost > 0 for costs in found.values() for cost in costs)
+    assert [column.header for column in table.columns] == ["CPU", "0 ms", "1 ms"]
 
 
 def test_records_have_as_many_steps_each() -> None:
