@@ -1,4 +1,4 @@
-"""A shard and nothing else: no gateway, no link, no database, and no time but that of its loop.
+"""A shard and nothing else: no gateway, no link, no database.
 
     python -m benchmarks.costs.lone_shard --partitions 16 --in-flight 500 --n 1000
 
@@ -96,13 +96,14 @@ class Client:
         return answer
 
 
-async def load(
+async def load(  # noqa: PLR0913 - one way to run it for each who counts
     partitions: int,
     in_flight: int,
     n: int,
     *,
     commit_s: float = COMMIT_S,
     clock: Clock | None = None,
+    settings: Settings | None = None,
     warmup: int = 0,
 ) -> dict[str, float]:
     """Run `n`, so many at a time; return commits, records and CPU for each.
@@ -113,6 +114,7 @@ async def load(
         n: instances that count.
         commit_s: what a commit takes.
         clock: another than that of a virtual loop.
+        settings: of the shard.
         warmup: instances before.
     """
     loop = asyncio.get_running_loop()
@@ -122,7 +124,7 @@ async def load(
     await store.create(partitions)
     alone = Alone()
     shard = Shard(
-        settings=Settings(),
+        settings=settings or Settings(),
         app=app,
         store=store,
         clock=clock or VirtualClock(),

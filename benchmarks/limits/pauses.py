@@ -7,9 +7,11 @@ machine is shared with others. Two measurements, neither of which has a database
 
 - objects: so many of them are visited in the same order, again and again, with a pause between;
 - a shard: `hello` in a shard alone (`benchmarks.costs.lone_shard`, a store in memory), so many in
-  flight, with commits that only take time. It does the same for each `hello` whatever they take.
+  flight, with commits that only take time. All that are in flight take part in each commit, and
+  there are no checkpoints: what is done for each `hello` is the same whatever commits take.
 
-A hub at half load is such a program: it works and waits in turns, some hundred times a second.
+A hub at half load is such a program: it works and waits in turns, some hundred times a second. The
+order of pauses is another one in each round.
 """
 
 import json
@@ -29,7 +31,8 @@ from rich.table import Table
 from benchmarks.costs.lone_shard import load
 from shardrt.bench.figures import machine, versions
 from shardrt.bench.results import spread
-from shardrt.host import committer
+from shardrt.config import Settings, ShardSettings
+from shardrt.host import arrivals, committer
 from shardrt.host.clock import HubClock
 
 PAUSES_MS = (0, 1, 3, 10)
@@ -37,8 +40,9 @@ OBJECTS = (2_000, 8_000, 32_000)
 IN_FLIGHT = (10, 30, 100, 300)
 PARTITIONS = 8
 VISITING_S = 0.5
-CYCLES = 20
-"""Of a shard: so many times what it has in flight, at least."""
+HELLOS = 1_500
+"""In each measurement of a shard, after half as many."""
+SETTINGS = Settings(shard=ShardSettings(checkpoint_interval_s=3_600.0))
 Found = dict[tuple[str, int], list[float]]
 """(what, pause in ms) → its cost in each round."""
 
@@ -79,18 +83,20 @@ def ns_of_object(visit: Callable[[], int], count: int, pause_s: float) -> float:
 
 def us_of_hello(in_flight: int, pause_s: float) -> float:
     """Return what each `hello` costs a shard whose commits take so long, in µs of CPU."""
-    n = CYCLES * in_flight
-    run = partial(load, PARTITIONS, in_flight, n, commit_s=pause_s, warmup=n // 4)
-    with patch.object(committer, "MANY", sys.maxsize):  # no pauses but ours
-        return uvloop.run(run(clock=HubClock()))["cpu_us_each"]
+    run = partial(load, PARTITIONS, in_flight, HELLOS, commit_s=pause_s, warmup=HELLOS // 2)
+    with (
+        patch.object(committer, "MANY", sys.maxsize),  # no pauses but ours
+        patch.object(arrivals, "MOTION_MIN", sys.maxsize),  # no start waits for room
+    ):
+        return uvloop.run(run(clock=HubClock(), settings=SETTINGS))["cpu_us_each"]
 
 
 def measure(rounds: int, objects: Sequence[int], in_flight: Sequence[int]) -> Found:
     """Return all costs, measured in turns."""
     found: Found = {}
     visits = {count: visiting(count) for count in objects}
-    for _ in range(rounds):
-        for ms in PAUSES_MS:
+    for seed in range(rounds):
+        for ms in random.Random(seed).sample(PAUSES_MS, len(PAUSES_MS)):
             for count, visit in visits.items():
                 cost = ns_of_object(visit, count, ms / 1e3)
                 found.setdefault((f"{count:,} objects, ns each", ms), []).append(cost)

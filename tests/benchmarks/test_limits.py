@@ -6,25 +6,24 @@ import asyncio
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import psycopg
+import pytest
 from click.testing import CliRunner
 
 from benchmarks.limits import coroutines, pauses
 from benchmarks.limits.commits import run_bare
 from benchmarks.limits.journals import Journals
-from benchmarks.limits.path.__main__ import bare_path, table_of as path_table
+from benchmarks.limits.path.__main__ import Caller, bare_path, table_of as path_table
 from benchmarks.limits.records import Size, costs, further, main, measure
 from benchmarks.peers.__main__ import Measured, table_of
 from shardrt.bench import bench
+from shardrt.bench.errors import HostFailed
 from shardrt.bench.options import Options
 from shardrt.bench.workloads.hello import EXPECTED
 from shardrt.store.factory import make_store
 
 if TYPE_CHECKING:
-    import pytest
-
     from benchmarks.scale.verdicts import Row
 
 SIZE = Size(steps=8, step_bytes=100, commits=10, rounds=2)
@@ -87,23 +86,29 @@ def test_records_are_measured_over_numbers_of_partitions(pg_dsn: str) -> None:
     assert rows[1]["client_us_per_further_record"] is not None
 
 
-def test_the_bare_path_commits_each_step_of_each_hello(pg_dsn: str) -> None:
+@pytest.mark.slow
+@pytest.mark.proc
+def test_the_bare_path_commits_each_step_of_each_hello(
+    pg_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is written behind, and when the server tells, is not looked at here.
+    monkeypatch.setattr(bench, "WRITE_BEHIND_S", 0.0)
+    monkeypatch.setattr(bench, "REPORT_DELAY_S", 0.0)
+
     async def measured() -> list[dict[str, Any]]:
         async with bare_path(Options(n=20, concurrency=5, warmup=5), pg_dsn) as bare:
-            return [await bare.measured(rate) for rate in (None, 200.0)]
+            return [await bare.measured(20, rate) for rate in (None, 200.0)]
 
     with psycopg.connect(pg_dsn, autocommit=True) as connection:
         try:
-            # What is written behind, and when the server tells, is not looked at here.
-            with patch.multiple(bench, WRITE_BEHIND_S=0.0, REPORT_DELAY_S=0.0):
-                full, half = asyncio.run(measured())
+            full, half = asyncio.run(measured())
             events = [
                 event
                 for (record,) in connection.execute("SELECT record FROM bare_path")
                 for event in json.loads(record)
             ]
         finally:
-            connection.execute("DROP TABLE bare_path")
+            connection.execute("DROP TABLE IF EXISTS bare_path")
     assert full["instances_per_s"] > 0
     assert half["instances_per_s"] <= 20 / (19 / 200), "the last of 20 starts begins after 95 ms"
     assert full["cpu_us_per_instance"]["worker"] > 0
@@ -131,10 +136,38 @@ def test_the_hub_is_compared_with_the_bare_path_within_each_round() -> None:
     assert len(rows) == 5
 
 
-def test_what_pauses_cost_is_measured_after_each() -> None:
-    with patch.multiple(pauses, VISITING_S=0.01, CYCLES=2, PAUSES_MS=(0, 1)):
-        found = pauses.measure(1, [100], [4])
-        table = pauses.table_of(found)
+def test_whoever_waits_for_a_worker_that_has_ended_learns_of_it() -> None:
+    async def main() -> None:
+        caller = Caller()
+        caller.links = [Silent(), Silent()]
+        running = asyncio.ensure_future(caller.run(7))
+        await asyncio.sleep(0)
+        caller.on_closed()
+        with pytest.raises(HostFailed, match="worker of the bare path has ended"):
+            await running
+
+    asyncio.run(main())
+
+
+class Silent:
+    """A link to somebody who never answers."""
+
+    is_open = True
+    is_congested = False
+
+    def send(self, message: Any) -> None:
+        assert message == 7
+
+    def close(self) -> None:
+        raise AssertionError("not closed by this side")
+
+
+def test_what_pauses_cost_is_measured_after_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pauses, "VISITING_S", 0.01)
+    monkeypatch.setattr(pauses, "HELLOS", 8)
+    monkeypatch.setattr(pauses, "PAUSES_MS", (0, 1))
+    found = pauses.measure(1, [100], [4])
+    table = pauses.table_of(found)
     assert len(found) == 4
     assert all(cost > 0 for costs in found.values() for cost in costs)
     assert [column.header for column in table.columns] == ["CPU", "0 ms", "1 ms"]

@@ -71,7 +71,8 @@ class Journal:
                 not_before_s = loop.time() + PACE_S
             await self._connection.execute(INSERT, (self._worker, lsn, _encode(events)))
             for waiter in waiters:
-                waiter.set_result(None)
+                if not waiter.done():
+                    waiter.set_result(None)
 
 
 class JournaledContext:
@@ -89,18 +90,27 @@ class JournaledContext:
 
 
 class Session:
-    """Who asks for instances, by number, and is told when each has come to its end."""
+    """Who asks for instances, by number, and is told when each has come to its end.
 
-    def __init__(self, journal: Journal, link: Link) -> None:
+    It ends with the first that fails, so that nobody waits for that one.
+    """
+
+    def __init__(self, journal: Journal, link: Link, ended: asyncio.Event) -> None:
         self._journal = journal
         self._link = link
+        self._ended = ended
         self._running: set[asyncio.Task[None]] = set()
 
     def on_messages(self, numbers: list[int]) -> None:
         for number in numbers:
             task = asyncio.get_running_loop().create_task(self._run(number))
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._link.close()
 
     async def _run(self, number: int) -> None:
         context = cast("OrchestrationContext", JournaledContext(number, self._journal))
@@ -112,20 +122,26 @@ class Session:
     def on_closed(self) -> None:
         for task in self._running:
             task.cancel()
+        self._ended.set()
 
 
 async def main(path: str, worker: int) -> None:
-    """Serve until killed."""
+    """Serve one session to its end."""
     connection = await psycopg.AsyncConnection.connect(
         os.environ[URL], autocommit=True, prepare_threshold=0
     )
     journal = Journal(worker, connection)
-    server = await listen_unix(path, int, lambda link: Session(journal, link))
+    ended = asyncio.Event()
+    server = await listen_unix(path, int, lambda link: Session(journal, link, ended))
     settle_memory()
-    try:
-        await journal.run()
-    finally:
-        await server.close()
+    loop = asyncio.get_running_loop()
+    tasks = {loop.create_task(journal.run()), loop.create_task(ended.wait())}
+    done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in left:
+        task.cancel()
+    await server.close()
+    for task in done:
+        task.result()
 
 
 if __name__ == "__main__":
