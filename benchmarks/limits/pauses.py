@@ -19,7 +19,6 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -83,12 +82,20 @@ def ns_of_object(visit: Callable[[], int], count: int, pause_s: float) -> float:
 
 def us_of_hello(in_flight: int, pause_s: float) -> float:
     """Return what each `hello` costs a shard whose commits take so long, in µs of CPU."""
-    run = partial(load, PARTITIONS, in_flight, HELLOS, commit_s=pause_s, warmup=HELLOS // 2)
+    run = load(
+        PARTITIONS,
+        in_flight,
+        HELLOS,
+        commit_s=pause_s,
+        clock=HubClock(),
+        settings=SETTINGS,
+        warmup=HELLOS // 2,
+    )
     with (
         patch.object(committer, "MANY", sys.maxsize),  # no pauses but ours
         patch.object(arrivals, "MOTION_MIN", sys.maxsize),  # no start waits for room
     ):
-        return uvloop.run(run(clock=HubClock(), settings=SETTINGS))["cpu_us_each"]
+        return uvloop.run(run)["cpu_us_each"]
 
 
 def measure(rounds: int, objects: Sequence[int], in_flight: Sequence[int]) -> Found:

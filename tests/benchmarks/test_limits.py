@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from benchmarks.limits import coroutines, pauses
 from benchmarks.limits.commits import run_bare
 from benchmarks.limits.journals import Journals
-from benchmarks.limits.path.__main__ import Caller, bare_path, table_of as path_table
+from benchmarks.limits.path import __main__ as path
 from benchmarks.limits.records import Size, costs, further, main, measure
 from benchmarks.peers.__main__ import Measured, table_of
 from shardrt.bench import bench
@@ -96,7 +97,7 @@ def test_the_bare_path_commits_each_step_of_each_hello(
     monkeypatch.setattr(bench, "REPORT_DELAY_S", 0.0)
 
     async def measured() -> list[dict[str, Any]]:
-        async with bare_path(Options(n=20, concurrency=5, warmup=5), pg_dsn) as bare:
+        async with path.bare_path(Options(n=20, concurrency=5, warmup=5), pg_dsn) as bare:
             return [await bare.measured(20, rate) for rate in (None, 200.0)]
 
     with psycopg.connect(pg_dsn, autocommit=True) as connection:
@@ -130,7 +131,7 @@ def test_the_hub_is_compared_with_the_bare_path_within_each_round() -> None:
         }
 
     found = {("half", "hub"): [run(30), run(80)], ("half", "bare"): [run(10), run(40)]}
-    table = path_table(found)
+    table = path.table_of(found)
     rows = list(zip(*(list(column.cells) for column in table.columns), strict=True))
     assert rows[0] == ("half", "hello per s", "55 (30-80)", "25 (10-40)", "2.50")
     assert len(rows) == 5
@@ -138,15 +139,52 @@ def test_the_hub_is_compared_with_the_bare_path_within_each_round() -> None:
 
 def test_whoever_waits_for_a_worker_that_has_ended_learns_of_it() -> None:
     async def main() -> None:
-        caller = Caller()
+        caller = path.Caller()
         caller.links = [Silent(), Silent()]
         running = asyncio.ensure_future(caller.run(7))
         await asyncio.sleep(0)
         caller.on_closed()
         with pytest.raises(HostFailed, match="worker of the bare path has ended"):
             await running
+        with pytest.raises(HostFailed):
+            await caller.run(8)
 
     asyncio.run(main())
+
+
+def test_both_are_offered_half_of_what_the_hub_carried_in_that_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs: list[tuple[str, int, float | None]] = []
+    carried = iter([100.0, 300.0])
+
+    class Subject:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def measured(self, n: int, rate: float | None) -> dict[str, Any]:
+            runs.append((self.name, n, rate))
+            is_hub_at_full = self.name == "hub" and rate is None
+            return {"instances_per_s": next(carried) if is_hub_at_full else 9_999.0}
+
+    def yields(name: str) -> Any:
+        return lambda *_: nullcontext(Subject(name))
+
+    monkeypatch.setattr(path, "store", lambda _: nullcontext("postgresql://"))
+    monkeypatch.setattr(path, "hub", yields("hub"))
+    monkeypatch.setattr(path, "bare_path", yields("bare"))
+    found = asyncio.run(path.measure(Options(n=10, concurrency=1, warmup=0), 2))
+    assert runs == [
+        ("hub", 10, None),
+        ("bare", 50, None),
+        ("hub", 10, 50.0),
+        ("bare", 10, 50.0),
+        ("bare", 50, None),
+        ("hub", 10, None),
+        ("bare", 10, 150.0),
+        ("hub", 10, 150.0),
+    ]
+    assert {each: len(of) for each, of in found.items()} == dict.fromkeys(found, 2)
 
 
 class Silent:

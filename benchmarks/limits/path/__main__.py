@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from rich.table import Table
 
 from benchmarks.limits.path.worker import TABLE, URL
 from benchmarks.scale.hubs import hello_of
+from benchmarks.targets.goals import figure_of
 from shardrt.bench.bench import Bench
 from shardrt.bench.errors import HostFailed
 from shardrt.bench.figures import machine, versions
@@ -55,6 +56,7 @@ PARTITIONS = 8 * WORKERS
 START_S_MAX = 20.0
 QUICKER = 5
 """So many times more instances of the bare path under full load, so that it lasts as long."""
+ENDED = "a worker of the bare path has ended"
 HUB, BARE = "hub", "bare"
 FIGURES = {
     "hello per s": "instances_per_s",
@@ -73,6 +75,7 @@ class Caller:
     def __init__(self) -> None:
         self.links: list[Link] = []
         self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._is_over = False
 
     def accept(self, link: Link) -> "Caller":
         self.links.append(link)
@@ -83,12 +86,15 @@ class Caller:
             self._waiting.pop(number).set_result(None)
 
     def on_closed(self) -> None:
+        self._is_over = True
         for ended in self._waiting.values():
             if not ended.done():
-                ended.set_exception(HostFailed("a worker of the bare path has ended"))
+                ended.set_exception(HostFailed(ENDED))
 
     async def run(self, number: int) -> None:
-        """Run one, in the worker whose turn it is."""
+        """Run one, in the worker whose turn it is. Raises `HostFailed` once one has ended."""
+        if self._is_over:
+            raise HostFailed(ENDED)
         self._waiting[number] = ended = asyncio.get_running_loop().create_future()
         self.links[number % WORKERS].send(number)
         await ended
@@ -134,7 +140,7 @@ async def bare_path(options: Options, url: str) -> AsyncIterator[Subject]:
         async with asyncio.timeout(START_S_MAX):
             while len(caller.links) < WORKERS:
                 if any(each.poll() is not None for each in workers):
-                    raise HostFailed("a worker of the bare path has ended")
+                    raise HostFailed(ENDED)
                 await asyncio.sleep(0.05)
         postgres = stack.enter_context(PostgresStats(url))
         progress = stack.enter_context(progress_bars())
@@ -146,7 +152,7 @@ async def bare_path(options: Options, url: str) -> AsyncIterator[Subject]:
 
 
 @contextlib.contextmanager
-def worker(path: str, number: int, url: str) -> Any:
+def worker(path: str, number: int, url: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "benchmarks.limits.path.worker", path, str(number)]
     process = subprocess.Popen(command, env=os.environ | {URL: url})
     try:
@@ -161,26 +167,19 @@ async def measure(options: Options, rounds: int) -> Rounds:
     found: Rounds = {}
     with store(None) as url:
         async with hub(options) as ours, bare_path(options, url) as bare:
-            half = 0.0
-            for number in range(rounds):
-                # The hub first, then last: who is first finds another minute of the machine.
-                order = {HUB: ours, BARE: bare} if number % 2 == 0 else {BARE: bare, HUB: ours}
-                for who, subject in order.items():
+            # The one first, then the other: who is first finds another minute of the machine.
+            order = [(HUB, ours), (BARE, bare)]
+            for _ in range(rounds):
+                for who, subject in order:
                     n = options.n * (QUICKER if who == BARE else 1)
-                    full = await subject.measured(n, None)
-                    if who == HUB:
-                        half = full["instances_per_s"] / 2
-                    found.setdefault(("full", who), []).append(full)
-                    figures = await subject.measured(options.n, half)
+                    figures = await subject.measured(n, None)
+                    found.setdefault(("full", who), []).append(figures)
+                rate = found["full", HUB][-1]["instances_per_s"] / 2
+                for who, subject in order:
+                    figures = await subject.measured(options.n, rate)
                     found.setdefault(("half", who), []).append(figures)
+                order.reverse()
     return found
-
-
-def value_of(figures: Mapping[str, Any], name: str) -> float:
-    found: Any = figures
-    for part in name.split("."):
-        found = found[part]
-    return float(found)
 
 
 def table_of(found: Rounds) -> Table:
@@ -190,7 +189,7 @@ def table_of(found: Rounds) -> Table:
         table.add_column(title, justify="left" if title in {"load", ""} else "right")
     for load in dict.fromkeys(load for load, _ in found):
         for title, name in FIGURES.items():
-            values = [[value_of(run, name) for run in found[load, who]] for who in (HUB, BARE)]
+            values = [[figure_of(run, name) for run in found[load, who]] for who in (HUB, BARE)]
             table.add_row(load, title, *(str(spread(each)) for each in values), ratio_of(*values))
     return table
 
