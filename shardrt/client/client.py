@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -15,18 +14,15 @@ from shardrt.client.filters import SnapshotPages, filter_of
 from shardrt.client.handle import OrchestrationHandle
 from shardrt.client.limits import all_limits
 from shardrt.client.purging import purge_where
-from shardrt.client.results import decode_result
 from shardrt.client.schedules import ScheduleClient
 from shardrt.client.session import Session
 from shardrt.client.starting import (
-    OnConflict,
     Orchestrator,
-    StartRequest,
     check_instance_id,
     encode_payload,
     result_codec_of,
-    start_of,
 )
+from shardrt.client.starts import StartClient
 from shardrt.client.views import HistoryEvent, OrchestrationStatus, history_of, status_of
 from shardrt.core import requests
 from shardrt.core.history import FINAL, Status
@@ -36,16 +32,14 @@ from shardrt.orchestration.sealing import sealer_of
 from shardrt.tracing.joining import current_trace
 
 if TYPE_CHECKING:
-    from asyncio import Future
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-    from datetime import datetime, timedelta
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from datetime import datetime
     from types import TracebackType
-    from typing import Unpack
 
     from msgspec import Raw
 
     from shardrt.client.limits import LimitStatus
-    from shardrt.client.starting import I, R, StartOptions, WithInput, WithoutInput
+    from shardrt.client.starting import R, WithInput, WithoutInput
     from shardrt.core.requests import Request, Snapshot
     from shardrt.links.admin import Question
     from shardrt.links.base import Accept
@@ -61,7 +55,7 @@ PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
 NAME_CHARS_MAX = 1024
 
 
-class Client(EntityClient, ScheduleClient):
+class Client(StartClient, EntityClient, ScheduleClient):
     """Talks to a hub through any of its hosts. Get one from `Client.connect`; close it.
 
     Every call may raise what the host refuses it with (see `shardrt.errors`), and
@@ -162,78 +156,7 @@ class Client(EntityClient, ScheduleClient):
         """
         return self._session.is_overloaded
 
-    # -- starting -------------------------------------------------------------------------------
-
-    @overload
-    async def start(
-        self, orchestrator: WithoutInput[R], input: None = None, **options: Unpack[StartOptions]
-    ) -> OrchestrationHandle[R]: ...
-    @overload
-    async def start(
-        self, orchestrator: WithInput[I, R], input: I, **options: Unpack[StartOptions]
-    ) -> OrchestrationHandle[R]: ...
-    @overload
-    async def start(
-        self, orchestrator: str, input: Any = None, **options: Unpack[StartOptions]
-    ) -> OrchestrationHandle[Any]: ...
-    async def start(  # noqa: PLR0913 - one per property of an instance
-        self,
-        orchestrator: Orchestrator,
-        input: Any = None,  # noqa: A002 - as the public interface calls it
-        *,
-        instance_id: str | None = None,
-        start_at: datetime | timedelta | None = None,
-        on_conflict: OnConflict = "fail",
-        tags: dict[str, str] | None = None,
-        version: str | None = None,
-    ) -> OrchestrationHandle[Any]:
-        """Start an instance; when this returns it is durable.
-
-        Args:
-            orchestrator: the registered function, or its name. With the function,
-                `result()` decodes to the annotated type.
-            input: any value with a JSON form.
-            instance_id: default: a new one of 32 hex digits; what is made later sorts later.
-            start_at: not before this time; default: now. Naive times are UTC.
-            on_conflict: if the id exists: ``fail`` (`InstanceExists`), ``return`` the one
-                that is there, or ``restart`` it if it has ended.
-            tags: to find it by in `list`.
-            version: of the orchestrator; default: the function's, else the host's latest.
-        """
-        wanted = StartRequest(
-            orchestrator, input, instance_id, start_at, on_conflict, tags, version
-        )
-        chosen_id, request = self._start_of(wanted)
-        if request.trace:
-            return self._handle(wanted, await self._managed(chosen_id, request))
-        started = await self._session.submit(chosen_id, request)
-        return self._handle(wanted, decode_result(request, started))
-
-    async def start_many(self, wanted: Iterable[StartRequest]) -> list[OrchestrationHandle]:
-        """Start many instances, pipelined; return their handles in order.
-
-        The first refusal is raised, after those under way are answered; instances before and
-        after it may have been started.
-        """
-        handles: list[OrchestrationHandle] = []
-        under_way: deque[tuple[StartRequest, Future[Raw], Request]] = deque()
-        refused: Exception | None = None
-        remaining = iter(wanted)
-        while True:
-            one = None if refused else next(remaining, None)
-            if one is not None:
-                under_way.append((one, *self._submit_start(one)))
-            if not under_way:
-                break
-            if one is None or len(under_way) >= START_WINDOW:
-                first, started, request = under_way.popleft()
-                try:
-                    handles.append(self._handle(first, decode_result(request, await started)))
-                except Exception as error:  # noqa: BLE001 - raised below
-                    refused = refused or error
-        if refused is not None:
-            raise refused
-        return handles
+    # -- one instance ---------------------------------------------------------------------------
 
     @overload
     def handle(
@@ -250,8 +173,6 @@ class Client(EntityClient, ScheduleClient):
         """
         codec = result_codec_of(orchestrator)
         return OrchestrationHandle(self, check_instance_id(instance_id), codec)
-
-    # -- one instance ---------------------------------------------------------------------------
 
     async def get(self, instance_id: str, *, history: bool = False) -> OrchestrationStatus | None:
         """Return how an instance stands, with its history if wanted; None: there is none."""
@@ -454,13 +375,3 @@ class Client(EntityClient, ScheduleClient):
     def _payload_bytes_max(self) -> int:
         welcome = self._session.welcome
         return PAYLOAD_BYTES_MAX if welcome is None else welcome.payload_bytes_max
-
-    def _start_of(self, wanted: StartRequest) -> tuple[str, requests.Start]:
-        return start_of(wanted, self._payload_bytes_max(), self._sealer)
-
-    def _submit_start(self, wanted: StartRequest) -> tuple[Future[Raw], Request]:
-        instance_id, request = self._start_of(wanted)
-        return self._session.submit(instance_id, request), request
-
-    def _handle(self, wanted: StartRequest, started: Any) -> OrchestrationHandle:
-        return OrchestrationHandle(self, started.instance_id, result_codec_of(wanted.orchestrator))

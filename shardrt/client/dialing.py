@@ -164,4 +164,5 @@ class _Forwarding:
             Origin(self._session_id, message.seq, message.low),
             message.instance_id,
             message.request,
+            message.wants_end,
         )

@@ -15,6 +15,8 @@ from shardrt.errors import (
 from shardrt.orchestration.payload import ANY, Codec, codec_for
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from typing_extensions import TypeVar  # with defaults; at run time they do not matter
 
     from shardrt.client.client import Client
@@ -66,17 +68,23 @@ class OrchestrationHandle(Generic[R]):
             InstanceNotFound: there is no such instance (any more).
             TimeoutError: it has not ended in time; says what it waits for.
         """
-        if timeout is None:
-            snapshot = await self._client.wait_for_end(self.instance_id)
-        else:
-            snapshot = await self._end_within(timeout)
         codec = self._codec if type is None else codec_for(type)
-        return output_of(snapshot, codec)
+        return await self.result_of(self._client.wait_for_end(self.instance_id), timeout, codec)
 
-    async def _end_within(self, seconds: float) -> Snapshot:
+    async def result_of(
+        self,
+        end: Awaitable[Snapshot],
+        timeout: float | None = None,  # noqa: ASYNC109
+        codec: Codec[Any] | None = None,
+    ) -> Any:
+        """Return the output of the instance, whose end this is to be; as `result`."""
+        snapshot = await (end if timeout is None else self._within(timeout, end))
+        return output_of(snapshot, codec or self._codec)
+
+    async def _within(self, seconds: float, end: Awaitable[Snapshot]) -> Snapshot:
         try:
             async with asyncio.timeout(seconds):
-                return await self._client.wait_for_end(self.instance_id)
+                return await end
         except TimeoutError:
             why = await not_ended(self._client, self.instance_id, seconds)
             raise TimeoutError(why) from None

@@ -46,6 +46,11 @@ _DECODERS: dict[type[Request], Callable[[Raw], requests.Result | None]] = {
 }
 
 
+def is_started(answer: Raw) -> bool:
+    """Whether the answer to a start whose end was wanted is no more than that of any start."""
+    return bytes(memoryview(answer)[:1]) == b"["
+
+
 def decode_result(request: Request, result: Raw) -> requests.Result | None:
     """Return the result of a request as the type that belongs to it."""
     if type(request) in _AS_IT_IS:

@@ -21,8 +21,9 @@ import msgspec
 from msgspec import Raw
 
 from shardrt.client.lines import Line, Lines
+from shardrt.client.pending import Pending
 from shardrt.client.refusals import exception_of
-from shardrt.client.results import decode_result, decode_snapshot
+from shardrt.client.results import decode_result, decode_snapshot, is_started
 from shardrt.client.shared import Shared
 from shardrt.client.window import HOLD_S, TOO_MUCH, StartWindow
 from shardrt.client.wire import TypedAsk, TypedCall
@@ -35,7 +36,7 @@ from shardrt.errors import (
     Unauthorized,
 )
 from shardrt.links.backoff import Backoff
-from shardrt.links.messages import Answer, Serving, Welcome
+from shardrt.links.messages import Answer, Serving, Taken, Welcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -69,54 +70,6 @@ def _may_do_nothing(request: Request | Question) -> bool:
     if type(request) is requests.Start:
         return request.on_conflict == "return"
     return type(request) in _OFTEN_VAIN
-
-
-class Pending:
-    """A request without an answer so far."""
-
-    __slots__ = (
-        "attempts",
-        "deadline",
-        "elsewhere",
-        "future",
-        "held",
-        "in_window",
-        "instance_id",
-        "line",
-        "refusal",
-        "request",
-        "sent_s",
-        "seq",
-    )
-
-    def __init__(
-        self,
-        seq: int,
-        instance_id: str,
-        request: Any,
-        deadline: float | None,
-        future: asyncio.Future[Raw] | Shared,
-    ) -> None:
-        self.seq = seq
-        self.instance_id = instance_id
-        self.request = request
-        """A `Request`, or a `Question` (then `instance_id` is empty)."""
-        self.deadline = deadline
-        """Loop time; None: waits for ever."""
-        self.future = future
-        self.attempts = 0
-        """How often it was sent."""
-        self.line: Line | None = None
-        """By which it was sent last; None: it is to be sent."""
-        self.elsewhere: tuple[Line, ...] = ()
-        """Other lines that are up and by which it was sent before, without an answer so far."""
-        self.refusal: Refusal | None = None
-        """Why it was refused last, although it may be tried again."""
-        self.in_window = False
-        """A start that is under way, since `sent_s`."""
-        self.sent_s = 0.0
-        self.held = False
-        """A start that is not, because the host has too much to do."""
 
 
 class Session:
@@ -207,15 +160,23 @@ class Session:
     # -- asking ---------------------------------------------------------------------------------
 
     def submit(
-        self, instance_id: str, request: Request | Question, timeout_s: float | None = None
+        self,
+        instance_id: str,
+        request: Request | Question,
+        timeout_s: float | None = None,
+        *,
+        wants_end: bool = False,
     ) -> asyncio.Future[Raw]:
-        """Send a request soon; return the future of its encoded result."""
+        """Send a request soon; return the future of its encoded result.
+
+        Of a start that `wants_end` that is a snapshot, or as without if the host says so.
+        """
         if self._closed:
             raise ConnectionLost("the client was closed")
         self._seq = seq = self._seq + 1
         deadline = self._loop.time() + (timeout_s or self._call_timeout_s)
         future: asyncio.Future[Raw] = self._loop.create_future()
-        pending = Pending(seq, instance_id, request, deadline, future)
+        pending = Pending(seq, instance_id, request, deadline, future, wants_end=wants_end)
         if type(request) is requests.Start and not self._window.is_open:
             if not self._retry_overloaded:
                 future.set_exception(Overloaded(TOO_MUCH, HOLD_S))
@@ -227,6 +188,15 @@ class Session:
         if self._lines.main is not None and not pending.held:
             self._send(pending)
         return future
+
+    async def execute(self, instance_id: str, start: requests.Start) -> requests.Snapshot:
+        """Start an instance and wait until it has ended: one request, which may take for ever."""
+        answer = await self.submit(instance_id, start, wants_end=True)
+        if is_started(answer):
+            return await self.wait(instance_id)
+        end = decode_snapshot(answer)
+        assert end is not None, "such a start is answered with a snapshot"
+        return end
 
     async def wait(self, instance_id: str) -> requests.Snapshot:
         """Wait until an instance has ended; cancelling it is free.
@@ -281,7 +251,7 @@ class Session:
                 self._window.entered(pending)
         pending.attempts += 1
         message = (
-            TypedCall(pending.seq, self._low(), pending.instance_id, request)
+            TypedCall(pending.seq, self._low(), pending.instance_id, request, pending.wants_end)
             if pending.instance_id
             else TypedAsk(pending.seq, request)
         )
@@ -300,7 +270,9 @@ class Session:
         calls = self._calls
         for answer in messages:
             if type(answer) is not Answer:
-                if type(answer) is Serving:
+                if type(answer) is Taken:
+                    self._on_taken(answer.seqs)
+                elif type(answer) is Serving:
                     self._lines.on_serving(line, answer)
                 continue
             seq = answer.seq
@@ -315,6 +287,20 @@ class Session:
                     pending.future.set_result(answer.result)
             else:
                 self._on_refusal(line, pending, answer.refusal)
+
+    def _on_taken(self, seqs: Iterable[int]) -> None:
+        """Learn that starts are durable: from now on they are waits."""
+        for seq in seqs:
+            pending = self._calls.get(seq)
+            if pending is None or not pending.wants_end:
+                continue
+            if pending.in_window:
+                self._window.taken()
+            self._forget(pending)
+            if not pending.future.done():
+                pending.request, pending.deadline = requests.Wait(), None
+                pending.in_window = pending.wants_end = False
+                self._waits[seq] = pending
 
     def _on_refusal(self, line: Line, pending: Pending, refusal: Refusal) -> None:
         if pending.line is not line:

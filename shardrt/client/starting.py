@@ -62,6 +62,12 @@ class StartOptions(TypedDict, total=False):
     version: str | None
 
 
+class ExecuteOptions(StartOptions, total=False):
+    """The keyword arguments of `Client.execute`; see there."""
+
+    timeout: float | None
+
+
 def definition_of(orchestrator: Orchestrator) -> OrchestratorDefinition | None:
     """Return what a function was registered as, if it was."""
     found = getattr(orchestrator, DEFINITION, None)

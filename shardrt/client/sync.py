@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from shardrt.client.explaining import Explanation
     from shardrt.client.handle import OrchestrationHandle
     from shardrt.client.limits import LimitStatus
-    from shardrt.client.starting import I, StartOptions, StartRequest, WithInput, WithoutInput
+    from shardrt.client.starting import (
+        ExecuteOptions,
+        I,
+        StartOptions,
+        StartRequest,
+        WithInput,
+        WithoutInput,
+    )
     from shardrt.client.views import HistoryEvent, OrchestrationStatus
     from shardrt.core.history import Status
     from shardrt.orchestration.sealing import PayloadCodec
@@ -142,6 +149,22 @@ class SyncClient(SyncEntities, SyncSchedules):
         """Start an instance; see `Client.start`."""
         handle = self._thread.run(self._client.start(orchestrator, input, **options))
         return SyncOrchestrationHandle(self, handle)
+
+    @overload
+    def execute(
+        self, orchestrator: WithoutInput[R], input: None = None, **options: Unpack[ExecuteOptions]
+    ) -> R: ...
+    @overload
+    def execute(
+        self, orchestrator: WithInput[I, R], input: I, **options: Unpack[ExecuteOptions]
+    ) -> R: ...
+    @overload
+    def execute(
+        self, orchestrator: str, input: Any = None, **options: Unpack[ExecuteOptions]
+    ) -> Any: ...
+    def execute(self, orchestrator: Any, input: Any = None, **options: Any) -> Any:  # noqa: A002
+        """Start an instance and return its output once it has ended; see `Client.execute`."""
+        return self._thread.run(self._client.execute(orchestrator, input, **options))
 
     def start_many(self, wanted: Iterable[StartRequest]) -> list[SyncOrchestrationHandle]:
         """Start many instances; see `Client.start_many`."""

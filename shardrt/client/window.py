@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from shardrt.client.session import Pending
+    from shardrt.client.pending import Pending
 
 LIMIT_MAX = 1024.0
 """More than keep a host busy. Beyond it starts would only wait in sockets, and a refusal would

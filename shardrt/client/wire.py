@@ -20,6 +20,7 @@ class TypedCall(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="cal
     low: int
     instance_id: str
     request: Request
+    wants_end: bool = False
 
 
 @final

@@ -25,7 +25,7 @@ class Caller(Protocol):
     """Who has made calls and wants their answers."""
 
     link: Link
-    """Where `Answer`s go, under the caller's numbers; to a peer, `NotOwner`s too."""
+    """Where `Answer` and `Taken` go, under the caller's numbers; to a peer, `NotOwner`s too."""
     open: set[int]
     """The router's numbers of its calls under way. The router keeps it."""
 
@@ -88,6 +88,16 @@ class PendingCall:
             message.origin,
             message.instance_id,
             not_fresh(message.request),
+            message.wants_end,
+        )
+
+    def becomes_wait(self) -> None:
+        """Note that a start is durable: what is left is to wait for the end of the instance."""
+        message = self.message
+        assert isinstance(message, ForwardRaw), "questions do not wait"
+        self.is_wait = True
+        self.message = ForwardRaw(
+            message.seq, message.partition, message.origin, message.instance_id, WAIT
         )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from shardrt.cluster.calls import PendingCall, compact, is_wait
 from shardrt.cluster.routing import OVERLOADED_RETRY_AFTER_S
 from shardrt.core.requests import Refusal
@@ -94,7 +96,7 @@ class PeerVisitor:
         else:
             request = compact(message.request)
             waits = is_wait(request)
-            ours = ForwardRaw(seq, message.partition, message.origin, message.instance_id, request)
+            ours = msgspec.structs.replace(message, seq=seq, request=request)
         router.send_here(seq, PendingCall(self, message.seq, ours, is_wait=waits, is_once=True))
 
     def _forget(self, message: Forget) -> None:

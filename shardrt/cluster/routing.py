@@ -22,12 +22,12 @@ from shardrt.cluster.looks import Looks
 from shardrt.cluster.upstream import Keep, Upstream
 from shardrt.core.requests import Refusal
 from shardrt.errors import PartitionUnavailable
-from shardrt.links.messages import Answer, Forget, ForwardRaw, Look, NotOwner
+from shardrt.links.messages import Answer, Forget, ForwardRaw, Look, NotOwner, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from shardrt.cluster.calls import PendingCall
+    from shardrt.cluster.calls import Caller, PendingCall
     from shardrt.links.messages import Acknowledge, DeliverRaw, FromHost, Resend
 
 STRANDED_S = 5.0
@@ -188,6 +188,9 @@ class Router:
     def _on_messages(self, messages: list[FromHost]) -> None:
         pending = self.pending
         for message in messages:
+            if isinstance(message, Taken):
+                self._on_taken(message.seqs)
+                continue
             seq = message.seq
             call = pending.get(seq)
             if call is None:
@@ -204,6 +207,16 @@ class Router:
             else:
                 assert isinstance(message, NotOwner)
                 self._on_refused(seq, call, message.owner)
+
+    def _on_taken(self, seqs: Iterable[int]) -> None:
+        told: dict[Caller, list[int]] = {}
+        for seq in seqs:
+            call = self.pending.get(seq)
+            if call is not None and not call.is_wait:
+                call.becomes_wait()
+                told.setdefault(call.caller, []).append(call.caller_seq)
+        for caller, caller_seqs in told.items():
+            caller.link.send(Taken(tuple(caller_seqs)))
 
     def _on_served(self, partition: int) -> None:
         if self._troubles[partition].timer is None:

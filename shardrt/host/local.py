@@ -56,7 +56,9 @@ class LocalVisitor(Visitor):
             return
         seq = router.number()
         request = Raw(msgspec.json.encode(message.request))
-        raw = ForwardRaw(seq, partition, message.origin, message.instance_id, request)
+        raw = ForwardRaw(
+            seq, partition, message.origin, message.instance_id, request, message.wants_end
+        )
         is_wait = isinstance(message.request, Wait)
         router.send(seq, PendingCall(self, message.seq, raw, is_wait=is_wait))
 

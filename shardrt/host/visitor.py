@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
-from shardrt.core.requests import Refusal, Wait
+from shardrt.core.requests import Refusal, Start, Wait
 from shardrt.errors import ProtocolViolation
-from shardrt.links.messages import Answer, Ask, Forget, Forward, ForwardRaw
+from shardrt.links.messages import Answer, Ask, Forget, Forward, ForwardRaw, Taken
 
 if TYPE_CHECKING:
     from shardrt.host.shard import Shard
     from shardrt.links.base import Link
+
+TAKEN_S = 0.04
+"""Who wants the end of what it starts is told that it is durable only if the end is later than
+that, and after twice as long at the latest: most ends come before."""
+
+_WAIT = Wait()
 
 
 class Visitor:
@@ -21,6 +28,12 @@ class Visitor:
         self._link = link
         self._waits: dict[int, Forward] = {}
         """Waits that have not been answered: they last as long as who waits."""
+        self._runs: dict[int, Forward] = {}
+        """Starts whose ends are wanted, until they are durable; each is a wait then."""
+        self._newly_taken: list[int] = []
+        self._taken: list[int] = []
+        """Those of which is told next time, unless they have come to their ends."""
+        self._teller: asyncio.TimerHandle | None = None
 
     def on_messages(self, messages: list[Any]) -> None:
         shard, answer = self._shard, self._link.send
@@ -29,6 +42,9 @@ class Visitor:
                 if type(message.request) is Wait:
                     self._waits[message.seq] = message
                     shard.submit(message, self._answer_wait)
+                elif message.wants_end and type(message.request) is Start:
+                    self._runs[message.seq] = message
+                    shard.submit(message, self._answer_run)
                 else:
                     shard.submit(message, answer)
             elif isinstance(message, Ask):
@@ -43,11 +59,39 @@ class Visitor:
 
     def on_closed(self) -> None:
         """Forget its waits; other answers to it are dropped by the link."""
+        self._runs.clear()
         self._forget(tuple(self._waits))
+        if self._teller is not None:
+            self._teller.cancel()
 
     def _answer_wait(self, answer: Answer) -> None:
         self._waits.pop(answer.seq, None)
         self._link.send(answer)
+
+    def _answer_run(self, answer: Answer) -> None:
+        """Wait for the end of what has been started, on behalf of who wants it."""
+        seq = answer.seq
+        run = self._runs.pop(seq, None)
+        if run is None:
+            return  # who wanted it has gone
+        if answer.refusal is not None:
+            self._link.send(answer)
+            return
+        wait = Forward(seq, run.partition, run.origin, run.instance_id, _WAIT)
+        self._waits[seq] = wait
+        self._newly_taken.append(seq)
+        if self._teller is None:
+            self._teller = asyncio.get_running_loop().call_later(TAKEN_S, self._tell_taken)
+        self._shard.hand_over(wait, self._answer_wait)
+
+    def _tell_taken(self) -> None:
+        seqs = tuple(seq for seq in self._taken if seq in self._waits)
+        self._taken, self._newly_taken = self._newly_taken, []
+        self._teller = None
+        if seqs:
+            self._link.send(Taken(seqs))
+        if self._taken:
+            self._teller = asyncio.get_running_loop().call_later(TAKEN_S, self._tell_taken)
 
     def _forget(self, seqs: tuple[int, ...]) -> None:
         for seq in seqs:

@@ -113,6 +113,7 @@ class _Visitor:
             Origin(self._session_id, call.seq, call.low),
             call.instance_id,
             _request(call.request),
+            call.wants_end,
         )
 
     def _welcome(self) -> Welcome:

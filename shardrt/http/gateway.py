@@ -161,7 +161,7 @@ class Gateway:
             return
         seq = self.router.number()
         origin = Origin(visitor.session_id, call.seq, call.low)
-        message = ForwardRaw(seq, partition, origin, call.instance_id, request)
+        message = ForwardRaw(seq, partition, origin, call.instance_id, request, call.wants_end)
         self.router.send(seq, PendingCall(visitor, call.seq, message, is_wait=request is WAIT))
 
     def ask(self, visitor: Visitor, ask: Ask) -> None:

@@ -70,7 +70,7 @@ class TypedVisitor(Visitor):
 def _encoded(message: Any) -> Any:
     if isinstance(message, TypedCall):
         request = Raw(msgspec.json.encode(message.request))
-        return Call(message.seq, message.low, message.instance_id, request)
+        return Call(message.seq, message.low, message.instance_id, request, message.wants_end)
     if isinstance(message, TypedAsk):
         return Ask(message.seq, Raw(msgspec.json.encode(message.question)))
     return message

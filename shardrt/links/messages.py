@@ -2,8 +2,9 @@
 
 Four conversations:
 
-- *client ⇄ gateway* (WebSocket): `Hello` → `Welcome`, then `Call` → `Answer`, pipelined, and
-  `Serving` to clients that have asked for it.
+- *client ⇄ gateway* (WebSocket): `Hello` → `Welcome`, then `Call` → `Answer`, pipelined, with a
+  `Taken` between them for starts that are to be answered by an end, and `Serving` to clients that
+  have asked for it.
 - *gateway ⇄ shard, shard ⇄ shard* (Unix socket): `Forward` → `Answer`, and `Deliver` /
   `Acknowledge` / `Resend` between partitions, which have no answer.
 - *gateway or shard → gateway of another host* (WebSocket): the same, for partitions that the
@@ -75,6 +76,9 @@ class Call(_Link, frozen=True, tag="call"):
     instance_id: str
     request: Raw
     """A `core.requests.Request`."""
+    wants_end: bool = False
+    """Of a start: it may be answered by the end of the instance, as a `Wait` is, after `Taken` if
+    that takes a while. Releases that do not know this answer a start as ever."""
 
 
 class Ask(_Link, frozen=True, tag="ask"):
@@ -93,6 +97,15 @@ class Answer(_Link, frozen=True, tag="answer"):
     refusal: Refusal | None = None
 
 
+class Taken(_Link, frozen=True, tag="taken"):
+    """The starts in these calls, whose ends were wanted, are durable, and the ends are to come.
+
+    From now on such a call is a `Wait`: who has to make it again makes that one.
+    """
+
+    seqs: tuple[int, ...]
+
+
 class Forward(_Link, frozen=True, tag="forward"):
     """A client's call on its way to the owner. `seq` belongs to this link."""
 
@@ -101,6 +114,7 @@ class Forward(_Link, frozen=True, tag="forward"):
     origin: Origin
     instance_id: str
     request: Request
+    wants_end: bool = False
 
 
 class ForwardRaw(_Link, frozen=True, tag="forward"):
@@ -111,6 +125,7 @@ class ForwardRaw(_Link, frozen=True, tag="forward"):
     origin: Origin
     instance_id: str
     request: Raw
+    wants_end: bool = False
 
 
 class Forget(_Link, frozen=True, tag="forget"):
@@ -172,8 +187,8 @@ class Look(_Link, frozen=True, tag="look"):
 
 PartitionTraffic: TypeAlias = Deliver | Acknowledge | Resend
 FromClient: TypeAlias = Hello | Call | Ask
-ToClient: TypeAlias = Welcome | Serving | Answer
+ToClient: TypeAlias = Welcome | Serving | Taken | Answer
 ToShard: TypeAlias = Forward | Ask | Forget | Deliver | Acknowledge | Resend
-FromShard: TypeAlias = Answer
+FromShard: TypeAlias = Answer | Taken
 ToHost: TypeAlias = ForwardRaw | Ask | Forget | DeliverRaw | Acknowledge | Resend | Look
-FromHost: TypeAlias = Answer | NotOwner
+FromHost: TypeAlias = Answer | Taken | NotOwner

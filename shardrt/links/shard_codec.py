@@ -49,4 +49,4 @@ def forward_of(raw: ForwardRaw) -> Forward | ForwardRaw:
         request = _decode_request(raw.request)
     except _UNREADABLE:
         return raw
-    return Forward(raw.seq, raw.partition, raw.origin, raw.instance_id, request)
+    return Forward(raw.seq, raw.partition, raw.origin, raw.instance_id, request, raw.wants_end)

@@ -26,8 +26,8 @@ HELD_MESSAGES_MAX = 1_000_000
 """More messages held back than this end the link: its peer has stopped reading."""
 
 PACE_S = 0.002
-"""After a batch of many messages the next leaves no sooner than that: while many come it gathers
-more, and wakes the peer less often."""
+"""After many messages within so long the next leave no sooner than that: while many come, batches
+gather more, and wake the peer less often."""
 MANY = 3
 
 CLOSE_S = 2.0
@@ -44,6 +44,9 @@ class StreamLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._not_before_s = -math.inf
+        self._lately = 0
+        """Messages that have left since `_since_s`."""
+        self._since_s = -math.inf
         self._held: list[Any] = []
         """Messages to send. A flush is scheduled while it is not empty, unless congested."""
         self._congested = False
@@ -126,12 +129,19 @@ class StreamLink(asyncio.Protocol):
             self._held = []
         elif self._held and not self._congested:
             messages, self._held = self._held, []
-            if len(messages) >= MANY:
-                self._not_before_s = self._loop.time() + PACE_S
+            self._pace(len(messages))
             try:
                 self._transport.writelines(self._frames(self.codec.encode(messages)))
             except PayloadTooLarge as error:
                 self._abort(str(error))
+
+    def _pace(self, messages: int) -> None:
+        now_s = self._loop.time()
+        if now_s - self._since_s > PACE_S:
+            self._since_s, self._lately = now_s, 0
+        self._lately += messages
+        if self._lately >= MANY:
+            self._not_before_s = now_s + PACE_S
 
     def _abort(self, reason: str) -> None:
         logger.error("link ended: %s", reason)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from shardrt.client.session import Pending, Session
+from shardrt.client.session import Session
 from tests.sim.patching import Patch, bug
+
+if TYPE_CHECKING:
+    from shardrt.client.pending import Pending
 
 
 @bug("another number by another line", "I1")

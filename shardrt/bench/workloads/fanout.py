@@ -30,7 +30,6 @@ async def run(bench: Bench) -> None:
     expected = [f"number {number}" for number in range(width)]
 
     async def run_one(_: int) -> None:
-        handle = await bench.client.start(fanout, width)
-        check(await handle.result(), expected, handle.instance_id)
+        check(await bench.client.execute(fanout, width), expected, "a fan-out")
 
     await bench.load(run_one, activities=width)

@@ -42,7 +42,6 @@ async def run(bench: Bench) -> None:
     orchestrator = hello_speculative if bench.options.sizes.get("speculative") else hello
 
     async def run_one(_: int) -> None:
-        handle = await bench.client.start(orchestrator)
-        check(await handle.result(), EXPECTED, handle.instance_id)
+        check(await bench.client.execute(orchestrator), EXPECTED, "a hello")
 
     await bench.load(run_one, activities=len(CITIES))

@@ -31,7 +31,6 @@ async def run(bench: Bench) -> None:
     steps = bench.size("steps")
 
     async def run_one(_: int) -> None:
-        handle = await bench.client.start(sequence, steps)
-        check(await handle.result(), steps, handle.instance_id)
+        check(await bench.client.execute(sequence, steps), steps, "a sequence")
 
     await bench.load(run_one, activities=steps)

@@ -55,8 +55,7 @@ async def run(bench: Bench) -> None:
     expected = sum(range(root.leaves))
 
     async def run_one(_: int) -> None:
-        handle = await bench.client.start(tree, root)
-        check(await handle.result(), expected, handle.instance_id)
+        check(await bench.client.execute(tree, root), expected, "a tree")
 
     timing = await bench.load(run_one, activities=root.leaves)
     orchestrations = sum(root.width**level for level in range(root.depth + 1))
