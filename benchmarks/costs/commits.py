@@ -84,7 +84,7 @@ async def trace(
     async with Runtime(app, store=store) as runtime:
         for _ in range(n):
             store.commits.clear()
-            assert await (await runtime.client.start(orchestrator)).result() == EXPECTED
+            assert await runtime.client.execute(orchestrator) == EXPECTED
             await asyncio.sleep(pause_s)
             kinds.update(each.partition(":")[0] for each in store.commits)
             last = list(store.commits)

@@ -54,7 +54,7 @@ async def run_hub(store: Remembering, n: int, concurrency: int) -> float:
     async with Runtime(app, store=store, tune_gc=True) as runtime:
 
         async def run_one(_: int) -> None:
-            assert await (await runtime.client.start(hello)).result() == EXPECTED
+            assert await runtime.client.execute(hello) == EXPECTED
 
         await closed_loop(run_one, n // 10, concurrency, lambda: None)
         store.batches.clear()

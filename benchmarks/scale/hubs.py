@@ -27,8 +27,7 @@ POLL_S = 0.05
 
 def hello_of(client: Client) -> RunOne:
     async def run_one(_: int) -> None:
-        handle = await client.start(hello.hello)
-        check(await handle.result(), EXPECTED, handle.instance_id)
+        check(await client.execute(hello.hello), EXPECTED, "a hello")
 
     return run_one
 

@@ -204,8 +204,10 @@ class PartitionHost:
         if isinstance(call.request, r.Resume):
             pardon(self, call.instance_id)
         now = self.shard.clock.now()
-        self.core.request(call.instance_id, call.request, call.origin, now, to)
-        self.shard.wake(self)
+        core = self.core
+        core.request(call.instance_id, call.request, call.origin, now, to)
+        if core.entries or core.effects:  # not for a wait that goes on
+            self.shard.wake(self)
 
     def forget(self, wait: Forward, answer: Answering) -> None:
         """Drop a wait, if it has not been answered."""

@@ -106,10 +106,10 @@ def one_more_word(found: Any) -> Any:
 
 
 WRONG: list[tuple[str, type[Any], str, Callable[[Any], Any]]] = [
-    ("hello", OrchestrationHandle, "result", sorted),
-    ("sequence", OrchestrationHandle, "result", plus_one),
-    ("fanout", OrchestrationHandle, "result", sorted),
-    ("tree", OrchestrationHandle, "result", plus_one),
+    ("hello", Client, "execute", sorted),
+    ("sequence", Client, "execute", plus_one),
+    ("fanout", Client, "execute", sorted),
+    ("tree", Client, "execute", plus_one),
     ("events", OrchestrationHandle, "result", plus_one),
     ("timers", OrchestrationHandle, "result", early),
     ("bank", OrchestrationHandle, "result", lambda moved: not moved),

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from shardrt.bench.bench import Bench
-    from shardrt.client import OrchestrationHandle
 
 TICK_S = 0.005
 MEMORY_INTERVAL_S = 2.0
@@ -60,12 +59,11 @@ class Offer:
     async def _one(self, client: Client) -> None:
         began_s = time.perf_counter()
         try:
-            handle = await client.start(hello)
+            check(await client.execute(hello), EXPECTED, "a hello")
         except Overloaded:
             self.refused += 1
             self.refusals.record(time.perf_counter() - began_s)
             return
-        check(await _result_of(handle), EXPECTED, handle.instance_id)
         self.done_s.append(time.perf_counter())
         self.latencies.record(self.done_s[-1] - began_s)
 
@@ -110,19 +108,9 @@ async def run(bench: Bench) -> None:
     bench.series["latency"] = offer.latencies.encode()
 
 
-async def _result_of(handle: OrchestrationHandle[list[str]]) -> list[str]:
-    while True:
-        try:
-            return await handle.result()
-        except Overloaded as error:
-            # It goes on; only our asking was too much.
-            await asyncio.sleep(error.retry_after_s)
-
-
 async def _maximum(bench: Bench) -> float:
     async def run_one(_: int) -> None:
-        handle = await bench.client.start(hello)
-        check(await handle.result(), EXPECTED, handle.instance_id)
+        check(await bench.client.execute(hello), EXPECTED, "a hello")
 
     await bench.loop("warm-up", run_one, max(1, bench.options.n // 10))
     timing = await bench.loop("finding the maximum", run_one, bench.options.n)
