@@ -24,6 +24,7 @@ def schema() -> dict[str, Any]:
     for section in section_types().values():
         definition = definitions[section.__name__]
         definition["additionalProperties"] = False
+        definition["description"] = inspect.cleandoc(definition["description"])
         for name, of_key in definition["properties"].items():
             of_key["description"] = documents[section.__name__][name]
     # Depends on the machine that asks.

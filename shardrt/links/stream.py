@@ -131,9 +131,15 @@ class StreamLink(asyncio.Protocol):
             messages, self._held = self._held, []
             self._pace(len(messages))
             try:
-                self._transport.writelines(self._frames(self.codec.encode(messages)))
+                self._write(self._frames(self.codec.encode(messages)))
             except PayloadTooLarge as error:
                 self._abort(str(error))
+
+    def _write(self, pieces: list[bytes]) -> None:
+        # Not by `writelines`: that of CPython 3.12.0 to 3.12.8 and 3.13.0 to 3.13.1 never says that
+        # too much waits to leave (CVE-2024-12254), and fails if the peer has hung up.
+        assert self._transport is not None
+        self._transport.write(b"".join(pieces))
 
     def _pace(self, messages: int) -> None:
         now_s = self._loop.time()

@@ -159,7 +159,7 @@ class WebSocketLink(StreamLink):
         # An empty piece means that the stream shall end; `close_expected` says it, too.
         pieces = [piece for piece in self._protocol.data_to_send() if piece]
         if pieces and self._transport is not None:
-            self._transport.writelines(pieces)
+            self._write(pieces)
 
     def _on_tick(self) -> None:
         self._ticker = self._loop.call_later(TICK_S, self._on_tick)

@@ -44,7 +44,7 @@ async def greeted(connection: ClientConnection) -> ClientConnection:
         b'[["call",1,1,"a"]]',
         b'[["call",1,1,"a",["get"]]]\xff',
         b'[["call",1,1,"a",["raise","e","\xff"]]]',
-        b'[["call",1,1,"a",' + b"[" * 3000 + b"]" * 3000 + b"]]",
+        b'[["call",1,1,"a",' + b"[" * 30_000 + b"]" * 30_000 + b"]]",
         b'[["call",-1,1,"a",["get"]]]',
         b'[["call",123456789012345678901234567890,1,"a",["get"]]]',
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec import Raw
@@ -23,9 +22,6 @@ from shardrt.links.websocket import (
 )
 from shardrt.testing.virtual import VirtualLoop, pass_time, run_virtual
 from tests.links.ends import End
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 LATENCY_S = 0.01
 SOON_S = 5.0
@@ -53,8 +49,8 @@ class Host(asyncio.Transport):
         )
         self.link.connection_made(self)
 
-    def writelines(self, pieces: Iterable[Any]) -> None:
-        self._loop.call_later(LATENCY_S, self._take, b"".join(pieces))
+    def write(self, data: bytes) -> None:
+        self._loop.call_later(LATENCY_S, self._take, data)
 
     def _take(self, data: bytes) -> None:
         if self.is_frozen:
