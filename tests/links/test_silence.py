@@ -49,7 +49,7 @@ class Host(asyncio.Transport):
         )
         self.link.connection_made(self)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Any) -> None:
         self._loop.call_later(LATENCY_S, self._take, data)
 
     def _take(self, data: bytes) -> None:
