@@ -1,7 +1,8 @@
 """A stand-in for a shard: answers requests from a dict, at a real Unix socket.
 
 It remembers what each client asked, as owners do, so that repetitions can be seen. Tests
-script it: `hold` keeps requests unanswered, `refuse_next` refuses what comes next.
+script it: `hold` keeps requests unanswered, `refuse_next` refuses what comes next, `tell_taken`
+says which starts are durable, and `is_old` makes it one that answers all starts alike.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from msgspec import Raw
 from shardrt.core import requests as r
 from shardrt.core.history import Failure, Status
 from shardrt.links import admin
-from shardrt.links.messages import Answer, Ask, Forget, Forward, ForwardRaw
+from shardrt.links.messages import Answer, Ask, Forget, Forward, ForwardRaw, Taken
 from shardrt.links.shard_codec import ShardCodec
 from shardrt.links.unix import UnixServer, listen_unix
 
@@ -45,6 +46,7 @@ class FakeShard:
         self.held: list[tuple[Forward, Link]] = []
         self.refuse_next: list[r.Refusal] = []
         self.links: list[Link] = []
+        self.is_old = False
         self.forgotten: list[int] = []
         self.waits: dict[str, list[tuple[int, Link]]] = {}
         self.news = asyncio.Event()
@@ -105,9 +107,9 @@ class FakeShard:
 
     def apply(self, message: Forward, link: Link) -> None:
         key = (message.origin.client, message.origin.seq)
-        known = self.applied.get(key)
+        known = None if isinstance(message.request, r.Wait) else self.applied.get(key)
         if known is not None:
-            link.send(Answer(message.seq, known.result, known.refusal))
+            self._answer(message, Answer(message.seq, known.result, known.refusal), link)
             return
         if isinstance(message.request, r.Wait) and not self._has_ended(message.instance_id):
             self.waits.setdefault(message.instance_id, []).append((message.seq, link))
@@ -116,8 +118,26 @@ class FakeShard:
             answer = Answer(message.seq, Raw(msgspec.json.encode(self._result(message))))
         except _Refused as refused:
             answer = Answer(message.seq, refusal=refused.refusal)
-        self.applied[key] = answer
-        link.send(answer)
+        if not isinstance(message.request, r.Wait):
+            self.applied[key] = answer
+        self._answer(message, answer, link)
+
+    def _answer(self, message: Forward, answer: Answer, link: Link) -> None:
+        if message.wants_end and answer.refusal is None and not self.is_old:
+            wait = Forward(
+                message.seq, message.partition, message.origin, message.instance_id, r.Wait()
+            )
+            self.apply(wait, link)
+        else:
+            link.send(answer)
+
+    def tell_taken(self, instance_id: str) -> None:
+        """Say to who waits for an instance that it is durable, in one message per link."""
+        told: dict[Link, list[int]] = {}
+        for seq, link in self.waits[instance_id]:
+            told.setdefault(link, []).append(seq)
+        for link, seqs in told.items():
+            link.send(Taken(tuple(seqs)))
 
     def end(
         self,

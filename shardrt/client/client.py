@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from shardrt.links.messages import Welcome
     from shardrt.orchestration.sealing import PayloadCodec
 
-START_WINDOW = 1000
-"""How many starts of one `start_many` are under way at a time."""
-
 PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
 """Until a host has said what it takes."""
 

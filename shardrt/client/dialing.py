@@ -109,6 +109,7 @@ def over_websocket(
                     lambda _: greeter,
                     ca_file=ca_file or "",
                     silence_ticks=partial(silence_ticks, session),
+                    is_busy=lambda: session.is_busy,
                 )
                 try:
                     welcome = await _greet(link, greeter, hello)

@@ -69,25 +69,10 @@ class OrchestrationHandle(Generic[R]):
             TimeoutError: it has not ended in time; says what it waits for.
         """
         codec = self._codec if type is None else codec_for(type)
-        return await self.result_of(self._client.wait_for_end(self.instance_id), timeout, codec)
-
-    async def result_of(
-        self,
-        end: Awaitable[Snapshot],
-        timeout: float | None = None,  # noqa: ASYNC109
-        codec: Codec[Any] | None = None,
-    ) -> Any:
-        """Return the output of the instance, whose end this is to be; as `result`."""
-        snapshot = await (end if timeout is None else self._within(timeout, end))
-        return output_of(snapshot, codec or self._codec)
-
-    async def _within(self, seconds: float, end: Awaitable[Snapshot]) -> Snapshot:
-        try:
-            async with asyncio.timeout(seconds):
-                return await end
-        except TimeoutError:
-            why = await not_ended(self._client, self.instance_id, seconds)
-            raise TimeoutError(why) from None
+        end = self._client.wait_for_end(self.instance_id)
+        if timeout is not None:
+            end = within(timeout, end, self._client, self.instance_id)
+        return output_of(await end, codec)
 
     async def status(self, *, history: bool = False) -> OrchestrationStatus | None:
         """Return how it stands; None if it does not exist (any more)."""
@@ -120,6 +105,17 @@ class OrchestrationHandle(Generic[R]):
 
     async def purge(self) -> int:
         return await self._client.purge(self.instance_id)
+
+
+async def within(
+    seconds: float, end: Awaitable[Snapshot], client: Client, instance_id: str
+) -> Snapshot:
+    """Return what there is at the end of an instance; say what it waits for if that is late."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await end
+    except TimeoutError:
+        raise TimeoutError(await not_ended(client, instance_id, seconds)) from None
 
 
 def output_of(snapshot: Snapshot, codec: Codec[Any]) -> Any:

@@ -49,6 +49,11 @@ class Asker(LinkHandler, Protocol):
         """Whether a host owes it any answer."""
         ...
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether so much is under way that what is sent may gather for a moment."""
+        ...
+
 
 Dial: TypeAlias = Callable[[str, Asker], Awaitable[tuple[Link, Welcome]]]
 """Opens a link for a session id, on which it is told about answers and the end."""
@@ -80,6 +85,10 @@ class Line:
     @property
     def is_waiting(self) -> bool:
         return self._session.is_waiting
+
+    @property
+    def is_busy(self) -> bool:
+        return self._session.is_busy
 
     def on_messages(self, messages: list[Any]) -> None:
         self._session.on_messages(self, messages)

@@ -51,6 +51,9 @@ SWEEP_S = 0.25
 RETRY_S = 0.05
 """The first pause before a refused request is sent again; it doubles up to a second."""
 
+BUSY = 8
+"""With fewer calls under way each leaves at once: the next may depend on its answer."""
+
 _READS = (
     requests.Get,
     requests.GetHistory,
@@ -153,6 +156,11 @@ class Session:
         return bool(self._calls or self._waits)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether so much is under way that what is sent may gather for a moment."""
+        return len(self._calls) >= BUSY
+
+    @property
     def is_overloaded(self) -> bool:
         """Whether a start would be given up, or held back, without being sent."""
         return not self._window.is_open
@@ -190,7 +198,13 @@ class Session:
         return future
 
     async def execute(self, instance_id: str, start: requests.Start) -> requests.Snapshot:
-        """Start an instance and wait until it has ended: one request, which may take for ever."""
+        """Start an instance and wait until it has ended: one request, which may take for ever.
+
+        Two where others may wait for the same end: those who do share theirs.
+        """
+        if start.on_conflict == "return":
+            await self.submit(instance_id, start)
+            return await self.wait(instance_id)
         answer = await self.submit(instance_id, start, wants_end=True)
         if is_started(answer):
             return await self.wait(instance_id)
@@ -312,7 +326,8 @@ class Session:
         if refusal.code == PartitionUnavailable.code:
             self._lines.on_unserved(line, pending.instance_id)
         passing = refusal.code == PartitionUnavailable.code or (
-            refusal.code == Overloaded.code and self._retry_overloaded
+            refusal.code == Overloaded.code
+            and (self._retry_overloaded or type(pending.request) is requests.Wait)
         )
         overloaded = refusal.code == Overloaded.code and type(pending.request) is requests.Start
         if overloaded:
@@ -332,7 +347,7 @@ class Session:
             return
         self._refused.append(pending)
         if len(self._refused) == 1:
-            pause_s = min(1.0, RETRY_S * 2.0 ** (pending.attempts - 1))
+            pause_s = min(1.0, RETRY_S * 2.0 ** min(pending.attempts - 1, 10))
             self._loop.call_later(max(pause_s, refusal.retry_after_s or 0), self._resend_refused)
 
     def _resend_refused(self) -> None:

@@ -66,6 +66,7 @@ class ExecuteOptions(StartOptions, total=False):
     """The keyword arguments of `Client.execute`; see there."""
 
     timeout: float | None
+    type: Any
 
 
 def definition_of(orchestrator: Orchestrator) -> OrchestratorDefinition | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from shardrt.client.handle import OrchestrationHandle
+from shardrt.client.handle import OrchestrationHandle, output_of, within
 from shardrt.client.starting import StartRequest, result_codec_of, start_of
+from shardrt.orchestration.payload import codec_for
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -108,6 +109,7 @@ class StartClient:
         input: Any = None,  # noqa: A002 - as the public interface calls it
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - as for results
+        type: Any = None,  # noqa: A002 - as for results
         instance_id: str | None = None,
         start_at: datetime | timedelta | None = None,
         on_conflict: OnConflict = "fail",
@@ -116,14 +118,17 @@ class StartClient:
     ) -> Any:
         """Start an instance, wait until it has ended, and return its output.
 
-        As `start` and then `OrchestrationHandle.result`, with all that they may raise, in one
-        request. It need not be short: once it is durable it goes on whatever happens here, also
-        if this is cancelled. To find it again then, give it an id.
+        As `start` and then `OrchestrationHandle.result`, with all that they may raise, but in one
+        request, unless it is traced or `on_conflict` is ``return``. It need not be short: once it
+        is durable it goes on whatever happens here. If this is cancelled, times out or fails with
+        `ConnectionLost`, it may have been started or not: with an id and ``return`` one finds out.
+        What is waited for is the end of whatever has the id, as with any handle.
 
         Args:
             orchestrator: as for `start`, like all below.
             input: any value with a JSON form.
             timeout: seconds for all of it; it ends the waiting, not the instance.
+            type: of the output; default: what the function is annotated with.
             instance_id: default: a new one.
             start_at: not before this time.
             on_conflict: if the id exists: ``fail``, wait for the one that is there (``return``), or
@@ -135,8 +140,11 @@ class StartClient:
             orchestrator, input, instance_id, start_at, on_conflict, tags, version
         )
         chosen_id, request = self._start_of(wanted)
-        handle = self._handle(chosen_id, orchestrator)
-        return await handle.result_of(self._end_of(chosen_id, request), timeout)
+        codec = result_codec_of(orchestrator) if type is None else codec_for(type)
+        end = self._end_of(chosen_id, request)
+        if timeout is not None:
+            end = within(timeout, end, cast("Client", self), chosen_id)
+        return output_of(await end, codec)
 
     async def _end_of(self, instance_id: str, start: Start) -> Snapshot:
         if start.trace:

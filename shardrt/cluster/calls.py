@@ -72,6 +72,12 @@ class PendingCall:
         """What was said when it was refused last."""
 
     @property
+    def lasts(self) -> bool:
+        """Whether the owner may have to be told that nobody wants the answer any more."""
+        message = self.message
+        return self.is_wait or (isinstance(message, ForwardRaw) and message.wants_end)
+
+    @property
     def partition(self) -> int | None:
         """Which it is for; None: any will do."""
         message = self.message

@@ -167,7 +167,7 @@ class Router:
             if call is None:
                 continue
             call.caller.open.discard(seq)
-            if call.is_wait and call.upstream is not None:
+            if call.lasts and call.upstream is not None:
                 waits.setdefault(call.upstream, []).append(seq)
         for upstream, forgotten in waits.items():
             if upstream.link is not None:
@@ -175,8 +175,11 @@ class Router:
 
     @property
     def calls_under_way(self) -> int:
-        """Calls without an answer, those not counted that wait for an instance to end."""
-        return sum(not call.is_wait for call in self.pending.values())
+        """Calls without an answer, but for those that wait for an instance to end.
+
+        Those that start it as well are not counted, either: made again they find it.
+        """
+        return sum(not call.lasts for call in self.pending.values())
 
     @property
     def partitions_served(self) -> int:
@@ -212,7 +215,7 @@ class Router:
         told: dict[Caller, list[int]] = {}
         for seq in seqs:
             call = self.pending.get(seq)
-            if call is not None and not call.is_wait:
+            if call is not None and call.lasts and not call.is_wait:
                 call.becomes_wait()
                 told.setdefault(call.caller, []).append(call.caller_seq)
         for caller, caller_seqs in told.items():

@@ -437,7 +437,7 @@ class PartitionHost:
         """
         if self.closed:
             return
-        self.closed = self.frozen = True
+        self.closed = self.frozen = self.draining = True
         self.loader.close()
         self.history.forget()
         self.shard.pool.cancel_all(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shardrt.core.requests import Refusal, Start, Wait
@@ -28,11 +29,13 @@ class Visitor:
         self._link = link
         self._waits: dict[int, Forward] = {}
         """Waits that have not been answered: they last as long as who waits."""
-        self._runs: dict[int, Forward] = {}
-        """Starts whose ends are wanted, until they are durable; each is a wait then."""
-        self._newly_taken: list[int] = []
-        self._taken: list[int] = []
-        """Those of which is told next time, unless they have come to their ends."""
+        self._runs: dict[int, int] = {}
+        """Starts whose ends are wanted, until they are durable: how often each was sent. A client
+        that goes by several ways may have sent it twice by this one."""
+        self._untold: set[int] = set()
+        """Durable ones without an end so far, of which nothing has been said."""
+        self._to_tell: set[int] = set()
+        """Those among them of which is told next time."""
         self._teller: asyncio.TimerHandle | None = None
 
     def on_messages(self, messages: list[Any]) -> None:
@@ -43,8 +46,8 @@ class Visitor:
                     self._waits[message.seq] = message
                     shard.submit(message, self._answer_wait)
                 elif message.wants_end and type(message.request) is Start:
-                    self._runs[message.seq] = message
-                    shard.submit(message, self._answer_run)
+                    self._runs[message.seq] = self._runs.get(message.seq, 0) + 1
+                    shard.submit(message, partial(self._answer_run, message))
                 else:
                     shard.submit(message, answer)
             elif isinstance(message, Ask):
@@ -66,35 +69,45 @@ class Visitor:
 
     def _answer_wait(self, answer: Answer) -> None:
         self._waits.pop(answer.seq, None)
+        if answer.seq in self._untold:
+            self._untold.discard(answer.seq)
+            if answer.refusal is not None:
+                # Only the waiting is refused: who makes the start again could be told that it was.
+                self._link.send(Taken((answer.seq,)))
         self._link.send(answer)
 
-    def _answer_run(self, answer: Answer) -> None:
+    def _answer_run(self, run: Forward, answer: Answer) -> None:
         """Wait for the end of what has been started, on behalf of who wants it."""
-        seq = answer.seq
-        run = self._runs.pop(seq, None)
-        if run is None:
+        seq = run.seq
+        copies = self._runs.pop(seq, 0)
+        if not copies:
             return  # who wanted it has gone
+        if copies > 1:
+            self._runs[seq] = copies - 1
         if answer.refusal is not None:
             self._link.send(answer)
             return
         wait = Forward(seq, run.partition, run.origin, run.instance_id, _WAIT)
         self._waits[seq] = wait
-        self._newly_taken.append(seq)
+        self._untold.add(seq)
         if self._teller is None:
             self._teller = asyncio.get_running_loop().call_later(TAKEN_S, self._tell_taken)
         self._shard.hand_over(wait, self._answer_wait)
 
     def _tell_taken(self) -> None:
-        seqs = tuple(seq for seq in self._taken if seq in self._waits)
-        self._taken, self._newly_taken = self._newly_taken, []
+        told = self._to_tell & self._untold
+        self._untold -= told
+        self._to_tell = set(self._untold)
         self._teller = None
-        if seqs:
-            self._link.send(Taken(seqs))
-        if self._taken:
+        if told:
+            self._link.send(Taken(tuple(sorted(told))))
+        if self._to_tell:
             self._teller = asyncio.get_running_loop().call_later(TAKEN_S, self._tell_taken)
 
     def _forget(self, seqs: tuple[int, ...]) -> None:
         for seq in seqs:
+            self._runs.pop(seq, None)
+            self._untold.discard(seq)
             wait = self._waits.pop(seq, None)
             if wait is not None:
                 self._shard.forget(wait, self._answer_wait)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 from shardrt.errors import PayloadTooLarge, ProtocolViolation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shardrt.links.base import Accept, LinkHandler
     from shardrt.links.frames import Codec
 
@@ -26,8 +28,8 @@ HELD_MESSAGES_MAX = 1_000_000
 """More messages held back than this end the link: its peer has stopped reading."""
 
 PACE_S = 0.002
-"""After many messages within so long the next leave no sooner than that: while many come, batches
-gather more, and wake the peer less often."""
+"""After a batch of many messages, or any while its sender is busy, the next leaves no sooner than
+that: while many come it gathers more, and wakes the peer less often."""
 MANY = 3
 
 CLOSE_S = 2.0
@@ -37,16 +39,16 @@ CLOSE_S = 2.0
 class StreamLink(asyncio.Protocol):
     """A link over a stream; subclasses say what a frame looks like on it."""
 
-    def __init__(self, codec: Codec, accept: Accept) -> None:
+    def __init__(
+        self, codec: Codec, accept: Accept, is_busy: Callable[[], bool] = lambda: False
+    ) -> None:
         self.codec = codec
+        self._is_busy = is_busy
         self._accept = accept
         self._handler: LinkHandler | None = None
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._not_before_s = -math.inf
-        self._lately = 0
-        """Messages that have left since `_since_s`."""
-        self._since_s = -math.inf
         self._held: list[Any] = []
         """Messages to send. A flush is scheduled while it is not empty, unless congested."""
         self._congested = False
@@ -129,7 +131,8 @@ class StreamLink(asyncio.Protocol):
             self._held = []
         elif self._held and not self._congested:
             messages, self._held = self._held, []
-            self._pace(len(messages))
+            if len(messages) >= MANY or self._is_busy():
+                self._not_before_s = self._loop.time() + PACE_S
             try:
                 self._write(self._frames(self.codec.encode(messages)))
             except PayloadTooLarge as error:
@@ -140,14 +143,6 @@ class StreamLink(asyncio.Protocol):
         # too much waits to leave (CVE-2024-12254), and fails if the peer has hung up.
         assert self._transport is not None
         self._transport.write(b"".join(pieces))
-
-    def _pace(self, messages: int) -> None:
-        now_s = self._loop.time()
-        if now_s - self._since_s > PACE_S:
-            self._since_s, self._lately = now_s, 0
-        self._lately += messages
-        if self._lately >= MANY:
-            self._not_before_s = now_s + PACE_S
 
     def _abort(self, reason: str) -> None:
         logger.error("link ended: %s", reason)

@@ -59,8 +59,9 @@ class WebSocketLink(StreamLink):
         url: str,
         token: str | None,
         silence_ticks: Callable[[], int] = lambda: IDLE_TICKS,
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
-        super().__init__(codec, accept)
+        super().__init__(codec, accept, is_busy)
         self._protocol = ClientProtocol(parse_uri(url), max_size=FRAME_BYTES_MAX)
         self._token = token
         self.accepted: asyncio.Future[None] = self._loop.create_future()
@@ -222,11 +223,13 @@ async def dial_websocket(  # noqa: PLR0913 - all that a link needs
     target: str | None = None,
     ca_file: str = "",
     silence_ticks: Callable[[], int] = lambda: IDLE_TICKS,
+    is_busy: Callable[[], bool] = lambda: False,
 ) -> WebSocketLink:
     """Open a link to a host: a client's, or the one that `target` is the WebSocket URL of.
 
     A host that falls silent for `silence_ticks` (seconds) is found out four seconds later, if that
-    is less than `IDLE_TICKS`: within five seconds with `AWAITED_TICKS`.
+    is less than `IDLE_TICKS`: within five seconds with `AWAITED_TICKS`. While the sender `is_busy`
+    its messages gather.
 
     Raises:
         ConfigInvalid: `url` is none, or `ca_file` holds no authorities.
@@ -241,7 +244,7 @@ async def dial_websocket(  # noqa: PLR0913 - all that a link needs
     codec = Codec(incoming)
     try:
         _, link = await loop.create_connection(
-            lambda: WebSocketLink(codec, accept, target, token, silence_ticks),
+            lambda: WebSocketLink(codec, accept, target, token, silence_ticks, is_busy),
             uri.host,
             uri.port,
             ssl=client_context(ca_file) if uri.secure else None,

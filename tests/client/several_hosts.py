@@ -14,7 +14,7 @@ from shardrt.client.session import Session
 from shardrt.core import requests as r
 from shardrt.links.backoff import Backoff
 from shardrt.links.inprocess import connect_in_process
-from shardrt.links.messages import Answer, Serving, Welcome
+from shardrt.links.messages import Answer, Serving, Taken, Welcome
 from shardrt.testing.virtual import pass_time, run_virtual
 from tests.links.ends import End
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 PARTITIONS = 4
 STARTED = Raw(b'["a","e"]')
+ENDED = Raw(
+    b'{"instance_id":"a","execution_id":"e","name":"n","status":"Completed",'
+    b'"created_at":1,"updated_at":1,"partition":0}'
+)
 SOON_S = 0.001
 """Messages have arrived by then, and pauses are longer."""
 
@@ -84,6 +88,14 @@ class Host(End):
     def answer(self, *seqs: int) -> None:
         for seq in seqs:
             self.link.send(Answer(seq, STARTED))
+
+    def tell_taken(self, *seqs: int) -> None:
+        self.link.send(Taken(seqs))
+
+    def end(self, *seqs: int) -> None:
+        """Answer as when an instance has ended."""
+        for seq in seqs:
+            self.link.send(Answer(seq, ENDED))
 
     def refuse(self, seq: int, code: str = "InstanceExists") -> None:
         self.link.send(Answer(seq, refusal=r.Refusal(code, "no")))

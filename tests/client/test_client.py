@@ -76,6 +76,102 @@ async def test_starting_by_name_with_an_id_and_a_time() -> None:
 
 
 @in_loop
+async def test_executing_starts_and_gives_the_output_of_the_type() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        running = asyncio.ensure_future(
+            client.execute(process_order, Order("7", 1.5), tags={"k": "v"})
+        )
+        await host.shard.until(lambda: len(host.shard.waits) == 1)
+        [(instance_id, snapshot)] = host.shard.instances.items()
+        assert (snapshot.name, snapshot.tags) == ("process-order", {"k": "v"})
+        assert len(instance_id) == 32
+        host.shard.tell_taken(instance_id)
+        await eventually(lambda: not client._session.is_calling)
+        host.shard.end(instance_id, output=b'{"id":"7","amount":2.5}')
+        assert await running == Order("7", 2.5)
+        (sent,) = host.shard.received
+        assert sent.wants_end, "it took one request"
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+@in_loop
+async def test_executing_raises_how_it_has_ended(is_old: bool) -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        host.shard.is_old = is_old
+        runs = [asyncio.ensure_future(client.execute("hello", instance_id=each)) for each in "abcd"]
+        await host.shard.until(lambda: len(host.shard.waits) == 4)
+        host.shard.end("a", output=b"[1,2]")
+        host.shard.end("b", Status.FAILED, failure=Failure(type="ValueError", message="bad"))
+        host.shard.end("c", Status.TERMINATED, reason="enough")
+        host.shard.end("d", Status.CANCELED, reason="stopped")
+        assert await runs[0] == [1, 2]
+        with pytest.raises(OrchestrationFailed, match="ValueError: bad"):
+            await runs[1]
+        with pytest.raises(OrchestrationTerminated, match="enough"):
+            await runs[2]
+        with pytest.raises(OrchestrationCanceled, match="stopped"):
+            await runs[3]
+        assert len(host.shard.received) == (8 if is_old else 4)
+
+
+@in_loop
+async def test_executing_what_exists() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        await client.start("hello", instance_id="x")
+        with pytest.raises(InstanceExists, match="x"):
+            await client.execute("hello", instance_id="x")
+        with pytest.raises(OrchestratorNotRegistered):
+            await client.execute("unknown")
+        same_start = r.Start("hello", on_conflict="return")
+        same = [
+            asyncio.ensure_future(
+                client.execute("hello", instance_id="x", on_conflict="return", timeout=20)
+            )
+            for _ in range(2)
+        ]
+        await host.shard.until(lambda: host.shard.requests.count(same_start) == 2)
+        await host.shard.until(lambda: len(host.shard.waits.get("x", [])) == 1)
+        host.shard.end("x", output=b"3")
+        assert await asyncio.gather(*same) == [3, 3]
+        assert host.shard.requests.count(r.Wait()) == 1, "they share what they wait for"
+        assert await client.execute("hello", instance_id="x", on_conflict="return") == 3
+
+
+@in_loop
+async def test_a_timeout_of_executing_ends_only_the_waiting() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        with pytest.raises(TimeoutError, match=r"'x' has not .*; x is Running"):
+            await client.execute("hello", instance_id="x", timeout=0.1)
+        host.shard.tell_taken("x")
+        await eventually(lambda: not client._session.is_waiting)
+        found = await client.get("x")
+        assert found is not None
+        assert found.status == "Running"
+        with pytest.raises(InputInvalid, match="on_conflict"):
+            await client.execute("hello", on_conflict="maybe")  # type: ignore[call-overload]
+
+
+@in_loop
+async def test_a_host_that_restarts_does_not_lose_what_it_executes() -> None:
+    async with FakeHost.running() as host, await host.client() as client:
+        runs = [asyncio.ensure_future(client.execute("hello", instance_id=each)) for each in "ab"]
+        await host.shard.until(lambda: len(host.shard.waits) == 2)
+        host.shard.tell_taken("a")
+        await eventually(lambda: len(client._session._waits) == 1)
+        await host.restart_http()
+        await host.shard.until(lambda: len(host.shard.received) == 4)
+        again = {each.instance_id: each for each in host.shard.received[2:]}
+        assert again["a"].request == r.Wait()
+        assert again["b"].request == r.Start("hello")
+        assert again["b"].wants_end
+        first = {each.instance_id: each.origin.seq for each in host.shard.received[:2]}
+        assert first == {each: again[each].origin.seq for each in "ab"}
+        for each in "ab":
+            host.shard.end(each, output=b"1")
+        assert await asyncio.gather(*runs) == [1, 1]
+
+
+@in_loop
 async def test_many_starts_keep_their_order() -> None:
     async with FakeHost.running(shards=2) as host, await host.client() as client:
         wanted = (StartRequest("hello", i, instance_id=f"i{i}") for i in range(10_000))

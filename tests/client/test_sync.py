@@ -8,7 +8,8 @@ import pytest
 
 from shardrt.client import StartRequest, Status, SyncClient
 from shardrt.errors import ConnectionLost, InstanceNotFound, OrchestrationFailed
-from tests.fake_host import HostThread
+from tests.fake_host import FakeHost, HostThread
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -40,6 +41,24 @@ def test_the_blocking_client_has_the_same_names(host: HostThread) -> None:
         with pytest.raises(InstanceNotFound):
             client.handle("x").result(timeout=10)
         assert client.get("x") is None
+
+
+def test_executing_blocks_until_the_end(host: HostThread) -> None:
+    def finish(fake: FakeHost) -> bool:
+        if "x" in fake.shard.waits:
+            fake.shard.end("x", output=b"[2]")
+        return "x" in fake.shard.instances
+
+    with SyncClient.connect(host.url) as client:
+        ending = threading.Thread(target=lambda: wait_until(lambda: host.do(finish)))
+        ending.start()
+        assert client.execute("hello", {"a": 1}, instance_id="x", timeout=20) == [2]
+        ending.join()
+        host.do(lambda fake: fake.shard.end("x", Status.FAILED))
+        with pytest.raises(OrchestrationFailed):
+            client.execute("hello", instance_id="x", on_conflict="return")
+        with pytest.raises(TimeoutError, match="y"):
+            client.execute("hello", instance_id="y", timeout=0.01)
 
 
 def test_many_at_once(host: HostThread) -> None:

@@ -13,7 +13,7 @@ from shardrt.cluster.calls import WAIT, PendingCall
 from shardrt.cluster.routing import HINT_S, RETRY_S_MAX, SWEEP_S, Router
 from shardrt.core import requests as r
 from shardrt.links.inprocess import connect_in_process
-from shardrt.links.messages import Answer, Ask, Forget, ForwardRaw, Look, NotOwner
+from shardrt.links.messages import Answer, Ask, Forget, ForwardRaw, Look, NotOwner, Taken
 from shardrt.testing.virtual import pass_time, run_virtual
 from tests.links.ends import End
 
@@ -109,13 +109,19 @@ class Rig:
             link.close()
 
     def send(
-        self, partition: int = 0, request: Raw = START, *, caller: Caller | None = None
+        self,
+        partition: int = 0,
+        request: Raw = START,
+        *,
+        caller: Caller | None = None,
+        wants_end: bool = False,
     ) -> None:
         """Send a call as a client's, or as a peer's if there is a `caller`."""
         by = caller or self.caller
         by.calls += 1
         seq = self.router.number()
-        message = ForwardRaw(seq, partition, r.Origin("c", by.calls, 1), "a", request)
+        origin = r.Origin("c", by.calls, 1)
+        message = ForwardRaw(seq, partition, origin, "a", request, wants_end)
         is_once = caller is not None
         call = PendingCall(by, by.calls, message, is_wait=request is WAIT, is_once=is_once)
         if is_once:
@@ -364,6 +370,90 @@ async def test_owners_forget_what_nobody_waits_for(rig: Rig) -> None:
         waited = next(each.seq for each in owner.calls if each.request == WAIT)
         assert owner.received[-1] == Forget((waited,))
     assert not rig.router.pending
+
+
+def take(call: ForwardRaw) -> Taken | None:
+    """Say that a start is durable, and nothing of a wait."""
+    return None if call.request == WAIT else Taken((call.seq,))
+
+
+@routed
+async def test_what_is_taken_is_a_wait_wherever_its_partition_goes(rig: Rig) -> None:
+    rig.here.answer = rig.there.answer = take
+    rig.send(wants_end=True)
+    await pass_time(0.1)
+    assert rig.caller.answers == [Taken((1,))]
+    assert (rig.router.calls_under_way, len(rig.caller.open)) == (0, 1)
+    rig.router.set_routes([THERE] * 4)
+    await pass_time(0.1)
+    rig.there.links[-1].close()
+    await pass_time(0.1)
+    rig.router.set_routes([HERE] * 4)
+    await pass_time(0.1)
+    rig.here.links[-1].send(Answer(rig.here.calls[-1].seq, refusal=MOVING))
+    await pass_time(0.1)
+    first, *others = [*rig.here.calls[:1], *rig.there.calls, *rig.here.calls[1:]]
+    assert (first.request, first.wants_end) == (START, True)
+    assert len(others) == 3
+    assert {(each.origin, bytes(each.request), each.wants_end) for each in others} == {
+        (first.origin, bytes(WAIT), False)
+    }
+    rig.here.links[-1].send(Answer(rig.here.calls[-1].seq, Raw(b'"end"')))
+    await pass_time(0.01)
+    assert rig.caller.answers[1:] == [Answer(1, Raw(b'"end"'))]
+    assert not rig.router.pending
+    assert not rig.caller.open
+
+
+@routed
+async def test_what_is_not_taken_is_started_again_wherever_its_partition_goes(rig: Rig) -> None:
+    rig.here.answer = rig.there.answer = lambda _: None
+    rig.send(wants_end=True)
+    await pass_time(0.1)
+    rig.router.set_routes([THERE, HERE, HERE, HERE])
+    await pass_time(0.1)
+    rig.here.links[-1].send(Taken((rig.here.calls[0].seq,)))  # too late: it is not the owner
+    await pass_time(0.1)
+    rig.there.links[-1].send(Answer(rig.there.calls[-1].seq, refusal=MOVING))
+    await pass_time(0.1)
+    again = rig.there.calls
+    assert len(again) == 2
+    for each in again:
+        assert msgspec.json.decode(each.request, type=r.Start) == r.Start("hello")
+        assert (each.wants_end, each.origin) == (True, rig.here.calls[0].origin)
+    assert rig.caller.answers == []
+    assert len(rig.router.pending) == 1
+
+
+@routed
+async def test_what_a_peer_brings_may_be_taken_here(rig: Rig) -> None:
+    peer = Caller()
+    rig.here.answer = take
+    for _ in range(2):
+        rig.send(caller=peer, wants_end=True)
+    await pass_time(0.1)
+    assert peer.answers == [Taken((1,)), Taken((2,))]
+    assert rig.router.calls_under_way == 0
+    rig.router.forget(list(peer.open)[:1])
+    await pass_time(0.01)
+    assert rig.here.received[-1] == Forget((rig.here.calls[0].seq,))
+    rig.here.links[-1].close()
+    await pass_time(0.01)
+    assert peer.answers[2:] == [NotOwner(2)]
+
+
+@routed
+async def test_patience_begins_anew_for_a_start_that_was_taken(rig: Rig) -> None:
+    rig.here.answer = take
+    rig.send(wants_end=True)
+    for _ in range(3):
+        await pass_time(2.0)
+        rig.here.answer = lambda call: Answer(call.seq, refusal=MOVING)
+        rig.here.links[-1].send(Answer(rig.here.calls[-1].seq, refusal=MOVING))
+        await pass_time(PATIENCE_S - 1)
+        rig.here.answer = lambda _: None
+        await pass_time(RETRY_S_MAX)
+    assert rig.caller.answers == [Taken((1,))]
 
 
 @routed

@@ -26,6 +26,11 @@ async def double(ctx: OrchestrationContext, number: int) -> int:
     return 2 * number
 
 
+@app.orchestrator
+async def doubled_later(ctx: OrchestrationContext) -> int:
+    return 2 * await ctx.wait_for_event("number", int)
+
+
 @in_loop
 async def test_the_api_of_a_runtime_works_while_it_runs() -> None:
     runtime = Runtime(app, partitions=4)
@@ -63,6 +68,13 @@ async def test_clients_from_outside_reach_it_by_link() -> None:
             else:
                 raise AssertionError("the id is taken")
             assert sum((await client.count()).values()) <= 1
+            asked = client._session._seq
+            assert await client.execute(double, 5) == 10
+            later = asyncio.ensure_future(client.execute(doubled_later, instance_id="y"))
+            await eventually(lambda: client._session._waits)
+            assert client._session._seq == asked + 2, "one request each"
+            await runtime.client.raise_event("y", "number", 6)
+            assert await later == 12
         server.should_exit = True
         await serving
 
@@ -102,6 +114,32 @@ async def test_a_client_that_knows_several_runtimes_goes_to_the_one_that_serves(
                 handle = await client.start(double, 20)
                 assert await handle.result() == 40
             await eventually(lambda: [len(each) for each in links] == [0, 0])
+
+
+@in_loop
+async def test_a_runtime_passes_on_what_another_is_to_start_and_end(tmp_path: Path) -> None:
+    options: Any = {"store": f"sqlite:///{tmp_path}/hub.db", "partitions": 4}
+    options |= {"listen": "127.0.0.1:0", "settings": {"host.lease_ttl_s": 3}}
+    async with Runtime(app, host_id="a", **options) as one:
+        async with Runtime(app, host_id="b", **options) as other:
+            await eventually(other.host.membership.serving, within_s=20)
+            async with await Client.connect(one.address) as client:
+                for caller, name in ((client, "outside"), (one.client, "inside")):
+                    session = caller._session
+                    asked = session._seq
+                    runs = [caller.execute(double, number) for number in range(20)]
+                    assert await asyncio.gather(*runs) == [2 * number for number in range(20)]
+                    ids = [f"{name}{number}" for number in range(20)]
+                    later = asyncio.gather(
+                        *(caller.execute(doubled_later, instance_id=each) for each in ids)
+                    )
+                    await eventually(lambda session=session: len(session._waits) == 20)
+                    assert session._seq == asked + 40, "one request each"
+                    assert one.host.router.calls_under_way == 0
+                    assert one.host.router.pending, "some are served by the other"
+                    for each in ids:
+                        await caller.raise_event(each, "number", 1)
+                    assert await later == [2] * 20
 
 
 @in_loop

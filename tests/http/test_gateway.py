@@ -1,7 +1,6 @@
 """The gateway: to whom calls go, and what becomes of them when links break and routes change."""
 
 import asyncio
-from typing import Any, Self
 
 import msgspec
 import pytest
@@ -13,68 +12,13 @@ from shardrt.core import requests as r
 from shardrt.core.ids import partition_of
 from shardrt.core.requests import Origin
 from shardrt.errors import ProtocolViolation
-from shardrt.host.keeping import keep_in_process
-from shardrt.http.gateway import Gateway
 from shardrt.links.inprocess import connect_in_process
-from shardrt.links.messages import Answer, Ask, Call, Hello, Serving, Welcome
+from shardrt.links.messages import Answer, Ask, Call, Hello, Serving
 from tests.fake_host import FakeHost
-from tests.fake_shard import FakeShard
+from tests.http.rig import GET, PARTITIONS, START, WELCOME, Rig
 from tests.links.ends import End
 from tests.loops import in_loop
 from tests.waiting import eventually
-
-PARTITIONS = 4
-WELCOME = Welcome(1, "0", PARTITIONS, "host", 1000)
-GET = Raw(b'["get"]')
-START = Raw(msgspec.json.encode(r.Start("hello", fresh=True)))
-
-
-class Rig:
-    """A gateway, shards by address, and one client, all in one loop."""
-
-    def __init__(self, **options: Any) -> None:
-        self.shards = {"one": FakeShard(), "two": FakeShard()}
-        accepts = {name: shard.accept for name, shard in self.shards.items()}
-        self.gateway = Gateway(WELCOME, keep=keep_in_process(accepts), **options)
-        self.client = self.new_client()
-
-    @property
-    def one(self) -> FakeShard:
-        return self.shards["one"]
-
-    @property
-    def two(self) -> FakeShard:
-        return self.shards["two"]
-
-    def new_client(self) -> End:
-        end = End()
-        connect_in_process(end.accept, self.gateway.accept)
-        end.link.send(Hello("c" * 32))
-        return end
-
-    async def __aenter__(self) -> Self:
-        self.task = asyncio.create_task(self.gateway.run())
-        self.gateway.set_routes(["one"] * PARTITIONS)
-        await self.one.until(lambda: len(self.one.links) == 1)
-        await self.client.until(lambda: self.client.messages == [WELCOME])
-        self.client.messages.clear()
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-
-    def call(self, seq: int, request: Raw = START, instance_id: str = "a", low: int = 1) -> None:
-        self.client.link.send(Call(seq, low, instance_id, request))
-
-    async def answers(self, count: int) -> list[Answer]:
-        await self.client.until(lambda: len(self.client.messages) >= count)
-        return self.client.messages
-
-    async def refusal(self, count: int = 1) -> r.Refusal:
-        answer = (await self.answers(count))[count - 1]
-        assert answer.refusal is not None
-        return answer.refusal
 
 
 @in_loop

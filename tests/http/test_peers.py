@@ -12,6 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from shardrt.config import Tokens
+from shardrt.core import requests as r
 from shardrt.core.ids import partition_of
 from shardrt.core.messages import DeliverEvent
 from shardrt.host.keeping import keep_also_peers, keep_unix
@@ -63,6 +64,58 @@ async def test_a_host_forgets_what_nobody_waits_for_elsewhere() -> None:
             [(seq, _)] = other.shard.waits[THERE]
             waiting.cancel()
         await other.shard.until(lambda: other.shard.forgotten == [seq])
+
+
+@in_loop
+async def test_ends_come_from_other_hosts_too() -> None:
+    async with two_hosts() as (one, other), await one.client() as client:
+        session = client._session
+        for hosts in ("of now", "of an older release"):
+            other.shard.is_old = hosts != "of now"
+            running = asyncio.ensure_future(client.execute("hello", instance_id=THERE))
+            await other.shard.until(lambda: THERE in other.shard.waits)
+            if not other.shard.is_old:
+                other.shard.tell_taken(THERE)
+            await eventually(lambda: not session.is_calling)
+            assert one.gateway.calls_under_way == other.gateway.calls_under_way == 0
+            other.shard.end(THERE, output=b"7")
+            assert await running == 7
+            del other.shard.instances[THERE]
+        assert [each.wants_end for each in other.shard.received] == [True, True, False]
+
+
+@in_loop
+async def test_a_host_forgets_what_was_taken_elsewhere_and_nobody_waits_for() -> None:
+    async with two_hosts() as (one, other):
+        async with await one.client() as client:
+            running = asyncio.ensure_future(client.execute("hello", instance_id=THERE))
+            await other.shard.until(lambda: THERE in other.shard.waits)
+            [(seq, _)] = other.shard.waits[THERE]
+            other.shard.tell_taken(THERE)
+            await eventually(lambda: not client._session.is_calling)
+            running.cancel()
+        await other.shard.until(lambda: other.shard.forgotten == [seq])
+
+
+@in_loop
+async def test_what_was_taken_is_waited_for_when_the_link_between_hosts_comes_back() -> None:
+    async with two_hosts() as (one, other), await one.client() as client:
+        ids = [
+            name
+            for name in (f"i{each}" for each in range(20))
+            if partition_of(name, PARTITIONS) > 0
+        ][:2]
+        runs = [asyncio.ensure_future(client.execute("hello", instance_id=each)) for each in ids]
+        await other.shard.until(lambda: len(other.shard.waits) == 2)
+        other.shard.tell_taken(ids[0])
+        await eventually(lambda: len(client._session._waits) == 1)
+        await other.restart_http()
+        await other.shard.until(lambda: len(other.shard.received) == 4)
+        again = {each.instance_id: each.request for each in other.shard.received[2:]}
+        assert again == {ids[0]: r.Wait(), ids[1]: r.Start("hello")}
+        for each in ids:
+            other.shard.end(each, output=b"1")
+        assert await asyncio.gather(*runs) == [1, 1]
 
 
 @in_loop

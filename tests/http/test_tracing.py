@@ -197,6 +197,26 @@ async def test_a_client_within_a_span_makes_one_of_its_own() -> None:
 
 
 @in_loop
+async def test_executing_within_a_span_is_a_start_within_it() -> None:
+    recording = Recording()
+    runtime = runtime_with(recording, 0.0)
+    async with runtime:
+        with recording.tracer.start_as_current_span("mine"):
+            await runtime.client.execute(where)
+
+    recording.assert_one_tree()
+    assert recording.counts == {
+        "mine": 1,
+        "Management.StartOrchestration": 1,
+        "orchestration.start": 1,
+        "orchestration.call": 1,
+        "orchestration.complete": 1,
+    }
+    managed = recording.one("Management.StartOrchestration")
+    assert parent_of(recording.one("orchestration.start")) == id_of(managed)
+
+
+@in_loop
 async def test_what_fails_is_named_by_the_type_of_its_error_and_its_message_is_not_told() -> None:
     recording = Recording()
     runtime = runtime_with(recording, 1.0)

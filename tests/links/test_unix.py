@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,14 +83,13 @@ async def test_what_is_sent_in_one_turn_arrives_as_one_batch(path: str) -> None:
         assert far.batches == [100]
 
 
-@pytest.mark.parametrize("batches", [[MANY], [MANY - 1, 1], [1] * MANY])
 @in_loop
-async def test_after_many_messages_the_next_gather(
-    path: str, monkeypatch: pytest.MonkeyPatch, batches: list[int]
+async def test_after_a_batch_of_many_the_next_gathers(
+    path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "PACE_S", 3600.0)
     async with linked(path) as (near, far, _):
-        for number, sent in enumerate(batches, 1):
+        for number, sent in enumerate((MANY - 1, 1, MANY), 1):
             for seq in range(sent):
                 near.link.send(Ask(seq, Raw(b"0")))
             await far.until(partial(came, far, number))
@@ -100,23 +98,27 @@ async def test_after_many_messages_the_next_gather(
         near.link.send(Ask(1, Raw(b"0")))
         near.link.close()
         await far.until(lambda: far.closed == 1)
-        assert far.batches == [*batches, 2]
+        assert far.batches == [MANY - 1, 1, MANY, 2]
 
 
 @in_loop
-async def test_messages_far_apart_are_not_held_back(
+async def test_while_its_sender_is_busy_a_link_gathers(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stream, "PACE_S", 3600.0)
     async with linked(path) as (near, far, _):
-        loop, now_s = asyncio.get_running_loop(), 0.0
-        clock = SimpleNamespace(time=lambda: now_s, call_soon=loop.call_soon)
-        # Nothing could be held back: that takes a timer.
-        monkeypatch.setattr(near.link, "_loop", clock)
-        for number in range(1, 2 * MANY):
+        busy = [False, True]
+        monkeypatch.setattr(near.link, "_is_busy", lambda: busy.pop(0))
+        for number in (1, 2):
             near.link.send(Ask(number, Raw(b"0")))
             await far.until(partial(came, far, number))
-            now_s += 1.001 * stream.PACE_S
-        assert far.batches == [1] * (2 * MANY - 1)
+        for number in (3, 4):
+            near.link.send(Ask(number, Raw(b"0")))
+            await asyncio.sleep(0)
+        busy.append(False)
+        near.link.close()
+        await far.until(lambda: far.closed == 1)
+        assert far.batches == [1, 1, 2]
 
 
 @in_loop

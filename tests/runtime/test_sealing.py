@@ -101,6 +101,7 @@ def test_nothing_readable_is_stored(tmp_path: Path) -> None:
             seen = await plain.get("a")
             assert seen is not None
             assert seen.input.startswith("shardrt:sealed:")
+            assert await client.execute("kid", SECRET) == [SECRET]
 
     asyncio.run(main())
     database = sqlite3.connect(file)
@@ -124,6 +125,7 @@ def test_plain_input_from_outside_is_taken_and_what_cannot_be_opened_is_not() ->
             assert await runtime.client.handle(handle.instance_id).result(timeout=10) == [
                 "readable"
             ]
+            assert (await plain.execute("kid", "readable")).startswith("shardrt:sealed:")
             wrong = Client(runtime.client._session, Swapped(1))
             with pytest.raises(InputInvalid, match="cannot be opened"):
                 await wrong.start("kid", "x", instance_id="b")

@@ -33,7 +33,7 @@ from shardrt.store.memory import MemoryStore
 from shardrt.testing.sim.clocks import SimClock
 from shardrt.testing.sim.ledger import Shadow
 from shardrt.testing.virtual import pass_time
-from tests.sim import cancel_bugs, line_bugs  # noqa: F401 - registers them
+from tests.sim import cancel_bugs, execute_bugs, line_bugs  # noqa: F401 - registers them
 from tests.sim.patching import BUGS, Patch, bug
 
 if TYPE_CHECKING:

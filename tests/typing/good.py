@@ -79,6 +79,9 @@ async def use(client: Client) -> None:
     assert_type(await (await client.start("process", 3)).result(), Any)
     assert_type(await client.handle("a", process).result(), str)
     assert_type(await client.handle("a").result(type=Order), Order)
+    assert_type(await client.execute(process, Order("a", 5), instance_id="a", timeout=5), str)
+    assert_type(await client.execute(nightly), dict[str, int])
+    assert_type(await client.execute("process", 3, on_conflict="return"), Any)
     plain: OrchestrationHandle = client.handle("a")
     assert_type(await plain.result(), Any)
 
@@ -86,6 +89,9 @@ async def use(client: Client) -> None:
 def use_blocking(client: SyncClient) -> None:
     assert_type(client.start(process, Order("a", 5)).result(timeout=5), str)
     assert_type(client.start(nightly, start_at=timedelta(hours=1)).result(), dict[str, int])
+    assert_type(client.execute(process, Order("a", 5), tags={"k": "v"}, timeout=5), str)
+    assert_type(client.execute(nightly, start_at=timedelta(hours=1)), dict[str, int])
+    assert_type(client.execute("nightly"), Any)
     assert_type(client.handle("a", nightly).result(), dict[str, int])
 
 

@@ -53,7 +53,22 @@ class Scene:
 
     async def completes(self, instance_id: str) -> Any:
         """Return the output of an instance, which must complete."""
-        snapshot = await self.client.wait(instance_id)
+        return self._output(await self.client.wait(instance_id))
+
+    async def gives(self, name: str, value: object, instance_id: str, **options: Any) -> Any:
+        """Start an instance, which must complete, and return its output."""
+        return self._output(await self.end_of(name, value, instance_id, **options))
+
+    async def end_of(
+        self, name: str, value: object, instance_id: str, **options: Any
+    ) -> r.Snapshot:
+        """Start an instance, and return it once it has ended: by one request, or by two."""
+        if self.random.random() < 0.5:
+            return await self.client.execute(name, value, instance_id, **options)
+        await self.client.start(name, value, instance_id, **options)
+        return await self.client.wait(instance_id)
+
+    def _output(self, snapshot: r.Snapshot) -> Any:
         self.check(snapshot.status is Status.COMPLETED, f"{snapshot}")
         return msgspec.json.decode(snapshot.output)
 
@@ -71,9 +86,8 @@ async def run_program(scene: Scene) -> None:
     steps = draw_program(scene.random, scene.name)
     scene.note_tokens(steps)
     instance_id = scene.id()
-    await scene.client.start("program", {"steps": steps}, instance_id)
     watching = asyncio.ensure_future(_watch(scene, instance_id))
-    got = await scene.completes(instance_id)
+    got = await scene.gives("program", {"steps": steps}, instance_id)
     scene.check(got == expected(steps), f"gave {got}, not {expected(steps)}: {steps}")
     await watching
 
@@ -250,8 +264,7 @@ async def rewind(scene: Scene) -> None:
     steps: list[list[Any]] = [["act", 1], ["fix", scene.name], ["act", 2]]
     if scene.random.random() < 0.5:
         steps = [["act", 5], ["child", *steps], ["slow", 200, 1]]
-    await scene.client.start("program", {"steps": steps}, instance_id)
-    snapshot = await scene.client.wait(instance_id)
+    snapshot = await scene.end_of("program", {"steps": steps}, instance_id)
     scene.check(snapshot.status is Status.FAILED, f"did not fail: {snapshot}")
     present.world.fixed.add(scene.name)
     await scene.client.ask(instance_id, r.Rewind("fixed"))
@@ -263,8 +276,7 @@ async def purge(scene: Scene) -> None:
     """Delete an instance that has ended, and use its id again."""
     instance_id = scene.id()
     for number in range(2):
-        await scene.client.start("program", {"steps": [["act", number]]}, instance_id)
-        got = await scene.completes(instance_id)
+        got = await scene.gives("program", {"steps": [["act", number]]}, instance_id)
         scene.check(got == [3 * number + 1], f"gave {got} in life {number}")
         purged = await scene.client.ask(instance_id, r.Purge())
         scene.check(purged.count == 1, f"purged {purged}")
@@ -287,9 +299,9 @@ async def restart(scene: Scene) -> None:
         if number:
             started = await scene.client.ask(instance_id, r.Restart())
             executions.append(started.execution_id)
+            got = await scene.completes(instance_id)
         else:
-            await scene.client.start("program", {"steps": steps}, instance_id)
-        got = await scene.completes(instance_id)
+            got = await scene.gives("program", {"steps": steps}, instance_id)
         scene.check(got == expected(steps), f"gave {got}")
     scene.check(len(set(executions)) == 2, f"executions {executions}")
 
@@ -358,25 +370,22 @@ async def start_later(scene: Scene) -> None:
     """Start an instance that is to begin at a time."""
     instance_id = scene.id()
     start_at = true_now_us(scene.client.cluster.loop) + scene.random.randint(100_000, 5_000_000)
-    await scene.client.start("program", {"steps": [["act", 1]]}, instance_id, start_at=start_at)
-    await scene.completes(instance_id)
+    await scene.gives("program", {"steps": [["act", 1]]}, instance_id, start_at=start_at)
 
 
 async def start_unnamed(scene: Scene) -> None:
-    """Start many instances at once under ids made for them."""
+    """Run many instances at once under ids made for them."""
     names = [f"{scene.name}.{number}" for number in range(scene.random.randint(2, 8))]
     programs = {name: draw_program(scene.random, name, depth=1) for name in names}
 
-    async def start(name: str) -> None:
-        scene.note_tokens(programs[name])
-        await scene.client.start("program", {"steps": programs[name]}, name, fresh=True)
+    async def run(name: str, steps: list[Any]) -> None:
+        scene.note_tokens(steps)
+        got = await scene.gives("program", {"steps": steps}, name, fresh=True)
+        scene.check(got == expected(steps), f"gave {got}, not {expected(steps)}")
 
     async with asyncio.TaskGroup() as tasks:
-        for name in names:
-            tasks.create_task(start(name))
-    for name, steps in programs.items():
-        got = await scene.completes(name)
-        scene.check(got == expected(steps), f"gave {got}, not {expected(steps)}")
+        for name, steps in programs.items():
+            tasks.create_task(run(name, steps))
 
 
 CHARACTERS: Mapping[str, Play] = {

@@ -98,11 +98,8 @@ class SimClient:
         if isinstance(request, (r.Get, r.Wait)):
             assert result is None or isinstance(result, r.Snapshot)
             ledger.check_read(instance_id, result, since_s)
-        elif (kinds := _ENTRY_OF.get(type(request))) and not _was_there(result):
-            entry = ledger.applied.get((self.name, seq))
-            if not isinstance(entry, kinds):
-                text = f"{name} of {instance_id} was acknowledged, and is {entry}"
-                ledger.violated("I1", text)
+        elif not _was_there(result):
+            self._judge_applied(seq, instance_id, request)
         return result
 
     async def wait(self, instance_id: str) -> r.Snapshot:
@@ -110,10 +107,36 @@ class SimClient:
         since_s = self.cluster.loop.time()
         snapshot = await self._session.wait(instance_id)
         self.cluster.note("answer", self.name, "Wait", instance_id, str(snapshot.status))
+        self._judge_end(instance_id, snapshot, since_s)
+        return snapshot
+
+    async def execute(
+        self, name: str, value: object, instance_id: str, **options: Any
+    ) -> r.Snapshot:
+        """Start an instance that is not there, and return it once it has ended."""
+        since_s = self.cluster.loop.time()
+        start = r.Start(name, Raw(msgspec.json.encode(value)), **options)
+        self.cluster.started.append(instance_id)
+        seq = self._session._seq + 1  # noqa: SLF001 - the number that it gives next
+        snapshot = await self._session.execute(instance_id, start)
+        self.cluster.note("end", self.name, seq, instance_id, str(snapshot.status))
+        self.acknowledged += 1
+        self._judge_applied(seq, instance_id, start)
+        self._judge_end(instance_id, snapshot, since_s)
+        return snapshot
+
+    def _judge_applied(self, seq: int, instance_id: str, request: r.Request) -> None:
+        kinds = _ENTRY_OF.get(type(request))
+        entry = self.cluster.ledger.applied.get((self.name, seq))
+        if kinds and not isinstance(entry, kinds):
+            name = type(request).__name__
+            text = f"{name} of {instance_id} was acknowledged, and is {entry}"
+            self.cluster.ledger.violated("I1", text)
+
+    def _judge_end(self, instance_id: str, snapshot: r.Snapshot, since_s: float) -> None:
         self.cluster.ledger.check_read(instance_id, snapshot, since_s)
         if not snapshot.status.is_final:
             self.cluster.ledger.violated("I1", f"{instance_id} has not ended")
-        return snapshot
 
     async def start(self, name: str, value: object, instance_id: str, **options: Any) -> r.Started:
         """Start an instance."""
