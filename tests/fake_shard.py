@@ -1,7 +1,7 @@
 """A stand-in for a shard: answers requests from a dict, at a real Unix socket.
 
 It remembers what each client asked, as owners do, so that repetitions can be seen. Tests
-script it: `hold` keeps requests unanswered, `refuse_next` refuses what comes next, `tell_taken`
+script it: `hold` keeps requests unanswered, `refuse_next` refuses what comes next, `tell_accepted`
 says which starts are durable, and `is_old` makes it one that answers all starts alike.
 """
 
@@ -16,7 +16,7 @@ from msgspec import Raw
 from shardrt.core import requests as r
 from shardrt.core.history import Failure, Status
 from shardrt.links import admin
-from shardrt.links.messages import Answer, Ask, Forget, Forward, ForwardRaw, Taken
+from shardrt.links.messages import Accepted, Answer, Ask, Forget, Forward, ForwardRaw
 from shardrt.links.shard_codec import ShardCodec
 from shardrt.links.unix import UnixServer, listen_unix
 
@@ -131,13 +131,13 @@ class FakeShard:
         else:
             link.send(answer)
 
-    def tell_taken(self, instance_id: str) -> None:
+    def tell_accepted(self, instance_id: str) -> None:
         """Say to who waits for an instance that it is durable, in one message per link."""
         told: dict[Link, list[int]] = {}
         for seq, link in self.waits[instance_id]:
             told.setdefault(link, []).append(seq)
         for link, seqs in told.items():
-            link.send(Taken(tuple(seqs)))
+            link.send(Accepted(tuple(seqs)))
 
     def end(
         self,

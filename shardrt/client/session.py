@@ -36,7 +36,7 @@ from shardrt.errors import (
     Unauthorized,
 )
 from shardrt.links.backoff import Backoff
-from shardrt.links.messages import Answer, Serving, Taken, Welcome
+from shardrt.links.messages import Accepted, Answer, Serving, Welcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -284,8 +284,8 @@ class Session:
         calls = self._calls
         for answer in messages:
             if type(answer) is not Answer:
-                if type(answer) is Taken:
-                    self._on_taken(answer.seqs)
+                if type(answer) is Accepted:
+                    self._on_accepted(answer.seqs)
                 elif type(answer) is Serving:
                     self._lines.on_serving(line, answer)
                 continue
@@ -302,7 +302,7 @@ class Session:
             else:
                 self._on_refusal(line, pending, answer.refusal)
 
-    def _on_taken(self, seqs: Iterable[int]) -> None:
+    def _on_accepted(self, seqs: Iterable[int]) -> None:
         """Learn that starts are durable: from now on they are waits."""
         for seq in seqs:
             pending = self._calls.get(seq)

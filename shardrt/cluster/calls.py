@@ -25,7 +25,7 @@ class Caller(Protocol):
     """Who has made calls and wants their answers."""
 
     link: Link
-    """Where `Answer` and `Taken` go, under the caller's numbers; to a peer, `NotOwner`s too."""
+    """Where `Answer` and `Accepted` go, under the caller's numbers; to a peer, `NotOwner`s too."""
     open: set[int]
     """The router's numbers of its calls under way. The router keeps it."""
 

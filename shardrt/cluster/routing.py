@@ -22,7 +22,7 @@ from shardrt.cluster.looks import Looks
 from shardrt.cluster.upstream import Keep, Upstream
 from shardrt.core.requests import Refusal
 from shardrt.errors import PartitionUnavailable
-from shardrt.links.messages import Answer, Forget, ForwardRaw, Look, NotOwner, Taken
+from shardrt.links.messages import Accepted, Answer, Forget, ForwardRaw, Look, NotOwner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -191,8 +191,8 @@ class Router:
     def _on_messages(self, messages: list[FromHost]) -> None:
         pending = self.pending
         for message in messages:
-            if isinstance(message, Taken):
-                self._on_taken(message.seqs)
+            if isinstance(message, Accepted):
+                self._on_accepted(message.seqs)
                 continue
             seq = message.seq
             call = pending.get(seq)
@@ -211,7 +211,7 @@ class Router:
                 assert isinstance(message, NotOwner)
                 self._on_refused(seq, call, message.owner)
 
-    def _on_taken(self, seqs: Iterable[int]) -> None:
+    def _on_accepted(self, seqs: Iterable[int]) -> None:
         told: dict[Caller, list[int]] = {}
         for seq in seqs:
             call = self.pending.get(seq)
@@ -219,7 +219,7 @@ class Router:
                 call.becomes_wait()
                 told.setdefault(call.caller, []).append(call.caller_seq)
         for caller, caller_seqs in told.items():
-            caller.link.send(Taken(tuple(caller_seqs)))
+            caller.link.send(Accepted(tuple(caller_seqs)))
 
     def _on_served(self, partition: int) -> None:
         if self._troubles[partition].timer is None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from shardrt.core.requests import Refusal, Start, Wait
 from shardrt.errors import ProtocolViolation
-from shardrt.links.messages import Answer, Ask, Forget, Forward, ForwardRaw, Taken
+from shardrt.links.messages import Accepted, Answer, Ask, Forget, Forward, ForwardRaw
 
 if TYPE_CHECKING:
     from shardrt.host.shard import Shard
     from shardrt.links.base import Link
 
-TAKEN_S = 0.04
+ACCEPTED_S = 0.04
 """Who wants the end of what it starts is told that it is durable only if the end is later than
 that, and after twice as long at the latest: most ends come before."""
 
@@ -73,7 +73,7 @@ class Visitor:
             self._untold.discard(answer.seq)
             if answer.refusal is not None:
                 # Only the waiting is refused: who makes the start again could be told that it was.
-                self._link.send(Taken((answer.seq,)))
+                self._link.send(Accepted((answer.seq,)))
         self._link.send(answer)
 
     def _answer_run(self, run: Forward, answer: Answer) -> None:
@@ -91,18 +91,18 @@ class Visitor:
         self._waits[seq] = wait
         self._untold.add(seq)
         if self._teller is None:
-            self._teller = asyncio.get_running_loop().call_later(TAKEN_S, self._tell_taken)
+            self._teller = asyncio.get_running_loop().call_later(ACCEPTED_S, self._tell_accepted)
         self._shard.hand_over(wait, self._answer_wait)
 
-    def _tell_taken(self) -> None:
+    def _tell_accepted(self) -> None:
         told = self._to_tell & self._untold
         self._untold -= told
         self._to_tell = set(self._untold)
         self._teller = None
         if told:
-            self._link.send(Taken(tuple(sorted(told))))
+            self._link.send(Accepted(tuple(sorted(told))))
         if self._to_tell:
-            self._teller = asyncio.get_running_loop().call_later(TAKEN_S, self._tell_taken)
+            self._teller = asyncio.get_running_loop().call_later(ACCEPTED_S, self._tell_accepted)
 
     def _forget(self, seqs: tuple[int, ...]) -> None:
         for seq in seqs:

@@ -2,9 +2,9 @@
 
 Four conversations:
 
-- *client ⇄ gateway* (WebSocket): `Hello` → `Welcome`, then `Call` → `Answer`, pipelined, with a
-  `Taken` between them for starts that are to be answered by an end, and `Serving` to clients that
-  have asked for it.
+- *client ⇄ gateway* (WebSocket): `Hello` → `Welcome`, then `Call` → `Answer`, pipelined, with an
+  `Accepted` between them for starts that are to be answered by an end, and `Serving` to clients
+  that have asked for it.
 - *gateway ⇄ shard, shard ⇄ shard* (Unix socket): `Forward` → `Answer`, and `Deliver` /
   `Acknowledge` / `Resend` between partitions, which have no answer.
 - *gateway or shard → gateway of another host* (WebSocket): the same, for partitions that the
@@ -77,8 +77,8 @@ class Call(_Link, frozen=True, tag="call"):
     request: Raw
     """A `core.requests.Request`."""
     wants_end: bool = False
-    """Of a start: it may be answered by the end of the instance, as a `Wait` is, after `Taken` if
-    that takes a while. Releases that do not know this answer a start as ever."""
+    """Of a start: it may be answered by the end of the instance, as a `Wait` is, after `Accepted`
+    if that takes a while. Releases that do not know this answer a start as ever."""
 
 
 class Ask(_Link, frozen=True, tag="ask"):
@@ -97,7 +97,7 @@ class Answer(_Link, frozen=True, tag="answer"):
     refusal: Refusal | None = None
 
 
-class Taken(_Link, frozen=True, tag="taken"):
+class Accepted(_Link, frozen=True, tag="accepted"):
     """The starts in these calls, whose ends were wanted, are durable, and the ends are to come.
 
     From now on such a call is a `Wait`: who has to make it again makes that one.
@@ -187,8 +187,8 @@ class Look(_Link, frozen=True, tag="look"):
 
 PartitionTraffic: TypeAlias = Deliver | Acknowledge | Resend
 FromClient: TypeAlias = Hello | Call | Ask
-ToClient: TypeAlias = Welcome | Serving | Taken | Answer
+ToClient: TypeAlias = Welcome | Serving | Accepted | Answer
 ToShard: TypeAlias = Forward | Ask | Forget | Deliver | Acknowledge | Resend
-FromShard: TypeAlias = Answer | Taken
+FromShard: TypeAlias = Answer | Accepted
 ToHost: TypeAlias = ForwardRaw | Ask | Forget | DeliverRaw | Acknowledge | Resend | Look
-FromHost: TypeAlias = Answer | Taken | NotOwner
+FromHost: TypeAlias = Answer | Accepted | NotOwner

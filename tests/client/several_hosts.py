@@ -14,7 +14,7 @@ from shardrt.client.session import Session
 from shardrt.core import requests as r
 from shardrt.links.backoff import Backoff
 from shardrt.links.inprocess import connect_in_process
-from shardrt.links.messages import Answer, Serving, Taken, Welcome
+from shardrt.links.messages import Accepted, Answer, Serving, Welcome
 from shardrt.testing.virtual import pass_time, run_virtual
 from tests.links.ends import End
 
@@ -89,8 +89,8 @@ class Host(End):
         for seq in seqs:
             self.link.send(Answer(seq, STARTED))
 
-    def tell_taken(self, *seqs: int) -> None:
-        self.link.send(Taken(seqs))
+    def tell_accepted(self, *seqs: int) -> None:
+        self.link.send(Accepted(seqs))
 
     def end(self, *seqs: int) -> None:
         """Answer as when an instance has ended."""

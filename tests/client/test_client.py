@@ -85,7 +85,7 @@ async def test_executing_starts_and_gives_the_output_of_the_type() -> None:
         [(instance_id, snapshot)] = host.shard.instances.items()
         assert (snapshot.name, snapshot.tags) == ("process-order", {"k": "v"})
         assert len(instance_id) == 32
-        host.shard.tell_taken(instance_id)
+        host.shard.tell_accepted(instance_id)
         await eventually(lambda: not client._session.is_calling)
         host.shard.end(instance_id, output=b'{"id":"7","amount":2.5}')
         assert await running == Order("7", 2.5)
@@ -142,7 +142,7 @@ async def test_a_timeout_of_executing_ends_only_the_waiting() -> None:
     async with FakeHost.running() as host, await host.client() as client:
         with pytest.raises(TimeoutError, match=r"'x' has not .*; x is Running"):
             await client.execute("hello", instance_id="x", timeout=0.1)
-        host.shard.tell_taken("x")
+        host.shard.tell_accepted("x")
         await eventually(lambda: not client._session.is_waiting)
         found = await client.get("x")
         assert found is not None
@@ -156,7 +156,7 @@ async def test_a_host_that_restarts_does_not_lose_what_it_executes() -> None:
     async with FakeHost.running() as host, await host.client() as client:
         runs = [asyncio.ensure_future(client.execute("hello", instance_id=each)) for each in "ab"]
         await host.shard.until(lambda: len(host.shard.waits) == 2)
-        host.shard.tell_taken("a")
+        host.shard.tell_accepted("a")
         await eventually(lambda: len(client._session._waits) == 1)
         await host.restart_http()
         await host.shard.until(lambda: len(host.shard.received) == 4)

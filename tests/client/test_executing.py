@@ -107,7 +107,7 @@ async def test_what_is_taken_waits_for_as_long_as_it_takes() -> None:
         line = session._lines.main
         assert line is not None
         assert (session.is_calling, silence_ticks(line)) == (True, AWAITED_TICKS)
-        host.tell_taken(1)
+        host.tell_accepted(1)
         await pass_time(LONG_S)
         assert (session.is_calling, session.is_waiting) == (False, True)
         assert silence_ticks(line) == RESULT_TICKS
@@ -122,10 +122,10 @@ async def test_what_is_taken_does_not_keep_owners_from_forgetting() -> None:
     host = Host()
     async with opened(host) as session:
         ends = await executed(session, "a", "b", "c")
-        host.tell_taken(1, 2)
+        host.tell_accepted(1, 2)
         await pass_time(SOON_S)
         ends += await executed(session, "d")
-        host.tell_taken(3, 4)
+        host.tell_accepted(3, 4)
         await pass_time(SOON_S)
         ends += await executed(session, "e")
         assert [message.low for message in host.messages] == [1, 1, 1, 3, 5]
@@ -140,13 +140,13 @@ async def test_what_is_taken_makes_room_for_other_starts(monkeypatch: pytest.Mon
     async with opened(host) as session:
         ends = await executed(session, "a", "b", "c", "d")
         assert (host.taken(), session.is_overloaded) == ([1, 2], True)
-        host.tell_taken(2)
+        host.tell_accepted(2)
         await pass_time(SOON_S)
         assert host.taken() == [3]
         host.end(2)  # it has left the window already
         await pass_time(SOON_S)
         assert host.taken() == []
-        host.tell_taken(1, 3)
+        host.tell_accepted(1, 3)
         await pass_time(SOON_S)
         assert (host.taken(), session.is_overloaded) == ([4], False)
         host.end(1, 3, 4)
@@ -162,7 +162,7 @@ async def test_a_host_that_takes_starts_gets_more_at_a_time() -> None:
         await pass_time(SOON_S)
         limit = session._window.limit
         assert limit < LIMIT_MAX
-        host.tell_taken(*range(2, 41))
+        host.tell_accepted(*range(2, 41))
         await pass_time(SOON_S)
         assert session._window.limit > limit + 1
         await pass_time(AGAIN_S)
@@ -179,7 +179,7 @@ async def test_only_a_start_whose_end_is_wanted_can_be_taken() -> None:
         [answered, ended] = await executed(session, "c", "d")
         host.end(3)
         await answered
-        host.tell_taken(1, 2, 3, 77, 4)
+        host.tell_accepted(1, 2, 3, 77, 4)
         await pass_time(SOON_S)
         assert (list(session._calls), list(session._waits)) == ([1], [2, 4])
         host.messages.clear()
@@ -197,8 +197,8 @@ async def test_what_is_told_twice_is_learned_once() -> None:
     host = Host()
     async with opened(host) as session:
         [ended] = await executed(session, "a")
-        host.tell_taken(1, 1)
-        host.tell_taken(1)
+        host.tell_accepted(1, 1)
+        host.tell_accepted(1)
         await pass_time(SOON_S)
         assert list(session._waits) == [1]
         host.end(1, 1)
@@ -211,7 +211,7 @@ async def test_it_may_be_gone_after_it_was_taken() -> None:
     host = Host()
     async with opened(host) as session:
         [ended] = await executed(session, "a")
-        host.tell_taken(1)
+        host.tell_accepted(1)
         host.refuse(1, "InstanceNotFound")
         with pytest.raises(InstanceNotFound):
             await ended
@@ -223,7 +223,7 @@ async def test_closing_ends_what_was_taken() -> None:
     host = Host()
     async with opened(host) as session:
         [ended] = await executed(session, "a")
-        host.tell_taken(1)
+        host.tell_accepted(1)
         await pass_time(SOON_S)
         await session.close()
         with pytest.raises(ConnectionLost, match="closed"):
@@ -233,7 +233,7 @@ async def test_closing_ends_what_was_taken() -> None:
 # -- who gives up ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("answer", [Host.tell_taken, Host.end, Host.answer])
+@pytest.mark.parametrize("answer", [Host.tell_accepted, Host.end, Host.answer])
 @virtual
 async def test_nothing_is_kept_of_a_start_that_nobody_waits_for_once_it_is_durable(
     answer: object,
@@ -256,7 +256,7 @@ async def test_what_was_taken_and_nobody_waits_for_is_not_asked_for_again() -> N
     host = Host()
     async with opened(host) as session:
         [ended] = await executed(session, "a")
-        host.tell_taken(1)
+        host.tell_accepted(1)
         await pass_time(SOON_S)
         ended.cancel()
         await asyncio.wait([ended])
@@ -288,7 +288,7 @@ async def test_once_it_is_taken_it_is_waited_for_over_the_next_link() -> None:
     host = Host()
     async with opened(host) as session:
         [ended] = await executed(session, "a")
-        host.tell_taken(1)
+        host.tell_accepted(1)
         await pass_time(SOON_S)
         for _ in range(2):
             host.messages.clear()
@@ -306,7 +306,7 @@ async def test_a_passing_refusal_is_followed_by_what_it_is_by_then() -> None:
         [ended] = await executed(session, "a")
         host.refuse(1, "PartitionUnavailable")
         await pass_time(AGAIN_S)
-        host.tell_taken(1)
+        host.tell_accepted(1)
         host.refuse(1, "PartitionUnavailable")
         await pass_time(AGAIN_S)
         assert host.messages == [run(1, 1, fresh=True), run(1, 1), wait(1, 2)]
@@ -334,7 +334,7 @@ async def test_what_is_taken_goes_by_no_other_line() -> None:
     a, b = Host(0, 1, 2, 3), Host()
     async with opened(a, b) as session:
         [ended] = await executed(session, "x!0")
-        a.tell_taken(1)
+        a.tell_accepted(1)
         await pass_time(SOON_S)
         b.say(0, 1, 2, 3)
         await pass_time(SOON_S)
@@ -348,9 +348,9 @@ async def test_a_start_is_taken_by_whichever_line_says_so() -> None:
     a, b = Host(0, 1, 2, 3), Host()
     async with opened(a, b) as session:
         ended = await rerouted(a, b, session)
-        a.tell_taken(1)
+        a.tell_accepted(1)
         await pass_time(SOON_S)
-        b.tell_taken(1)
+        b.tell_accepted(1)
         await pass_time(SOON_S)
         b.link.close()
         await pass_time(SOON_S)
@@ -364,7 +364,7 @@ async def test_a_host_that_knows_starts_only_may_answer_after_another_has_taken_
     a, b = Host(0, 1, 2, 3), Host()
     async with opened(a, b) as session:
         ended = await rerouted(a, b, session)
-        b.tell_taken(1)
+        b.tell_accepted(1)
         await pass_time(SOON_S)
         a.answer(1)
         await pass_time(SOON_S)
@@ -381,7 +381,7 @@ async def test_what_one_host_has_no_room_for_may_be_taken_by_another() -> None:
         ended = await rerouted(a, b, session)
         b.refuse(1, "Overloaded")
         await pass_time(SOON_S)
-        a.tell_taken(1)
+        a.tell_accepted(1)
         await pass_time(AGAIN_S)
         assert b.messages == [wait(1, 2, "x!0")]
         b.end(1)
@@ -404,7 +404,7 @@ async def test_waiting_is_never_too_much() -> None:
     host = Host()
     async with opened(host, retry_overloaded=False) as session:
         [ended] = await executed(session, "a")
-        host.tell_taken(1)
+        host.tell_accepted(1)
         await pass_time(SOON_S)
         host.refuse(1, "Overloaded")
         await pass_time(AGAIN_S)

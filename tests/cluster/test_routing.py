@@ -13,7 +13,7 @@ from shardrt.cluster.calls import WAIT, PendingCall
 from shardrt.cluster.routing import HINT_S, RETRY_S_MAX, SWEEP_S, Router
 from shardrt.core import requests as r
 from shardrt.links.inprocess import connect_in_process
-from shardrt.links.messages import Answer, Ask, Forget, ForwardRaw, Look, NotOwner, Taken
+from shardrt.links.messages import Accepted, Answer, Ask, Forget, ForwardRaw, Look, NotOwner
 from shardrt.testing.virtual import pass_time, run_virtual
 from tests.links.ends import End
 
@@ -372,9 +372,9 @@ async def test_owners_forget_what_nobody_waits_for(rig: Rig) -> None:
     assert not rig.router.pending
 
 
-def take(call: ForwardRaw) -> Taken | None:
+def take(call: ForwardRaw) -> Accepted | None:
     """Say that a start is durable, and nothing of a wait."""
-    return None if call.request == WAIT else Taken((call.seq,))
+    return None if call.request == WAIT else Accepted((call.seq,))
 
 
 @routed
@@ -382,7 +382,7 @@ async def test_what_is_taken_is_a_wait_wherever_its_partition_goes(rig: Rig) -> 
     rig.here.answer = rig.there.answer = take
     rig.send(wants_end=True)
     await pass_time(0.1)
-    assert rig.caller.answers == [Taken((1,))]
+    assert rig.caller.answers == [Accepted((1,))]
     assert (rig.router.calls_under_way, len(rig.caller.open)) == (0, 1)
     rig.router.set_routes([THERE] * 4)
     await pass_time(0.1)
@@ -412,7 +412,7 @@ async def test_what_is_not_taken_is_started_again_wherever_its_partition_goes(ri
     await pass_time(0.1)
     rig.router.set_routes([THERE, HERE, HERE, HERE])
     await pass_time(0.1)
-    rig.here.links[-1].send(Taken((rig.here.calls[0].seq,)))  # too late: it is not the owner
+    rig.here.links[-1].send(Accepted((rig.here.calls[0].seq,)))  # too late: it is not the owner
     await pass_time(0.1)
     rig.there.links[-1].send(Answer(rig.there.calls[-1].seq, refusal=MOVING))
     await pass_time(0.1)
@@ -432,7 +432,7 @@ async def test_what_a_peer_brings_may_be_taken_here(rig: Rig) -> None:
     for _ in range(2):
         rig.send(caller=peer, wants_end=True)
     await pass_time(0.1)
-    assert peer.answers == [Taken((1,)), Taken((2,))]
+    assert peer.answers == [Accepted((1,)), Accepted((2,))]
     assert rig.router.calls_under_way == 0
     rig.router.forget(list(peer.open)[:1])
     await pass_time(0.01)
@@ -453,7 +453,7 @@ async def test_patience_begins_anew_for_a_start_that_was_taken(rig: Rig) -> None
         await pass_time(PATIENCE_S - 1)
         rig.here.answer = lambda _: None
         await pass_time(RETRY_S_MAX)
-    assert rig.caller.answers == [Taken((1,))]
+    assert rig.caller.answers == [Accepted((1,))]
 
 
 @routed

@@ -13,8 +13,8 @@ from shardrt import App, OrchestrationContext, Runtime
 from shardrt.core.ids import partition_of
 from shardrt.core.requests import Origin, Raise, Refusal, Snapshot, Start, Wait
 from shardrt.host import visitor as module
-from shardrt.host.visitor import TAKEN_S, Visitor
-from shardrt.links.messages import Answer, Forget, Forward, Taken
+from shardrt.host.visitor import ACCEPTED_S, Visitor
+from shardrt.links.messages import Accepted, Answer, Forget, Forward
 from shardrt.testing.client import HubClient
 from shardrt.testing.hub import Hub
 from shardrt.testing.virtual import pass_time, run_virtual
@@ -60,8 +60,8 @@ class Wire:
 
     @property
     def told(self) -> list[Any]:
-        """What was sent, in short: `Taken`s, and numbers with a status or why it was refused."""
-        return [each if type(each) is Taken else (each.seq, outcome(each)) for each in self.sent]
+        """What was sent, in short: `Accepted`s, and numbers with a status or why it was refused."""
+        return [each if type(each) is Accepted else (each.seq, outcome(each)) for each in self.sent]
 
 
 def outcome(answer: Answer) -> str:
@@ -141,7 +141,7 @@ def visited(test: Callable[[Visit], Coroutine[Any, Any, None]]) -> Callable[...,
             async with Runtime(app, partitions=1) as runtime, asyncio.timeout(20):
                 await test(Visit(runtime))
 
-        monkeypatch.setattr(module, "TAKEN_S", NEVER_S)
+        monkeypatch.setattr(module, "ACCEPTED_S", NEVER_S)
         asyncio.run(main())
 
     return go
@@ -152,7 +152,7 @@ def tell_at_once(visit: Visit) -> None:
     for _ in range(2):
         if visit.visitor._teller is not None:
             visit.visitor._teller.cancel()
-        visit.visitor._tell_taken()
+        visit.visitor._tell_accepted()
 
 
 @visited
@@ -171,10 +171,10 @@ async def test_a_start_is_told_as_taken_once_and_then_answered_by_the_end(visit:
     visit.ask(run(1, "one", Start("waits")))
     await eventually(lambda: visit.waiting == 1)
     tell_at_once(visit)
-    await visit.until_told(Taken((1,)))
+    await visit.until_told(Accepted((1,)))
     assert visit.visitor._teller is None, "there is nothing more to tell"
     await visit.runtime.client.raise_event("one", "go")
-    await visit.until_told(Taken((1,)), (1, "Completed"))
+    await visit.until_told(Accepted((1,)), (1, "Completed"))
     assert visit.waiting == 0
 
 
@@ -222,9 +222,9 @@ async def test_the_same_start_once_more_is_answered_by_the_end_again(visit: Visi
     tell_at_once(other)
     await visit.runtime.client.raise_event("one", "go")
     await visit.until_told((1, "Completed"))
-    await other.until_told(Taken((7,)), (7, "Completed"))
+    await other.until_told(Accepted((7,)), (7, "Completed"))
     other.ask(run(8, "one", Start("waits"), of=1))
-    await other.until_told(Taken((7,)), (7, "Completed"), (8, "Completed"))
+    await other.until_told(Accepted((7,)), (7, "Completed"), (8, "Completed"))
     found = await visit.runtime.client.get("one", history=True)
     assert found is not None
     assert found.history is not None
@@ -260,7 +260,7 @@ async def test_a_link_that_ends_leaves_nothing_of_what_is_taken(visit: Visit) ->
     tell_at_once(visit)
     visit.visitor.on_closed()
     assert visit.waiting == 0
-    assert visit.wire.told == [Taken((1,))]
+    assert visit.wire.told == [Accepted((1,))]
 
 
 @visited
@@ -271,11 +271,11 @@ async def test_what_is_taken_can_be_forgotten(visit: Visit) -> None:
     visit.ask(Forget((2,)))
     assert visit.waiting == 2
     tell_at_once(visit)
-    await visit.until_told(Taken((1, 3)))
+    await visit.until_told(Accepted((1, 3)))
     visit.ask(Forget((1,)))
     assert visit.waiting == 1
     await visit.runtime.client.raise_event("one", "go")
-    await visit.until_told(Taken((1, 3)), (3, "Completed"))
+    await visit.until_told(Accepted((1, 3)), (3, "Completed"))
 
 
 # -- when it is told, and when partitions move, in virtual time ------------------------------------
@@ -298,7 +298,7 @@ def test_most_ends_come_before_anything_is_told() -> None:
             start = Start("ends", msgspec.Raw(b"1"))
             for seq in range(1, 101):
                 visitor.on_messages([run(seq, f"i{seq}", start)])
-                await pass_time(TAKEN_S / 7)
+                await pass_time(ACCEPTED_S / 7)
             await pass_time(1.0)
             assert wire.told == [(seq, "Completed") for seq in range(1, 101)]
 
@@ -323,7 +323,7 @@ def test_what_is_durable_is_told_neither_at_once_nor_late_and_together() -> None
             assert [seq for _, seqs in told for seq in seqs] == list(range(1, 51))
             for at_s, seqs in told:
                 for seq in seqs:
-                    assert TAKEN_S <= at_s - durable_s[seq] + 0.001 <= 2 * TAKEN_S + 0.002
+                    assert ACCEPTED_S <= at_s - durable_s[seq] + 0.001 <= 2 * ACCEPTED_S + 0.002
             assert len(told) <= 12, "about five at a time"
             assert visitor._teller is None
 
@@ -338,11 +338,11 @@ def test_nothing_is_told_of_a_start_that_is_not_durable() -> None:
             hub.calls.held.add("append")
             visitor.on_messages([run(2, "held", Start("waits"))])
             await pass_time(10.0)
-            assert wire.told == [Taken((1,))]
+            assert wire.told == [Accepted((1,))]
             assert waiting_in(hub.members[0].shard, 0, "held") == 0
             hub.calls.held.clear()
             await pass_time(1.0)
-            assert wire.told == [Taken((1,)), Taken((2,))]
+            assert wire.told == [Accepted((1,)), Accepted((2,))]
 
     run_virtual(main())
 
@@ -378,7 +378,7 @@ def test_who_waits_for_the_end_is_refused_when_the_partition_goes(*, is_told: bo
             hub.revoke(0)
             await pass_time(1.0)
             # In any case before the refusal, which is only of the waiting.
-            assert wire.told == [Taken((1,)), (1, MOVING)]
+            assert wire.told == [Accepted((1,)), (1, MOVING)]
             assert not visitor._waits
 
     run_virtual(main())
@@ -396,12 +396,12 @@ def test_a_start_that_becomes_durable_while_its_partition_goes_is_refused_and_re
             hub.calls.held_answers.clear()
             hub.revoke(0)
             await hub.until(lambda: not shard.hosts)
-            assert wire.told == [Taken((1,)), (1, MOVING)]
+            assert wire.told == [Accepted((1,)), (1, MOVING)]
             await hub.assign(0, hub.members[0])
             await HubClient(hub, "other").get("one")
             visitor.on_messages([run(2, "one", Start("waits"), of=1)])
             await pass_time(1.0)
-            assert wire.told[2:] == [Taken((2,))]
+            assert wire.told[2:] == [Accepted((2,))]
             await HubClient(hub, "another").raise_event("one", "go")
             await pass_time(1.0)
             assert wire.told[3:] == [(2, "Completed")]

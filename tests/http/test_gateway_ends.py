@@ -7,7 +7,7 @@ import msgspec
 from shardrt.client.session import Session
 from shardrt.core import requests as r
 from shardrt.core.requests import Origin
-from shardrt.links.messages import Taken
+from shardrt.links.messages import Accepted
 from tests.http.rig import PARTITIONS, START, WELCOME, Rig
 from tests.loops import in_loop
 
@@ -51,12 +51,12 @@ async def test_clients_hear_of_their_own_starts_that_are_taken() -> None:
         await rig.one.until(lambda: len(rig.one.waits) == 6)
         [link] = rig.one.links
         numbers = {each: seq for each, [(seq, _)] in rig.one.waits.items()}
-        link.send(Taken(tuple(numbers[each] for each in ("o1", "i3", "o2", "i1"))))
+        link.send(Accepted(tuple(numbers[each] for each in ("o1", "i3", "o2", "i1"))))
         await rig.answers(1)
         await other.until(lambda: bool(other.messages))
-        assert (rig.client.messages, other.messages) == ([Taken((3, 1))], [Taken((10, 20))])
+        assert (rig.client.messages, other.messages) == ([Accepted((3, 1))], [Accepted((10, 20))])
         assert sum(call.is_wait for call in rig.gateway.router.pending.values()) == 4
-        link.send(Taken((numbers["i1"], 10_000)))  # once more, and of nobody
+        link.send(Accepted((numbers["i1"], 10_000)))  # once more, and of nobody
         for each in numbers:
             rig.one.end(each)
         await rig.answers(4)
@@ -71,7 +71,7 @@ async def test_what_is_taken_is_waited_for_when_its_shard_dies_and_else_started_
         for seq, instance_id in enumerate("ab", 1):
             rig.execute(seq, instance_id)
         await rig.one.until(lambda: len(rig.one.waits) == 2)
-        rig.one.tell_taken("a")
+        rig.one.tell_accepted("a")
         await rig.answers(1)
         rig.gateway.set_routes(["two"] * PARTITIONS)
         await rig.two.until(lambda: len(rig.two.received) == 2)
@@ -88,7 +88,7 @@ async def test_shards_forget_what_was_taken_of_a_client_that_leaves() -> None:
         rig.execute(1, "a")
         await rig.one.until(lambda: "a" in rig.one.waits)
         [(seq, _)] = rig.one.waits["a"]
-        rig.one.tell_taken("a")
+        rig.one.tell_accepted("a")
         await rig.answers(1)
         rig.client.link.close()
         await rig.one.until(lambda: rig.one.forgotten == [seq])

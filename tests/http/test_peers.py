@@ -75,7 +75,7 @@ async def test_ends_come_from_other_hosts_too() -> None:
             running = asyncio.ensure_future(client.execute("hello", instance_id=THERE))
             await other.shard.until(lambda: THERE in other.shard.waits)
             if not other.shard.is_old:
-                other.shard.tell_taken(THERE)
+                other.shard.tell_accepted(THERE)
             await eventually(lambda: not session.is_calling)
             assert one.gateway.calls_under_way == other.gateway.calls_under_way == 0
             other.shard.end(THERE, output=b"7")
@@ -91,7 +91,7 @@ async def test_a_host_forgets_what_was_taken_elsewhere_and_nobody_waits_for() ->
             running = asyncio.ensure_future(client.execute("hello", instance_id=THERE))
             await other.shard.until(lambda: THERE in other.shard.waits)
             [(seq, _)] = other.shard.waits[THERE]
-            other.shard.tell_taken(THERE)
+            other.shard.tell_accepted(THERE)
             await eventually(lambda: not client._session.is_calling)
             running.cancel()
         await other.shard.until(lambda: other.shard.forgotten == [seq])
@@ -107,7 +107,7 @@ async def test_what_was_taken_is_waited_for_when_the_link_between_hosts_comes_ba
         ][:2]
         runs = [asyncio.ensure_future(client.execute("hello", instance_id=each)) for each in ids]
         await other.shard.until(lambda: len(other.shard.waits) == 2)
-        other.shard.tell_taken(ids[0])
+        other.shard.tell_accepted(ids[0])
         await eventually(lambda: len(client._session._waits) == 1)
         await other.restart_http()
         await other.shard.until(lambda: len(other.shard.received) == 4)

@@ -11,6 +11,7 @@ from shardrt.core.requests import Get, Origin, Request, Start
 from shardrt.errors import ProtocolViolation
 from shardrt.links.frames import Codec
 from shardrt.links.messages import (
+    Accepted,
     Acknowledge,
     Answer,
     Ask,
@@ -20,7 +21,6 @@ from shardrt.links.messages import (
     FromClient,
     FromHost,
     FromShard,
-    Taken,
     ToClient,
     ToHost,
 )
@@ -123,6 +123,6 @@ def test_an_old_start_is_a_forward_without_a_wish():
 
 @pytest.mark.parametrize("incoming", [FromShard, FromHost, ToClient])
 def test_what_is_taken_is_told_all_the_way(incoming: Any):
-    messages = [Taken((1, 2)), Answer(1)]
+    messages = [Accepted((1, 2)), Answer(1)]
     (sent,) = Codec(incoming).encode(messages)
     assert Codec(incoming).decode(sent) == messages

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from shardrt.client.session import Session
 from shardrt.cluster.routing import Router
 from shardrt.host.visitor import Visitor
-from shardrt.links.messages import Taken
+from shardrt.links.messages import Accepted
 from tests.sim.patching import Patch, bug
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def _(patch: Patch) -> None:
         def hasty(self: Visitor, messages: list[Any]) -> None:
             on_messages(self, messages)
             if self._runs:
-                self._link.send(Taken(tuple(self._runs)))
+                self._link.send(Accepted(tuple(self._runs)))
 
         return hasty
 
@@ -48,7 +48,7 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     starts: dict[Pending, Any] = {}
 
-    def make_on_taken(on_taken: Any) -> Any:
+    def make_on_accepted(on_taken: Any) -> Any:
         def noting(self: Session, seqs: Iterable[int]) -> None:
             seqs = tuple(seqs)
             calls = [self._calls[seq] for seq in seqs if seq in self._calls]
@@ -69,7 +69,7 @@ def _(patch: Patch) -> None:
 
         return anew
 
-    patch(Session, "_on_taken", make_on_taken)
+    patch(Session, "_on_accepted", make_on_accepted)
     patch(Session, "_send", make_send)
 
 
@@ -82,4 +82,4 @@ def _(patch: Patch) -> None:
 
         return forgetful
 
-    patch(Router, "_on_taken", make)
+    patch(Router, "_on_accepted", make)
