@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PACE_S = 0.0025
+PACE_S = 0.0015
 """After a commit of many turns the next begins no sooner than that: it gathers more, and costs each
 turn in it less."""
 MANY = 8

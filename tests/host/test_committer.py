@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shardrt.errors import CommitUnknown, StoreUnavailable
-from shardrt.host.committer import Committer
+from shardrt.host.committer import PACE_S, Committer
 from shardrt.store.base import Append
 from shardrt.testing.virtual import VirtualClock, pass_time, run_virtual
 
@@ -106,7 +106,7 @@ def test_what_gathers_during_a_commit_is_the_next_one():
 
 @pytest.mark.parametrize(
     ("partitions", "turns", "apart_s"),
-    [(1, 7, 0.0), (80, 7, 0.0), (1, 8, 0.0025), (80, 8, 0.0025)],
+    [(1, 7, 0.0), (80, 7, 0.0), (1, 8, PACE_S), (80, 8, PACE_S)],
 )
 def test_commits_of_many_turns_are_apart_and_gather_meanwhile(
     partitions: int, turns: int, apart_s: float
