@@ -10,6 +10,7 @@ told to stop in order, over the link.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import faulthandler
 import logging
@@ -101,6 +102,7 @@ def run_child(serve: Callable[[Parent, control.Configure], Coroutine[Any, Any, N
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     die_with(parent_pid)
+    let_others_finish()
     # Tells where it hangs, however busy the interpreter is; the watchdog asks before it kills.
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -135,6 +137,18 @@ def die_with(parent_pid: int) -> None:
     # The parent may have died before the call above.
     if os.getppid() != parent_pid:
         os._exit(EXIT_ORPHANED)
+
+
+def let_others_finish() -> None:
+    """Have this process, when it wakes up, not interrupt another that is at work (Linux only).
+
+    It works on what has gathered, in turn with the others on its way: an interruption costs both
+    their caches, and gains nothing. Whoever started it with another policy than the default has
+    reasons.
+    """
+    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:
+        with contextlib.suppress(OSError):  # not allowed here
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

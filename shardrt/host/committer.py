@@ -33,6 +33,8 @@ PACE_S = 0.0015
 turn in it less."""
 MANY = 8
 """With fewer a pause gathers nothing: whoever could add to the next commit waits for this one."""
+GATHER_TURNS = 6
+"""For so many turns of the loop, at most, a commit waits for what is about to join it."""
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 2.0
 
@@ -67,6 +69,8 @@ class Committer:
         self._not_before_s = float("-inf")
         self.lease_until_s = float("-inf")
         """Nothing is committed after this monotonic time: the lease may be somebody else's."""
+        self.gathers: Callable[[], bool] = lambda: False
+        """Whether more is about to join the next batch, in this turn of the loop or the next."""
         self.on_sealed: Callable[[], int] = lambda: 0
         """Called when a batch has been sealed, which may be empty; returns its turns."""
         self.on_committed: Callable[[], None] = lambda: None
@@ -100,9 +104,7 @@ class Committer:
         while True:
             await self._wakeup.wait()
             self._wakeup.clear()
-            if (wait_s := self._not_before_s - self._clock.monotonic_s()) > 0:
-                await asyncio.sleep(wait_s)
-                self._wakeup.clear()
+            await self._gather()
             if self._clock.monotonic_s() >= self.lease_until_s:
                 continue  # `extend_lease` wakes us again
             dirty, self._dirty = self._dirty, {}
@@ -119,6 +121,20 @@ class Committer:
                     self._not_before_s = began_s + PACE_S
                 self._since_s = None
             self.on_committed()
+
+    async def _gather(self) -> None:
+        """Wait until it is time for the next batch.
+
+        What the last one released is taken along, if that is as quick. Else instances fall into
+        two groups, of which each waits for the other's commits beside its own.
+        """
+        if (wait_s := self._not_before_s - self._clock.monotonic_s()) > 0:
+            await asyncio.sleep(wait_s)
+        for _ in range(GATHER_TURNS):
+            if not self.gathers():
+                break
+            await asyncio.sleep(0)
+        self._wakeup.clear()
 
     @staticmethod
     def _sealed(partition: Committable) -> Append | None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TURN_S = 0.02
 """Longest that orchestrators run before the loop sees to everything else."""
+ENOUGH = 64
+"""A commit of so many turns waits for no others: these run while it is under way."""
 
 
 class Rounds:
@@ -32,6 +34,7 @@ class Rounds:
         self._intake = intake
         self._woken: dict[PartitionHost, None] = {}
         self._is_called = False
+        shard.committer.gathers = self._gathers
         shard.committer.on_sealed = self.motion.seal
         shard.committer.on_saved = self._saved
         shard.committer.on_committed = self._committed
@@ -65,6 +68,11 @@ class Rounds:
         self.arrivals.flush(host.partition)
         # What it has run counts until the next commit. There may be nobody else to cause one.
         self._shard.committer.wake(host)
+
+    def _gathers(self) -> bool:
+        """Whether turns are about to run that the next commit should have."""
+        soon = self._shard.pool.about_to_begin
+        return (soon > 0 or self._is_called) and self.motion.unsealed + soon < ENOUGH
 
     def _saved(self, seconds: float) -> None:
         self._shard.meter.saved(seconds)

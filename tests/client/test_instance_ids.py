@@ -182,7 +182,7 @@ import os
 from shardrt.client.instance_ids import new_instance_id
 new_instance_id()
 child = os.fork()
-print(new_instance_id(), flush=True)
+os.write(1, new_instance_id().encode() + b"\\n")  # in one piece: two write to this pipe
 if child:
     os.waitpid(child, 0)
 """
@@ -192,7 +192,9 @@ def test_a_forked_process_begins_anew():
     told = subprocess.run(
         [sys.executable, "-c", FORKING], capture_output=True, text=True, check=True
     )
-    assert len({crc32(each.encode()) for each in told.stdout.split()}) == 2
+    ids = told.stdout.split()
+    assert len(ids) == 2, told
+    assert len({crc32(each.encode()) for each in ids}) == 2
 
 
 def test_any_of_sixteen_ends_makes_the_checksum():

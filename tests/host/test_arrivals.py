@@ -169,6 +169,32 @@ def test_commits_of_many_instances_are_paced(
     run_virtual(main())
 
 
+@pytest.mark.parametrize(("enough", "together"), [(64, True), (2, False)])
+def test_what_a_commit_released_is_in_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, enough: int, together: bool
+):
+    monkeypatch.setattr("shardrt.host.rounds.ENOUGH", enough)
+
+    async def main() -> None:
+        async with Hub(app, partitions=1, shards=1) as hub:
+            await hold_commits(hub)
+            host = hub.host_of(0)
+            assert host is not None
+            before = host.release.sealed
+            start(hub, 0, "a")
+            await pass_time(0.1)
+            start(hub, 0, "b")  # its turn is over when that of "a" becomes durable
+            await pass_time(0.1)
+            assert began == ["a", "b"]
+            hub.calls.held.clear()
+            await hub.quiet()
+            assert ended == ["a", "b"]
+            # One each for the start of "a", its end with the start of "b", and the end of "b".
+            assert host.release.sealed - before == (3 if together else 4)
+
+    run_virtual(main())
+
+
 @pytest.mark.usefixtures("one")
 def test_slow_commits_make_room_for_as_many_as_they_take_to_fill(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("shardrt.host.arrivals.TURN_COST_S", 0.1)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
+
+import pytest
 
 from shardrt.host.child import BEAT_INTERVAL_S, Parent
 from shardrt.links import control
@@ -11,6 +16,26 @@ from shardrt.testing.virtual import VirtualLoop, pass_time, run_virtual
 
 if TYPE_CHECKING:
     import msgspec
+
+
+SCHEDULING = """
+import os
+from shardrt.host.child import let_others_finish
+let_others_finish()
+print(os.sched_getscheduler(0))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such policy")
+@pytest.mark.parametrize("policy", ["SCHED_OTHER", "SCHED_BATCH", "SCHED_IDLE"])
+def test_a_child_interrupts_no_others_unless_somebody_has_chosen(policy: str) -> None:
+    chosen = getattr(os, policy)
+    begin = f"import os; os.sched_setscheduler(0, {chosen}, os.sched_param(0))"
+    told = subprocess.run(
+        [sys.executable, "-c", begin + SCHEDULING], capture_output=True, text=True, check=True
+    )
+    expected = os.SCHED_BATCH if policy == "SCHED_OTHER" else chosen
+    assert int(told.stdout) == expected
 
 
 class Listening(Parent):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shardrt.errors import CommitUnknown, StoreUnavailable
-from shardrt.host.committer import PACE_S, Committer
+from shardrt.host.committer import GATHER_TURNS, PACE_S, Committer
 from shardrt.store.base import Append
 from shardrt.testing.virtual import VirtualClock, pass_time, run_virtual
 
@@ -127,6 +127,29 @@ def test_commits_of_many_turns_are_apart_and_gather_meanwhile(
         else:
             await pass_time(0.0)
         assert [len(batch) for batch in journal.batches] == [partitions, partitions]
+
+    play(main)
+
+
+@pytest.mark.parametrize("turns", [1, GATHER_TURNS - 1, GATHER_TURNS, GATHER_TURNS + 1, 1_000])
+def test_what_is_about_to_join_a_commit_joins_it_if_that_is_soon(turns: int):
+    async def main(committer: Committer, journal: Journal) -> None:
+        one, two = Partition(1), Partition(2)
+        left = turns
+
+        def gathers() -> bool:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                committer.wake(two)
+            return left > 0
+
+        committer.gathers = gathers
+        committer.wake(one)
+        await pass_time(0.5)
+        joined = [(2, 1)] if turns <= GATHER_TURNS else []
+        assert journal.batches == [[(1, 1), *joined]]
+        assert one.durable == [1]
 
     play(main)
 
