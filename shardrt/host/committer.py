@@ -34,7 +34,9 @@ turn in it less."""
 MANY = 8
 """With fewer a pause gathers nothing: whoever could add to the next commit waits for this one."""
 GATHER_TURNS = 6
-"""For so many turns of the loop, at most, a commit waits for what is about to join it."""
+GATHER_S = 0.002
+"""For so many turns of the loop, at most, a commit waits for what is about to join it, and for none
+more after so much time."""
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 2.0
 
@@ -130,9 +132,11 @@ class Committer:
         """
         if (wait_s := self._not_before_s - self._clock.monotonic_s()) > 0:
             await asyncio.sleep(wait_s)
+        until_s = float("inf")
         for _ in range(GATHER_TURNS):
-            if not self.gathers():
+            if not self.gathers() or (now_s := self._clock.monotonic_s()) >= until_s:
                 break
+            until_s = min(until_s, now_s + GATHER_S)
             await asyncio.sleep(0)
         self._wakeup.clear()
 

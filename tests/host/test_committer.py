@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shardrt.errors import CommitUnknown, StoreUnavailable
-from shardrt.host.committer import GATHER_TURNS, PACE_S, Committer
+from shardrt.host.committer import GATHER_S, GATHER_TURNS, PACE_S, Committer
 from shardrt.store.base import Append
-from shardrt.testing.virtual import VirtualClock, pass_time, run_virtual
+from shardrt.testing.virtual import VirtualClock, VirtualLoop, pass_time, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -131,9 +131,24 @@ def test_commits_of_many_turns_are_apart_and_gather_meanwhile(
     play(main)
 
 
-@pytest.mark.parametrize("turns", [1, GATHER_TURNS - 1, GATHER_TURNS, GATHER_TURNS + 1, 1_000])
-def test_what_is_about_to_join_a_commit_joins_it_if_that_is_soon(turns: int):
+@pytest.mark.parametrize(
+    ("turns", "turn_s", "joins"),
+    [
+        (1, 0.0, True),
+        (GATHER_TURNS - 1, 0.0, True),
+        (GATHER_TURNS, 0.0, True),
+        (GATHER_TURNS + 1, 0.0, False),
+        (1_000, 0.0, False),
+        (2, 0.9 * GATHER_S, True),
+        (3, 1.1 * GATHER_S, False),
+    ],
+)
+def test_what_is_about_to_join_a_commit_joins_it_if_that_is_soon(
+    turns: int, turn_s: float, joins: bool
+):
     async def main(committer: Committer, journal: Journal) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
         one, two = Partition(1), Partition(2)
         left = turns
 
@@ -142,12 +157,14 @@ def test_what_is_about_to_join_a_commit_joins_it_if_that_is_soon(turns: int):
             left -= 1
             if left == 0:
                 committer.wake(two)
+            if turn_s:
+                loop.spend(turn_s)  # as code that takes its time does
             return left > 0
 
         committer.gathers = gathers
         committer.wake(one)
         await pass_time(0.5)
-        joined = [(2, 1)] if turns <= GATHER_TURNS else []
+        joined = [(2, 1)] if joins else []
         assert journal.batches == [[(1, 1), *joined]]
         assert one.durable == [1]
 
