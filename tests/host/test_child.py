@@ -50,12 +50,16 @@ def test_a_policy_that_somebody_has_chosen_stays(
 
 @linux_only
 def test_where_policies_cannot_be_changed_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    asked: list[object] = []
+
+    def refuse(*change: object) -> None:
+        asked.append(change)
         raise PermissionError
 
     monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_OTHER)
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
     let_others_finish()
+    assert len(asked) == 1
 
 
 class Listening(Parent):
