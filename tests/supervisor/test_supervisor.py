@@ -82,6 +82,14 @@ def test_one_line_tells_that_everything_serves(start, tmp_path) -> None:
     assert [(p, o) for p, o, _ in owners(tmp_path)] == [(p, None) for p in range(4)]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such policy")
+def test_shards_and_gateways_interrupt_no_others(start) -> None:
+    host = start()
+    host.wait_announced()
+    policies = [os.sched_getscheduler(pid) for pid in host.children()]
+    assert policies == [os.SCHED_BATCH] * 3
+
+
 def test_gateways_are_told_in_which_era_the_hub_is(start, tmp_path) -> None:
     host = start()
     host.wait_announced()
