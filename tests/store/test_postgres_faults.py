@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from shardrt.errors import StoreUnavailable
 from shardrt.store.base import Append
 from tests.store.hubs import LONG_US, Stores, appended, collect, host, owned
 from tests.store.proxy import proxied
+from tests.store.relay import relayed
 from tests.store.test_postgres_locks import plain
 from tests.waiting import eventually
 
@@ -170,3 +172,22 @@ async def test_a_server_that_was_promoted_is_told_of(pg: Stores, caplog: pytest.
         assert f"promoted: {first.identity}, before {number}/" in caplog.text
         await through.close()
     await direct.close()
+
+
+async def test_a_reset_that_comes_together_with_an_answer_is_noticed(pg: Stores):
+    """libuv tells of a socket's error once, also if the answer is still to be read."""
+    direct = await pg.open()
+    epoch = await owned(direct)
+    with relayed(pg.url) as (relay, url):
+        through = Stores("postgres", url)
+        store = await through.open()
+        lane = store._database.lane  # type: ignore[attr-defined]
+        assert await store.append([Append(0, epoch, 1, b"one")]) == {0}
+        relay.breaks.set()
+        appending = asyncio.ensure_future(store.append([Append(0, epoch, 2, b"two")]))
+        await asyncio.sleep(0)  # it is sent; from here on the loop stands still
+        assert relay.broke.wait(10)
+        assert await appending == {0}
+        await eventually(lambda: lane._pgconn is None)
+        assert await store.append([Append(0, epoch, 3, b"three")]) == {0}
+        await through.close()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import select
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -58,6 +59,8 @@ class Lane:
         self._connection: Connection | None = None
         self._pgconn: PGconn | None = None
         self._socket = -1
+        self._broken = select.poll()
+        """Tells of errors of that socket alone."""
         # The statement in flight: its caller, what has arrived so far, and when to give up.
         self._waiter: asyncio.Future[PGresult] | None = None
         self._results: list[PGresult] = []
@@ -159,6 +162,8 @@ class Lane:
         self._connection = connection
         self._pgconn = connection.pgconn
         self._socket = connection.pgconn.socket
+        self._broken = select.poll()
+        self._broken.register(self._socket, 0)
         connection.add_notice_handler(self._noticed)
         loop.add_reader(self._socket, self._readable)
 
@@ -198,8 +203,16 @@ class Lane:
             self._lose(str(error))
 
     def _readable(self) -> None:
+        self._take_in()
+        # An error is told once, with what has come before it: libuv then watches no longer. Nobody
+        # would hear of it after the answer that came together with the reset.
+        if self._pgconn is not None and self._broken.poll(0):
+            asyncio.get_running_loop().call_soon(self._readable)
+
+    def _take_in(self) -> None:
         pgconn = self._pgconn
-        assert pgconn is not None
+        if pgconn is None:
+            return  # lost meanwhile
         try:
             pgconn.consume_input()
             while not pgconn.is_busy():
