@@ -35,6 +35,9 @@ WHOLE_SHARES = 0.7
 """How often a blow waits until its victim has its share."""
 SHARE_S_MAX = 10.0
 """For how long. A share may come later on a slow machine."""
+SERVES_S_MAX = 15.0
+"""How long, after that, it may take until it serves anything. A statement to the store is given up
+after 40 s: one that hangs must show."""
 ROLES = ("shard", "gateway", "supervisor")
 LONG_TTLS = 30.0
 
@@ -123,7 +126,7 @@ class Siege:
         if self._rng.random() < WHOLE_SHARES:
             share = PARTITIONS // len(self._cluster.members)
             await self._watcher.until(lambda: served() >= share, within_s=SHARE_S_MAX)
-        await eventually(served, within_s=RESTART_TIMEOUT_S)
+        await eventually(served, within_s=SERVES_S_MAX)
 
     def _draw(self, *others: Member) -> Member:
         """Return one of the hosts that are not under a long freeze, nor among these."""
