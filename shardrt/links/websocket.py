@@ -146,6 +146,8 @@ class WebSocketLink(StreamLink):
         self._received(body)
 
     def _frames(self, bodies: list[bytes]) -> list[bytes]:
+        if self._protocol.state is not State.OPEN:
+            return []  # the host has said goodbye: lost, like all that is under way when links end
         for body in bodies:
             self._protocol.send_binary(body)
             self._written_bytes += len(body)
@@ -178,8 +180,9 @@ class WebSocketLink(StreamLink):
             if self._silent_ticks >= silence_ticks:
                 self._pinged_ticks = self._silent_ticks
                 self._upload_ticks = self._upload_bytes // UPLOAD_BYTES_PER_TICK
-                self._protocol.send_ping(b"")
-                self._write_pending()
+                if self._protocol.state is State.OPEN:
+                    self._protocol.send_ping(b"")
+                    self._write_pending()
             return
         patience = PONG_TICKS if silence_ticks < IDLE_TICKS else IDLE_TICKS
         if self._silent_ticks - self._pinged_ticks >= patience + self._upload_ticks:

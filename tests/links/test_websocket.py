@@ -88,6 +88,26 @@ async def test_the_end_of_the_host_is_told() -> None:
 
 
 @in_loop
+async def test_what_is_sent_after_the_host_has_said_goodbye_is_lost_in_silence() -> None:
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+
+    async def handler(connection: ServerConnection) -> None:
+        connection.protocol.send_binary(msgspec.json.encode([Answer(1, Raw(b"true"))]))
+        connection.protocol.send_close(1000)
+        connection.send_data()  # at once, so that it arrives at once
+        await connection.wait_closed()
+
+    async with serving(handler) as url:
+        end = End()
+        end.on_batch = lambda _: end.link.send(Ask(2, Raw(b"0")))
+        await dial_websocket(url, None, ToClient, end.accept)
+        await end.until(lambda: end.closed == 1)
+        assert end.messages == [Answer(1, Raw(b"true"))]
+    assert not errors
+
+
+@in_loop
 async def test_a_silent_host_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "TICK_S", 0.001)
     release = asyncio.Event()
